@@ -1,0 +1,2 @@
+//! moim, a video-conferencing server.
+pub mod media;

@@ -1,0 +1,3 @@
+//! The media plane.
+pub mod codec;
+pub mod engine;
