@@ -1,1 +1,12 @@
-//! stub
+//! LiveKit's client protocol on the wire, served over a WebSocket.
+//!
+//! This crate knows the messages ([`wire`]), the access tokens ([`token`]) and the life of one
+//! WebSocket. It reaches rooms only through the [`Rooms`] and [`Seat`] traits and knows
+//! nothing of media.
+#![forbid(unsafe_code)]
+
+pub mod rooms;
+pub mod token;
+pub mod wire;
+
+pub use rooms::{Join, Refusal, Rooms, Seat, SeatClosed, SessionEnd};
