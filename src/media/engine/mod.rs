@@ -5,8 +5,29 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+mod egress;
+mod engine;
 pub mod event;
+mod feedback;
+mod forwarder;
 pub mod ids;
+mod ingress;
+pub mod io;
+mod membership;
+mod packet_cache;
+mod payload;
+mod peer;
+mod receive;
+mod rtcp;
+mod rtp;
+mod send_batch;
+mod speakers;
+mod srtp;
+mod subscription;
+mod timers;
+mod track;
+pub mod transport;
 
 pub use command::Command;
+pub use engine::Engine;
 pub use event::{Event, RoomEvent};

@@ -1,0 +1,493 @@
+//! The engine: what it holds, what comes in, what goes out.
+//!
+//! The way of a packet: [`Engine::handle_datagram`] finds the peer (here), `ingress.rs` makes
+//! one plaintext packet of it, `egress.rs` writes it for each subscriber into that peer's
+//! [`SendBatch`](super::send_batch), and [`Engine::poll_transmit`] hands out the runs.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use super::command::Command;
+use super::event::{Event, RoomEvent};
+use super::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+use super::io::{EngineConfig, EngineStatistics, LocalSocket, Transmit};
+use super::peer::{Peer, Srtp};
+use super::rtp::{self, PacketClass};
+use super::send_batch::Run;
+use super::speakers::RoomSpeakers;
+use super::srtp::{SrtpKeys, SrtpReceiver, SrtpSender};
+use super::subscription::Subscription;
+use super::timers::{TimerOwner, Timers};
+use super::track::Track;
+use super::transport::{TransportEvent, username_fragment};
+
+/// Largest datagram that is looked at.
+pub(crate) const MAX_DATAGRAM: usize = 2_048;
+
+/// A datagram of ICE, DTLS or SCTP that waits to leave.
+struct ControlDatagram {
+    destination: SocketAddr,
+    local: LocalSocket,
+    contents: Bytes,
+}
+
+/// Where [`Engine::poll_transmit`] stands.
+enum Sending {
+    Nothing,
+    Control(ControlDatagram),
+    Batch(u32),
+}
+
+/// The media engine of one shard.
+pub struct Engine {
+    pub(super) config: EngineConfig,
+    pub(super) started: Instant,
+    pub(super) rng: SmallRng,
+    pub(super) peers: Slab<Peer>,
+    pub(super) tracks: Slab<Track>,
+    pub(super) subscriptions: Slab<Subscription>,
+    pub(super) peer_index: FxHashMap<TransportId, u32>,
+    pub(super) track_index: FxHashMap<TrackId, u32>,
+    pub(super) subscription_index: FxHashMap<SubscriptionId, u32>,
+    by_address: FxHashMap<SocketAddr, u32>,
+    by_ufrag: FxHashMap<Box<[u8]>, u32>,
+    pub(super) speakers: FxHashMap<RoomId, RoomSpeakers>,
+    pub(super) timers: Timers,
+    pub(super) events: VecDeque<RoomEvent>,
+    control: VecDeque<ControlDatagram>,
+    batches: VecDeque<u32>,
+    sending: Sending,
+    pub(super) statistics: EngineStatistics,
+    /// The packet being forwarded, in the form that subscribers get.
+    pub(super) scratch: Box<[u8; MAX_DATAGRAM]>,
+}
+
+/// What the way out touches, borrowed apart: one track is read while many peers are written.
+pub(super) struct FanOut<'a> {
+    pub(super) tracks: &'a Slab<Track>,
+    pub(super) subscriptions: &'a mut Slab<Subscription>,
+    pub(super) peers: &'a mut Slab<Peer>,
+    pub(super) scratch: &'a [u8],
+    pub(super) statistics: &'a mut EngineStatistics,
+    pub(super) events: &'a mut VecDeque<RoomEvent>,
+    pub(super) timers: &'a mut Timers,
+    pub(super) batches: &'a mut VecDeque<u32>,
+}
+
+impl Engine {
+    /// An engine without peers. `now` is the start of its time.
+    pub fn new(config: EngineConfig, now: Instant) -> Engine {
+        Engine {
+            rng: SmallRng::seed_from_u64(config.seed),
+            config,
+            started: now,
+            peers: Slab::new(),
+            tracks: Slab::new(),
+            subscriptions: Slab::new(),
+            peer_index: FxHashMap::default(),
+            track_index: FxHashMap::default(),
+            subscription_index: FxHashMap::default(),
+            by_address: FxHashMap::default(),
+            by_ufrag: FxHashMap::default(),
+            speakers: FxHashMap::default(),
+            timers: Timers::default(),
+            events: VecDeque::new(),
+            control: VecDeque::new(),
+            batches: VecDeque::new(),
+            sending: Sending::Nothing,
+            statistics: EngineStatistics::default(),
+            scratch: Box::new([0; MAX_DATAGRAM]),
+        }
+    }
+
+    /// One datagram from the network. It is decrypted in place.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        local: LocalSocket,
+        datagram: &mut [u8],
+    ) {
+        let Some(&first) = datagram.first() else {
+            return;
+        };
+        if datagram.len() > MAX_DATAGRAM {
+            self.statistics.datagrams_dropped += 1;
+            return;
+        }
+        let known = self.by_address.get(&source).copied();
+        match (rtp::classify(first), known) {
+            (PacketClass::Rtp, Some(peer)) if rtp::is_rtcp(datagram) => {
+                self.handle_rtcp(now, peer, datagram);
+            }
+            (PacketClass::Rtp, Some(peer)) => self.handle_rtp(now, peer, datagram),
+            (PacketClass::Stun, _) => self.handle_stun(now, source, local, datagram),
+            (PacketClass::Dtls, Some(peer)) => {
+                self.peers[peer as usize]
+                    .transport
+                    .handle_dtls(now, source, datagram);
+                self.settle_transport(now, peer);
+            }
+            _ => self.statistics.datagrams_dropped += 1,
+        }
+    }
+
+    /// An order from the control plane.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::AddTransport(new) => self.add_transport(now, &new),
+            Command::SetRemote {
+                transport,
+                ice,
+                fingerprint,
+            } => {
+                if let Some(peer) = self.find_peer(transport) {
+                    self.peers[peer as usize]
+                        .transport
+                        .set_remote(&ice, fingerprint);
+                    self.settle_transport(now, peer);
+                }
+            }
+            Command::RestartIce {
+                transport,
+                local_ice,
+            } => {
+                if let Some(peer) = self.find_peer(transport) {
+                    let ufrag = local_ice.ufrag.as_bytes().into();
+                    self.by_ufrag.insert(ufrag, peer);
+                    self.peers[peer as usize].transport.restart_ice(&local_ice);
+                }
+            }
+            Command::RemoveTransport(transport) => self.remove_transport(now, transport),
+            Command::SetReceive { transport, mapping } => {
+                if let Some(peer) = self.find_peer(transport) {
+                    self.peers[peer as usize].set_mapping(&mapping);
+                }
+            }
+            Command::AddTrack(new) => self.add_track(&new),
+            Command::SetTrackSource { track, source } => self.set_track_source(track, source),
+            Command::RemoveTrack(track) => self.remove_track(track),
+            Command::SetTrackMuted { track, muted } => self.set_track_muted(now, track, muted),
+            Command::AddSubscription(new) => self.add_subscription(now, &new),
+            Command::RemoveSubscription(subscription) => self.remove_subscription(subscription),
+            Command::SetSubscription {
+                subscription,
+                enabled,
+                max_layer,
+            } => self.set_subscription(now, subscription, enabled, max_layer),
+            Command::SendData {
+                transports,
+                channel,
+                payload,
+            } => {
+                for transport in transports {
+                    if let Some(peer) = self.find_peer(transport) {
+                        self.statistics.messages_out += 1;
+                        self.peers[peer as usize]
+                            .transport
+                            .send_data(now, channel, &payload);
+                        self.settle_transport(now, peer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Time has come to [`Engine::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((when, owner)) = self.timers.pop_due(now) {
+            match owner {
+                TimerOwner::Peer(peer) => {
+                    let Some(state) = self.peers.get_mut(peer as usize) else {
+                        continue;
+                    };
+                    if state.armed == Some(when) {
+                        state.armed = None;
+                        self.peer_timeout(now, peer);
+                    }
+                }
+                TimerOwner::Room(room) => self.speakers_timeout(now, RoomId(room), when),
+            }
+        }
+    }
+
+    /// When [`Engine::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The next datagrams to send; `None` when all are handed out.
+    pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+        if let Some(datagram) = self.control.pop_front() {
+            self.sending = Sending::Control(datagram);
+            let Sending::Control(datagram) = &self.sending else {
+                return None;
+            };
+            return Some(Transmit {
+                destination: datagram.destination,
+                local: datagram.local,
+                segment_size: None,
+                contents: &datagram.contents,
+            });
+        }
+        let (peer, run, destination) = self.next_run()?;
+        let state = &self.peers[peer as usize];
+        let (contents, segment_size) = state.batch.contents(run);
+        Some(Transmit {
+            destination,
+            local: state.local,
+            segment_size,
+            contents,
+        })
+    }
+
+    /// The next happening for a room.
+    pub fn poll_event(&mut self) -> Option<RoomEvent> {
+        self.events.pop_front()
+    }
+
+    /// Counters since the start, gauges as of now.
+    pub fn statistics(&self) -> EngineStatistics {
+        let caches: usize = self
+            .tracks
+            .iter()
+            .flat_map(|(_, track)| &track.layers)
+            .map(|layer| layer.cache.memory())
+            .sum();
+        let batches: usize = self.peers.iter().map(|(_, p)| p.batch.memory()).sum();
+        EngineStatistics {
+            transports: self.peers.len() as u64,
+            tracks: self.tracks.len() as u64,
+            subscriptions: self.subscriptions.len() as u64,
+            buffer_bytes: (caches + batches) as u64,
+            ..self.statistics
+        }
+    }
+
+    /// The next run of a batch, with its peer and destination. Batches that are sent, or have
+    /// nowhere to go, are cleared.
+    fn next_run(&mut self) -> Option<(u32, Run, SocketAddr)> {
+        loop {
+            let peer = match self.sending {
+                Sending::Batch(peer) => peer,
+                _ => {
+                    let peer = self.batches.pop_front()?;
+                    self.sending = Sending::Batch(peer);
+                    peer
+                }
+            };
+            if let Some(state) = self.peers.get_mut(peer as usize) {
+                if let Some(destination) = state.transport.remote()
+                    && let Some(run) = state.batch.pop()
+                {
+                    return Some((peer, run, destination));
+                }
+                state.batch.clear();
+                state.listed = false;
+            }
+            self.sending = Sending::Nothing;
+        }
+    }
+
+    pub(super) fn find_peer(&self, transport: TransportId) -> Option<u32> {
+        self.peer_index.get(&transport).copied()
+    }
+
+    pub(super) fn emit(&mut self, room: RoomId, event: Event) {
+        self.events.push_back(RoomEvent { room, event });
+    }
+
+    /// Puts a peer on the list of those with datagrams to send.
+    pub(super) fn list_batch(peer: u32, state: &mut Peer, batches: &mut VecDeque<u32>) {
+        if !state.listed && !state.batch.is_empty() {
+            state.listed = true;
+            batches.push_back(peer);
+        }
+    }
+
+    /// The parts that fan-out needs side by side.
+    pub(super) fn fan_out_parts(&mut self) -> FanOut<'_> {
+        FanOut {
+            tracks: &self.tracks,
+            subscriptions: &mut self.subscriptions,
+            peers: &mut self.peers,
+            scratch: &self.scratch[..],
+            statistics: &mut self.statistics,
+            events: &mut self.events,
+            timers: &mut self.timers,
+            batches: &mut self.batches,
+        }
+    }
+
+    fn add_transport(&mut self, now: Instant, new: &super::command::NewTransport) {
+        let transport = super::transport::Transport::new(new, self.config.certificate.clone(), now);
+        let feedback_ssrc = self.rng.random();
+        let peer = self
+            .peers
+            .insert(Peer::new(new.transport, new.room, transport, feedback_ssrc))
+            as u32;
+        self.peer_index.insert(new.transport, peer);
+        self.by_ufrag
+            .insert(new.local_ice.ufrag.as_bytes().into(), peer);
+        self.settle_transport(now, peer);
+    }
+
+    fn remove_transport(&mut self, now: Instant, transport: TransportId) {
+        let Some(peer) = self.peer_index.remove(&transport) else {
+            return;
+        };
+        let state = &self.peers[peer as usize];
+        for track in state.tracks.clone() {
+            let id = self.tracks[track as usize].id;
+            self.remove_track(id);
+        }
+        for subscription in self.peers[peer as usize].subscriptions.clone() {
+            let id = self.subscriptions[subscription as usize].id;
+            self.remove_subscription(id);
+        }
+        self.peers[peer as usize].transport.close(now);
+        self.queue_control(peer);
+        let state = self.peers.remove(peer as usize);
+        for address in state.addresses {
+            if self.by_address.get(&address) == Some(&peer) {
+                self.by_address.remove(&address);
+            }
+        }
+        self.by_ufrag.retain(|_, owner| *owner != peer);
+        self.batches.retain(|listed| *listed != peer);
+        if matches!(self.sending, Sending::Batch(sending) if sending == peer) {
+            self.sending = Sending::Nothing;
+        }
+    }
+
+    fn handle_stun(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        local: LocalSocket,
+        datagram: &[u8],
+    ) {
+        let owner = username_fragment(datagram).and_then(|ufrag| self.by_ufrag.get(ufrag));
+        let Some(&peer) = owner.or_else(|| self.by_address.get(&source)) else {
+            self.statistics.datagrams_dropped += 1;
+            return;
+        };
+        let state = &mut self.peers[peer as usize];
+        state.transport.handle_stun(now, source, datagram);
+        if state.transport.is_validated(source) {
+            state.local = local;
+            if self.by_address.get(&source) != Some(&peer) {
+                self.remember_address(peer, source);
+            }
+        }
+        self.settle_transport(now, peer);
+    }
+
+    /// Datagrams from `source` belong to `peer` from now on. Addresses that are no longer
+    /// validated are forgotten.
+    fn remember_address(&mut self, peer: u32, source: SocketAddr) {
+        let state = &mut self.peers[peer as usize];
+        let by_address = &mut self.by_address;
+        state.addresses.retain(|address| {
+            let keep = state.transport.is_validated(*address);
+            if !keep && by_address.get(address) == Some(&peer) {
+                by_address.remove(address);
+            }
+            keep
+        });
+        state.addresses.retain(|address| *address != source);
+        state.addresses.push(source);
+        by_address.insert(source, peer);
+    }
+
+    /// After anything happened to a peer's transport: its datagrams, events and timer.
+    pub(super) fn settle_transport(&mut self, now: Instant, peer: u32) {
+        while let Some(event) = self.peers[peer as usize].transport.poll_event() {
+            self.transport_event(now, peer, event);
+        }
+        self.queue_control(peer);
+        let state = &mut self.peers[peer as usize];
+        if let Some(when) = state.transport.poll_timeout() {
+            self.timers
+                .arm(TimerOwner::Peer(peer), &mut state.armed, when);
+        }
+    }
+
+    fn queue_control(&mut self, peer: u32) {
+        let state = &mut self.peers[peer as usize];
+        while let Some((destination, contents)) = state.transport.poll_transmit() {
+            self.control.push_back(ControlDatagram {
+                destination,
+                local: state.local,
+                contents,
+            });
+        }
+    }
+
+    fn transport_event(&mut self, now: Instant, peer: u32, event: TransportEvent) {
+        let state = &mut self.peers[peer as usize];
+        let (id, room) = (state.id, state.room);
+        match event {
+            TransportEvent::SecureWith {
+                profile,
+                keying_material,
+            } => {
+                let keys = SrtpKeys::from_exporter(profile, &keying_material);
+                let Some(keys) = keys else {
+                    return;
+                };
+                state.srtp = Some(Srtp {
+                    sender: SrtpSender::new(profile, keys.local_key, keys.local_salt),
+                    receiver: SrtpReceiver::new(profile, keys.remote_key, keys.remote_salt),
+                });
+                self.emit(room, Event::TransportConnected(id));
+                self.keyframes_for_peer(now, peer);
+            }
+            TransportEvent::Message { channel, payload } => {
+                self.statistics.messages_in += 1;
+                self.emit(
+                    room,
+                    Event::Data {
+                        transport: id,
+                        channel,
+                        payload,
+                    },
+                );
+            }
+            TransportEvent::Silent => self.emit(room, Event::TransportSilent(id)),
+            TransportEvent::Back => self.emit(room, Event::TransportBack(id)),
+            TransportEvent::Failed(reason) => self.emit(
+                room,
+                Event::TransportFailed {
+                    transport: id,
+                    reason,
+                },
+            ),
+        }
+    }
+
+    fn peer_timeout(&mut self, now: Instant, peer: u32) {
+        self.peers[peer as usize].transport.handle_timeout(now);
+        self.settle_transport(now, peer);
+        self.send_feedback(now, peer);
+        self.send_reports(now, peer);
+        self.arm_media_timers(peer);
+    }
+
+    /// Arms a peer for its feedback and reports.
+    pub(super) fn arm_media_timers(&mut self, peer: u32) {
+        let state = &mut self.peers[peer as usize];
+        let due = [state.feedback_due, state.report_due];
+        for when in due.into_iter().flatten() {
+            self.timers
+                .arm(TimerOwner::Peer(peer), &mut state.armed, when);
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The way in: an RTP datagram becomes one plaintext packet in the form that subscribers get.
+
+use std::time::{Duration, Instant};
+
+use super::command::Payload;
+use super::engine::Engine;
+use super::event::Event;
+use super::forwarder::{PictureIds, SourcePacket};
+use super::payload::{self, vp8};
+use super::peer::{Peer, StreamOwner};
+use super::rtp::extensions::{HeaderTemplate, ReceivedExtensions, patch_header, write_header};
+use super::rtp::header::RtpHeader;
+use super::track::Track;
+use crate::media::codec::{Codec, MediaKind};
+
+/// Feedback for congestion control is gathered over this time.
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
+/// Reports are due this often while packets flow.
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// A retransmission may name a packet at most this far from the newest.
+const REPAIR_WINDOW: u64 = 2_048;
+
+/// A packet ready to be forwarded. Its bytes are in the engine's scratch buffer.
+pub(super) struct Received {
+    pub(super) source: SourcePacket,
+    pub(super) codec: Codec,
+    pub(super) header_len: usize,
+    pub(super) len: usize,
+    /// A subscriber can start with this packet.
+    pub(super) starts: bool,
+    pub(super) vp8: Option<vp8::Vp8Descriptor>,
+}
+
+/// What a datagram holds, once it is authenticated.
+struct Authentic {
+    header: RtpHeader,
+    owner: StreamOwner,
+    codec: Codec,
+    /// Extended sequence number on its own SSRC.
+    sequence: u64,
+    /// Length of header and payload.
+    len: usize,
+}
+
+impl Engine {
+    pub(super) fn handle_rtp(&mut self, now: Instant, peer: u32, datagram: &mut [u8]) {
+        let Some(authentic) = self.authenticate(peer, datagram) else {
+            self.statistics.datagrams_dropped += 1;
+            return;
+        };
+        self.statistics.packets_in += 1;
+        self.statistics.bytes_in += authentic.len as u64;
+        let packet = &datagram[..authentic.len];
+
+        let state = &mut self.peers[peer as usize];
+        let extensions = ReceivedExtensions::read(&authentic.header, packet, &state.extensions);
+        if let Some(sequence) = extensions.transport_cc {
+            state.transport_cc.record(sequence, now);
+        }
+        if state.feedback_due.is_none() {
+            state.feedback_due = Some(now + FEEDBACK_INTERVAL);
+        }
+        if state.report_due.is_none() {
+            state.report_due = Some(now + REPORT_INTERVAL);
+        }
+        self.arm_media_timers(peer);
+
+        let owner = authentic.owner;
+        if let Some(received) = self.receive(now, &authentic, packet, &extensions) {
+            if let Some(level) = extensions.audio_level {
+                self.hear(now, owner.track, level.dbov);
+            }
+            self.fan_out(now, owner.track, &received);
+        }
+    }
+
+    /// Verifies and decrypts a datagram in place and finds whose packet it is. Only a packet
+    /// that authenticates can teach us a new SSRC.
+    fn authenticate(&mut self, peer: u32, datagram: &mut [u8]) -> Option<Authentic> {
+        let header = RtpHeader::parse(datagram)?;
+        let state = &mut self.peers[peer as usize];
+        let payload = state.payload(header.payload_type)?;
+        let known = state.find_stream(header.ssrc);
+        let srtp = state.srtp.as_ref()?;
+        let sequence = match known {
+            Some(index) => {
+                let window = &state.stream(index).window;
+                let sequence = window.estimate(header.sequence);
+                window.is_new(sequence).then_some(sequence)?
+            }
+            None => u64::from(header.sequence),
+        };
+        let roc = (sequence >> 16) as u32;
+        let len = srtp
+            .receiver
+            .unprotect_rtp(roc, header.header_len, datagram)?;
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let owner = find_owner(state, &self.tracks, &header, &datagram[..len], payload)?;
+                state.bind_stream(header.ssrc, owner);
+                state.find_stream(header.ssrc)?
+            }
+        };
+        let stream = state.stream_mut(index);
+        stream.window.commit(sequence);
+        let (Payload::Media(codec) | Payload::Rtx(codec)) = payload;
+        Some(Authentic {
+            header,
+            owner: stream.owner,
+            codec,
+            sequence,
+            len,
+        })
+    }
+
+    /// Notes the packet in its layer's statistics and cache and writes its canonical form into
+    /// the scratch buffer. `None` when there is nothing to forward.
+    fn receive(
+        &mut self,
+        now: Instant,
+        authentic: &Authentic,
+        packet: &[u8],
+        extensions: &ReceivedExtensions<'_>,
+    ) -> Option<Received> {
+        let owner = authentic.owner;
+        let track = self.tracks.get_mut(owner.track as usize)?;
+        let header = &authentic.header;
+        let layer = track.layers.get_mut(usize::from(owner.layer))?;
+        let mut body = header.payload(packet)?;
+        let mut sequence = authentic.sequence;
+        let mut started = false;
+        if owner.repair {
+            let (original, rest) = body.split_first_chunk::<2>()?;
+            body = rest;
+            sequence = original_sequence(layer.highest_sequence, u16::from_be_bytes(*original))?;
+            if layer.cache.get(sequence).is_some() {
+                return None;
+            }
+            layer.nack.received(sequence, now);
+        } else {
+            if layer.ssrc != Some(header.ssrc) {
+                layer.restart(header.ssrc);
+                started = true;
+            }
+            started |= layer.touch(now);
+            layer.highest_sequence = layer.highest_sequence.max(sequence);
+            layer.last_timestamp = header.timestamp;
+            layer.statistics.on_packet(
+                sequence,
+                header.timestamp,
+                now,
+                authentic.codec.clock_rate(),
+            );
+            layer.nack.received(sequence, now);
+        }
+        layer.codec = Some(authentic.codec);
+
+        let starts = track.kind == MediaKind::Audio
+            || payload::starts_keyframe(authentic.codec, body, extensions.dependency_descriptor);
+        if starts {
+            layer.keyframe_arrived();
+        }
+        let template = HeaderTemplate {
+            payload_type: authentic.codec.payload_type(),
+            marker: header.marker,
+        };
+        let header_len = write_header(&mut self.scratch[..], &template, extensions);
+        let len = header_len + body.len();
+        self.scratch.get_mut(header_len..len)?.copy_from_slice(body);
+        patch_header(
+            &mut self.scratch[..len],
+            sequence as u16,
+            header.timestamp,
+            header.ssrc,
+        );
+        layer
+            .cache
+            .insert(sequence, &self.scratch[..len], header_len as u16);
+        let muted = track.muted;
+        let nack_due = layer.nack.next_timeout();
+        let publisher = track.peer;
+        if started {
+            self.layer_started(now, owner.track, owner.layer, authentic.codec, header.ssrc);
+        }
+        if let Some(due) = nack_due {
+            let state = &mut self.peers[publisher as usize];
+            state.feedback_due = Some(state.feedback_due.map_or(due, |earlier| earlier.min(due)));
+            self.arm_media_timers(publisher);
+        }
+        if muted {
+            return None;
+        }
+        let vp8 = (authentic.codec == Codec::Vp8)
+            .then(|| vp8::Vp8Descriptor::parse(&self.scratch[header_len..len]))
+            .flatten();
+        Some(Received {
+            source: SourcePacket {
+                layer: owner.layer,
+                sequence,
+                timestamp: header.timestamp,
+                picture: vp8.as_ref().and_then(picture_ids),
+            },
+            codec: authentic.codec,
+            header_len,
+            len,
+            starts,
+            vp8,
+        })
+    }
+
+    /// A layer came to life: the room hears of it, and subscribers may want it.
+    fn layer_started(&mut self, now: Instant, track: u32, layer: u8, codec: Codec, ssrc: u32) {
+        let (id, room) = {
+            let track = &self.tracks[track as usize];
+            (track.id, track.room)
+        };
+        self.emit(
+            room,
+            Event::LayerStarted {
+                track: id,
+                layer,
+                codec,
+                ssrc,
+            },
+        );
+        self.choose_layers(now, track);
+    }
+}
+
+/// The counters of a VP8 descriptor that has them.
+pub(super) fn picture_ids(descriptor: &vp8::Vp8Descriptor) -> Option<PictureIds> {
+    Some(PictureIds {
+        picture_id: descriptor.picture_id?,
+        tl0: descriptor.tl0.unwrap_or(0),
+    })
+}
+
+/// Extends the sequence number in a retransmission (RFC 4588, section 4).
+fn original_sequence(highest: u64, sequence: u16) -> Option<u64> {
+    let behind = u64::from((highest as u16).wrapping_sub(sequence));
+    if behind < REPAIR_WINDOW {
+        return highest.checked_sub(behind);
+    }
+    None
+}
+
+/// Whose stream a new SSRC is: by MID and RID (RFC 9143, RFC 8853), else by being the only
+/// track of its kind.
+fn find_owner(
+    state: &Peer,
+    tracks: &slab::Slab<Track>,
+    header: &RtpHeader,
+    packet: &[u8],
+    payload: Payload,
+) -> Option<StreamOwner> {
+    let extensions = ReceivedExtensions::read(header, packet, &state.extensions);
+    let (repair, codec) = match payload {
+        Payload::Media(codec) => (false, codec),
+        Payload::Rtx(codec) => (true, codec),
+    };
+    let track = match extensions.mid {
+        Some(mid) => state.tracks.iter().copied().find(|&index| {
+            let track = &tracks[index as usize];
+            track.source.mid.as_bytes() == mid && track.kind == codec.kind()
+        })?,
+        None => {
+            let mut of_kind = state
+                .tracks
+                .iter()
+                .copied()
+                .filter(|&index| tracks[index as usize].kind == codec.kind());
+            let only = of_kind.next()?;
+            if of_kind.next().is_some() {
+                return None;
+            }
+            only
+        }
+    };
+    let rid = if repair {
+        extensions.repaired_rid.or(extensions.rid)
+    } else {
+        extensions.rid
+    };
+    let simulcast = tracks[track as usize].source.rids.len() > 1;
+    let layer = match rid {
+        Some(rid) => tracks[track as usize]
+            .layer_of_rid(rid)
+            .or((!simulcast).then_some(0))?,
+        None if simulcast => return None,
+        None => 0,
+    };
+    Some(StreamOwner {
+        track,
+        layer,
+        repair,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retransmission_is_extended_around_the_newest_packet() {
+        assert_eq!(original_sequence(70_000, 4_460), Some(69_996));
+        assert_eq!(original_sequence(65_537, 65_535), Some(65_535));
+        assert_eq!(original_sequence(10, 65_535), None);
+        assert_eq!(original_sequence(70_000, 4_465), None);
+    }
+}

@@ -1,0 +1,74 @@
+//! What crosses the border between the engine and the shell that drives it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::transport::ServerCertificate;
+
+/// Which of the shell's sockets a datagram came from or goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LocalSocket(pub u8);
+
+/// Datagrams to one destination, all of them of `segment_size` but the last, which may be
+/// shorter: the shape that one GSO call takes.
+#[derive(Debug)]
+pub struct Transmit<'a> {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// From which socket.
+    pub local: LocalSocket,
+    /// Size in bytes of each datagram; `None` when `contents` is a single one.
+    pub segment_size: Option<usize>,
+    /// The datagrams, one after the other.
+    pub contents: &'a [u8],
+}
+
+/// How an engine is made.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// Seed of everything random in the engine: SSRCs, first sequence numbers.
+    pub seed: u64,
+    /// The certificate of this process.
+    pub certificate: Arc<ServerCertificate>,
+    /// Wall clock at the `now` given to `Engine::new`, since the unix epoch: the base of NTP
+    /// times in sender reports.
+    pub wall_clock: Duration,
+}
+
+/// Plain counters of one engine since its start; gauges are marked so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EngineStatistics {
+    /// RTP packets received and authenticated.
+    pub packets_in: u64,
+    /// Their bytes, headers included.
+    pub bytes_in: u64,
+    /// RTP packets sent to subscribers, retransmissions included.
+    pub packets_out: u64,
+    /// Their bytes, headers included.
+    pub bytes_out: u64,
+    /// Datagrams that belong to nobody or did not authenticate.
+    pub datagrams_dropped: u64,
+    /// Sequence numbers asked for again by subscribers.
+    pub nacks_in: u64,
+    /// Sequence numbers asked for again from publishers.
+    pub nacks_out: u64,
+    /// Packets retransmitted to subscribers.
+    pub retransmissions: u64,
+    /// Keyframes asked for by subscribers.
+    pub keyframe_requests_in: u64,
+    /// Keyframes asked for from publishers.
+    pub keyframe_requests_out: u64,
+    /// Data channel messages received.
+    pub messages_in: u64,
+    /// Data channel messages sent.
+    pub messages_out: u64,
+    /// Gauge: peer connections.
+    pub transports: u64,
+    /// Gauge: published tracks.
+    pub tracks: u64,
+    /// Gauge: subscriptions.
+    pub subscriptions: u64,
+    /// Gauge: bytes held in packet caches and send batches.
+    pub buffer_bytes: u64,
+}

@@ -1,0 +1,135 @@
+//! Tracks and subscriptions coming and going.
+
+use std::time::Instant;
+
+use rand::RngExt;
+
+use super::command::{NewSubscription, NewTrack, TrackSource};
+use super::engine::Engine;
+use super::ids::{SubscriptionId, TrackId};
+use super::peer::StreamOwner;
+use super::subscription::Subscription;
+use super::track::Track;
+use crate::media::codec::{Codec, MediaKind};
+
+impl Engine {
+    pub(super) fn add_track(&mut self, new: &NewTrack) {
+        let Some(peer) = self.find_peer(new.transport) else {
+            return;
+        };
+        if self.track_index.contains_key(&new.track) {
+            return;
+        }
+        let room = self.peers[peer as usize].room;
+        let track = Track::new(new.track, room, peer, new.kind, new.source.clone());
+        let index = self.tracks.insert(track) as u32;
+        self.track_index.insert(new.track, index);
+        self.peers[peer as usize].tracks.push(index);
+        self.bind_declared(peer, index, &new.source);
+    }
+
+    pub(super) fn set_track_source(&mut self, track: TrackId, source: TrackSource) {
+        let Some(&index) = self.track_index.get(&track) else {
+            return;
+        };
+        let state = &mut self.tracks[index as usize];
+        if state.source == source {
+            return;
+        }
+        let peer = state.peer;
+        state.set_source(source.clone());
+        self.bind_declared(peer, index, &source);
+    }
+
+    /// Binds the SSRCs that the SDP names.
+    fn bind_declared(&mut self, peer: u32, track: u32, source: &TrackSource) {
+        let state = &mut self.peers[peer as usize];
+        for (layer, &(ssrc, rtx)) in source.ssrcs.iter().take(3).enumerate() {
+            let layer = layer as u8;
+            let owner = |repair| StreamOwner {
+                track,
+                layer,
+                repair,
+            };
+            state.bind_stream(ssrc, owner(false));
+            if let Some(rtx) = rtx {
+                state.bind_stream(rtx, owner(true));
+            }
+        }
+    }
+
+    pub(super) fn remove_track(&mut self, track: TrackId) {
+        let Some(index) = self.track_index.remove(&track) else {
+            return;
+        };
+        for subscription in self.tracks[index as usize].subscriptions.clone() {
+            let id = self.subscriptions[subscription as usize].id;
+            self.remove_subscription(id);
+        }
+        let removed = self.tracks.remove(index as usize);
+        let state = &mut self.peers[removed.peer as usize];
+        state.tracks.retain(|&other| other != index);
+        state.unbind_track(index);
+        if removed.kind == MediaKind::Audio {
+            self.forget_speaker(removed.room, index);
+        }
+    }
+
+    pub(super) fn set_track_muted(&mut self, now: Instant, track: TrackId, muted: bool) {
+        let Some(&index) = self.track_index.get(&track) else {
+            return;
+        };
+        self.tracks[index as usize].muted = muted;
+        self.choose_layers(now, index);
+    }
+
+    pub(super) fn add_subscription(&mut self, now: Instant, new: &NewSubscription) {
+        let (Some(peer), Some(&track)) = (
+            self.find_peer(new.transport),
+            self.track_index.get(&new.track),
+        ) else {
+            return;
+        };
+        if self.subscription_index.contains_key(&new.subscription) {
+            return;
+        }
+        let clock_rate = match self.tracks[track as usize].kind {
+            MediaKind::Audio => Codec::Opus.clock_rate(),
+            MediaKind::Video => Codec::Vp8.clock_rate(),
+        };
+        let (first, first_rtx) = (self.rng.random(), self.rng.random());
+        let subscription = Subscription::new(new, track, peer, clock_rate, first, first_rtx);
+        let index = self.subscriptions.insert(subscription) as u32;
+        self.subscription_index.insert(new.subscription, index);
+        self.tracks[track as usize].subscriptions.push(index);
+        self.peers[peer as usize].subscriptions.push(index);
+        self.choose_layer(now, index);
+    }
+
+    pub(super) fn remove_subscription(&mut self, subscription: SubscriptionId) {
+        let Some(index) = self.subscription_index.remove(&subscription) else {
+            return;
+        };
+        let removed = self.subscriptions.remove(index as usize);
+        let of_track = &mut self.tracks[removed.track as usize].subscriptions;
+        of_track.retain(|&other| other != index);
+        let of_peer = &mut self.peers[removed.peer as usize].subscriptions;
+        of_peer.retain(|&other| other != index);
+    }
+
+    pub(super) fn set_subscription(
+        &mut self,
+        now: Instant,
+        subscription: SubscriptionId,
+        enabled: bool,
+        max_layer: u8,
+    ) {
+        let Some(&index) = self.subscription_index.get(&subscription) else {
+            return;
+        };
+        let state = &mut self.subscriptions[index as usize];
+        state.enabled = enabled;
+        state.max_layer = max_layer;
+        self.choose_layer(now, index);
+    }
+}

@@ -1,0 +1,165 @@
+//! One peer connection as the packet path sees it: keys, stream table, send batch.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::command::{Payload, ReceiveMapping};
+use super::ids::{RoomId, TransportId};
+use super::io::LocalSocket;
+use super::receive::transport_cc::TransportCcRecorder;
+use super::rtp::extensions::ExtensionMap;
+use super::send_batch::SendBatch;
+use super::srtp::{ReplayWindow, SrtpReceiver, SrtpSender};
+use super::timers::Armed;
+use super::transport::Transport;
+
+/// Round-trip time assumed until a report tells better.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// Streams of one publisher: every layer of every track, each with its retransmissions. More
+/// than this many are not remembered, so a flood of SSRCs fills nothing.
+const MAX_STREAMS: usize = 128;
+
+/// Keys of both directions.
+pub(crate) struct Srtp {
+    pub(crate) sender: SrtpSender,
+    pub(crate) receiver: SrtpReceiver,
+}
+
+/// Which layer of which track an SSRC carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamOwner {
+    /// Index of the track.
+    pub(crate) track: u32,
+    /// Layer, 0 lowest.
+    pub(crate) layer: u8,
+    /// Retransmissions of that layer (RFC 4588).
+    pub(crate) repair: bool,
+}
+
+/// The state of one received SSRC.
+pub(crate) struct ReceivedStream {
+    pub(crate) owner: StreamOwner,
+    pub(crate) window: ReplayWindow,
+}
+
+/// One peer connection.
+pub(crate) struct Peer {
+    pub(crate) id: TransportId,
+    pub(crate) room: RoomId,
+    pub(crate) transport: Transport,
+    pub(crate) srtp: Option<Srtp>,
+    /// Socket on which the peer's last check arrived.
+    pub(crate) local: LocalSocket,
+    pub(crate) batch: SendBatch,
+    /// Whether the engine has this peer on its list of batches to send.
+    pub(crate) listed: bool,
+    /// Addresses under which the engine finds this peer.
+    pub(crate) addresses: Vec<SocketAddr>,
+    payload_types: [Option<Payload>; 128],
+    pub(crate) extensions: ExtensionMap,
+    /// SSRC of each received stream; the state at the same index of `streams`.
+    ssrcs: Vec<u32>,
+    streams: Vec<ReceivedStream>,
+    /// Indexes of the tracks that this peer publishes.
+    pub(crate) tracks: Vec<u32>,
+    /// Indexes of the subscriptions that this peer receives.
+    pub(crate) subscriptions: Vec<u32>,
+    pub(crate) transport_cc: TransportCcRecorder,
+    /// SSRC under which we send feedback.
+    pub(crate) feedback_ssrc: u32,
+    pub(crate) feedback_due: Option<Instant>,
+    pub(crate) report_due: Option<Instant>,
+    pub(crate) rtt: Duration,
+    pub(crate) armed: Armed,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        id: TransportId,
+        room: RoomId,
+        transport: Transport,
+        feedback_ssrc: u32,
+    ) -> Peer {
+        Peer {
+            id,
+            room,
+            transport,
+            srtp: None,
+            local: LocalSocket::default(),
+            batch: SendBatch::default(),
+            listed: false,
+            addresses: Vec::new(),
+            payload_types: [None; 128],
+            extensions: ExtensionMap::default(),
+            ssrcs: Vec::new(),
+            streams: Vec::new(),
+            tracks: Vec::new(),
+            subscriptions: Vec::new(),
+            transport_cc: TransportCcRecorder::default(),
+            feedback_ssrc,
+            feedback_due: None,
+            report_due: None,
+            rtt: INITIAL_RTT,
+            armed: None,
+        }
+    }
+
+    pub(crate) fn set_mapping(&mut self, mapping: &ReceiveMapping) {
+        self.payload_types = [None; 128];
+        for &(payload_type, payload) in &mapping.payload_types {
+            if let Some(entry) = self.payload_types.get_mut(usize::from(payload_type)) {
+                *entry = Some(payload);
+            }
+        }
+        self.extensions = ExtensionMap::new(&mapping.extensions);
+    }
+
+    pub(crate) fn payload(&self, payload_type: u8) -> Option<Payload> {
+        self.payload_types[usize::from(payload_type & 0x7f)]
+    }
+
+    /// Index of the stream of an SSRC.
+    pub(crate) fn find_stream(&self, ssrc: u32) -> Option<usize> {
+        self.ssrcs.iter().position(|&known| known == ssrc)
+    }
+
+    pub(crate) fn stream(&self, index: usize) -> &ReceivedStream {
+        &self.streams[index]
+    }
+
+    pub(crate) fn stream_mut(&mut self, index: usize) -> &mut ReceivedStream {
+        &mut self.streams[index]
+    }
+
+    /// Remembers that `ssrc` carries `owner`; another SSRC that did so is forgotten.
+    pub(crate) fn bind_stream(&mut self, ssrc: u32, owner: StreamOwner) {
+        if let Some(index) = self.find_stream(ssrc) {
+            self.streams[index].owner = owner;
+            return;
+        }
+        if let Some(index) = self.streams.iter().position(|stream| stream.owner == owner) {
+            self.ssrcs.swap_remove(index);
+            self.streams.swap_remove(index);
+        }
+        if self.ssrcs.len() < MAX_STREAMS {
+            self.ssrcs.push(ssrc);
+            self.streams.push(ReceivedStream {
+                owner,
+                window: ReplayWindow::default(),
+            });
+        }
+    }
+
+    /// Forgets all streams of a track.
+    pub(crate) fn unbind_track(&mut self, track: u32) {
+        let mut index = 0;
+        while index < self.streams.len() {
+            if self.streams[index].owner.track == track {
+                self.ssrcs.swap_remove(index);
+                self.streams.swap_remove(index);
+            } else {
+                index += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Header extensions: what publishers' ids mean, and the one form in which subscribers get
+//! them.
+
+use super::header::RtpHeader;
+use crate::media::engine::command::HeaderExtension;
+
+/// The ids offered to every subscriber.
+pub(crate) mod ids {
+    pub(crate) const DEPENDENCY_DESCRIPTOR: u8 = 1;
+    pub(crate) const ABS_CAPTURE_TIME: u8 = 2;
+    pub(crate) const AUDIO_LEVEL: u8 = 5;
+    pub(crate) const VIDEO_ORIENTATION: u8 = 6;
+    pub(crate) const PLAYOUT_DELAY: u8 = 7;
+}
+
+/// Largest extension data that the one-byte form can carry.
+const ONE_BYTE_MAX: usize = 16;
+
+/// Meaning of each extension id on one connection.
+#[derive(Debug)]
+pub(crate) struct ExtensionMap([Option<HeaderExtension>; 256]);
+
+impl Default for ExtensionMap {
+    fn default() -> Self {
+        ExtensionMap([None; 256])
+    }
+}
+
+impl ExtensionMap {
+    pub(crate) fn new(pairs: &[(u8, HeaderExtension)]) -> ExtensionMap {
+        let mut map = ExtensionMap::default();
+        for &(id, extension) in pairs {
+            map.0[usize::from(id)] = Some(extension);
+        }
+        map
+    }
+}
+
+/// Loudness of an audio packet (RFC 6464).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AudioLevel {
+    /// Level in -dBov: 0 loudest, 127 silence.
+    pub(crate) dbov: u8,
+}
+
+/// The extensions of one packet that mean something to us.
+#[derive(Debug, Default)]
+pub(crate) struct ReceivedExtensions<'a> {
+    pub(crate) mid: Option<&'a [u8]>,
+    pub(crate) rid: Option<&'a [u8]>,
+    pub(crate) repaired_rid: Option<&'a [u8]>,
+    pub(crate) audio_level: Option<AudioLevel>,
+    audio_level_data: Option<&'a [u8]>,
+    pub(crate) transport_cc: Option<u16>,
+    pub(crate) dependency_descriptor: Option<&'a [u8]>,
+    abs_capture_time: Option<&'a [u8]>,
+    video_orientation: Option<&'a [u8]>,
+    playout_delay: Option<&'a [u8]>,
+}
+
+impl<'a> ReceivedExtensions<'a> {
+    pub(crate) fn read(header: &RtpHeader, packet: &'a [u8], map: &ExtensionMap) -> Self {
+        let mut read = ReceivedExtensions::default();
+        for (id, data) in header.extensions(packet) {
+            let Some(extension) = map.0[usize::from(id)] else {
+                continue;
+            };
+            match extension {
+                HeaderExtension::Mid => read.mid = Some(data),
+                HeaderExtension::Rid => read.rid = Some(data),
+                HeaderExtension::RepairedRid => read.repaired_rid = Some(data),
+                HeaderExtension::AudioLevel => {
+                    read.audio_level = data.first().map(|byte| AudioLevel { dbov: byte & 0x7f });
+                    read.audio_level_data = Some(data);
+                }
+                HeaderExtension::TransportCc => {
+                    read.transport_cc = data.first_chunk().copied().map(u16::from_be_bytes);
+                }
+                HeaderExtension::DependencyDescriptor => read.dependency_descriptor = Some(data),
+                HeaderExtension::AbsCaptureTime => read.abs_capture_time = Some(data),
+                HeaderExtension::VideoOrientation => read.video_orientation = Some(data),
+                HeaderExtension::PlayoutDelay => read.playout_delay = Some(data),
+                HeaderExtension::AbsSendTime => {}
+            }
+        }
+        read
+    }
+
+    /// What goes on to subscribers, with the ids offered to them.
+    fn forwarded(&self) -> impl Iterator<Item = (u8, &'a [u8])> {
+        [
+            (ids::DEPENDENCY_DESCRIPTOR, self.dependency_descriptor),
+            (ids::ABS_CAPTURE_TIME, self.abs_capture_time),
+            (ids::AUDIO_LEVEL, self.audio_level_data),
+            (ids::VIDEO_ORIENTATION, self.video_orientation),
+            (ids::PLAYOUT_DELAY, self.playout_delay),
+        ]
+        .into_iter()
+        .filter_map(|(id, data)| Some((id, data?)))
+        .filter(|(_, data)| !data.is_empty() && data.len() <= 255)
+    }
+}
+
+/// The fields of a header that are the same for all subscribers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeaderTemplate {
+    pub(crate) payload_type: u8,
+    pub(crate) marker: bool,
+}
+
+/// Writes the header that subscribers get, sequence number, timestamp and SSRC left zero. The
+/// two-byte form is taken when an element is too long for the one-byte form (allowed by
+/// a=extmap-allow-mixed). Elements that do not fit into `out` are left out.
+pub(crate) fn write_header(
+    out: &mut [u8],
+    template: &HeaderTemplate,
+    extensions: &ReceivedExtensions<'_>,
+) -> usize {
+    out[..12].fill(0);
+    out[0] = 0x80;
+    out[1] = template.payload_type | (u8::from(template.marker) << 7);
+    let two_byte = extensions
+        .forwarded()
+        .any(|(_, data)| data.len() > ONE_BYTE_MAX);
+    let mut end = 16;
+    for (id, data) in extensions.forwarded() {
+        let head = if two_byte { 2 } else { 1 };
+        if end + head + data.len() + 3 > out.len() {
+            continue;
+        }
+        if two_byte {
+            out[end] = id;
+            out[end + 1] = data.len() as u8;
+        } else {
+            out[end] = (id << 4) | (data.len() as u8 - 1);
+        }
+        end += head;
+        out[end..end + data.len()].copy_from_slice(data);
+        end += data.len();
+    }
+    if end == 16 {
+        return 12;
+    }
+    while end % 4 != 0 {
+        out[end] = 0;
+        end += 1;
+    }
+    out[0] |= 0x10;
+    let profile: u16 = if two_byte { 0x1000 } else { 0xbede };
+    out[12..14].copy_from_slice(&profile.to_be_bytes());
+    out[14..16].copy_from_slice(&(((end - 16) / 4) as u16).to_be_bytes());
+    end
+}
+
+/// Sets what differs between subscribers.
+pub(crate) fn patch_header(packet: &mut [u8], sequence: u16, timestamp: u32, ssrc: u32) {
+    packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+    packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
+    packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
+}
+
+/// Sets the payload type and leaves the marker.
+pub(crate) fn patch_payload_type(packet: &mut [u8], payload_type: u8) {
+    packet[1] = (packet[1] & 0x80) | (payload_type & 0x7f);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(extensions: &ReceivedExtensions<'_>) -> Vec<u8> {
+        let mut out = [0xffu8; 512];
+        let template = HeaderTemplate {
+            payload_type: 96,
+            marker: true,
+        };
+        let len = write_header(&mut out, &template, extensions);
+        patch_header(&mut out, 1, 2, 3);
+        out[..len].to_vec()
+    }
+
+    #[test]
+    fn publishers_ids_become_ours() {
+        let map = ExtensionMap::new(&[
+            (4, HeaderExtension::Mid),
+            (1, HeaderExtension::AudioLevel),
+            (3, HeaderExtension::TransportCc),
+        ]);
+        let packet = [
+            0x90, 111, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0xbe, 0xde, 0, 2, 0x40, b'7', 0x10, 0x8a,
+            0x31, 1, 2, 0,
+        ];
+        let header = RtpHeader::parse(&packet).unwrap();
+        let read = ReceivedExtensions::read(&header, &packet, &map);
+        assert_eq!(read.mid, Some(&b"7"[..]));
+        assert_eq!(read.transport_cc, Some(0x0102));
+        assert_eq!(read.audio_level, Some(AudioLevel { dbov: 10 }));
+        let out = written(&read);
+        let header = RtpHeader::parse(&out).unwrap();
+        let extensions: Vec<_> = header.extensions(&out).collect();
+        assert_eq!(extensions, [(ids::AUDIO_LEVEL, &[0x8a][..])]);
+        assert_eq!((header.sequence, header.timestamp, header.ssrc), (1, 2, 3));
+    }
+
+    #[test]
+    fn a_long_descriptor_takes_the_two_byte_form() {
+        let long = [9u8; 40];
+        let read = ReceivedExtensions {
+            dependency_descriptor: Some(&long),
+            playout_delay: Some(&[1, 2, 3]),
+            ..Default::default()
+        };
+        let out = written(&read);
+        let header = RtpHeader::parse(&out).unwrap();
+        assert_eq!(header.header_len, out.len());
+        let extensions: Vec<_> = header.extensions(&out).collect();
+        assert_eq!(
+            extensions,
+            [
+                (ids::DEPENDENCY_DESCRIPTOR, &long[..]),
+                (ids::PLAYOUT_DELAY, &[1, 2, 3][..])
+            ]
+        );
+    }
+
+    #[test]
+    fn without_extensions_the_header_is_twelve_bytes() {
+        assert_eq!(written(&ReceivedExtensions::default()).len(), 12);
+    }
+}

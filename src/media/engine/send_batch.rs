@@ -1,0 +1,154 @@
+//! The datagrams that wait to leave for one peer, laid out as the runs that one system call
+//! can send.
+//!
+//! A run is a stretch of datagrams of equal size, of which the last may be shorter (what UDP
+//! segmentation offload takes). Packets are written straight into their place, so nothing is
+//! copied again before the kernel.
+
+use std::collections::VecDeque;
+
+/// The kernel takes at most this many segments in one call.
+const MAX_SEGMENTS: u16 = 64;
+/// Largest payload of one segmented send: a UDP datagram's bound.
+const MAX_RUN_BYTES: usize = 65_000;
+
+/// One stretch of equal datagrams.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    start: usize,
+    end: usize,
+    segment_size: usize,
+    segments: u16,
+    /// A shorter datagram has been added, after which no other may follow.
+    closed: bool,
+}
+
+/// Runs of datagrams for one destination.
+#[derive(Debug, Default)]
+pub(crate) struct SendBatch {
+    bytes: Vec<u8>,
+    runs: VecDeque<Run>,
+}
+
+impl SendBatch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Lets `write` put one datagram of at most `room` bytes in place; it returns the length
+    /// that it used, 0 for none.
+    pub(crate) fn push(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+        let start = self.bytes.len();
+        self.bytes.resize(start + room, 0);
+        let written = write(&mut self.bytes[start..]).min(room);
+        self.bytes.truncate(start + written);
+        if written == 0 {
+            return;
+        }
+        let end = start + written;
+        if let Some(run) = self.runs.back_mut()
+            && !run.closed
+            && written <= run.segment_size
+            && run.segments < MAX_SEGMENTS
+            && end - run.start <= MAX_RUN_BYTES
+        {
+            run.closed = written < run.segment_size;
+            run.segments += 1;
+            run.end = end;
+            return;
+        }
+        self.runs.push_back(Run {
+            start,
+            end,
+            segment_size: written,
+            segments: 1,
+            closed: false,
+        });
+    }
+
+    /// Takes the next run. Its bytes stay valid until [`SendBatch::clear`] or a push.
+    pub(crate) fn pop(&mut self) -> Option<Run> {
+        self.runs.pop_front()
+    }
+
+    /// The datagrams of a run, and their size when there is more than one.
+    pub(crate) fn contents(&self, run: Run) -> (&[u8], Option<usize>) {
+        let size = (run.segments > 1).then_some(run.segment_size);
+        (&self.bytes[run.start..run.end], size)
+    }
+
+    /// Forgets all datagrams; gives memory back when a burst has grown it far.
+    pub(crate) fn clear(&mut self) {
+        self.runs.clear();
+        self.bytes.clear();
+        if self.bytes.capacity() > 4 * MAX_RUN_BYTES {
+            self.bytes.shrink_to(MAX_RUN_BYTES);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(batch: &mut SendBatch, length: usize) {
+        batch.push(1500, |buffer| {
+            buffer[..length].fill(length as u8);
+            length
+        });
+    }
+
+    fn runs(batch: &mut SendBatch) -> Vec<(usize, Option<usize>)> {
+        let mut out = Vec::new();
+        while let Some(run) = batch.pop() {
+            let (contents, size) = batch.contents(run);
+            out.push((contents.len(), size));
+        }
+        out
+    }
+
+    #[test]
+    fn equal_datagrams_form_one_run() {
+        let mut batch = SendBatch::default();
+        for _ in 0..5 {
+            push(&mut batch, 100);
+        }
+        assert_eq!(runs(&mut batch), [(500, Some(100))]);
+    }
+
+    #[test]
+    fn a_shorter_datagram_closes_its_run() {
+        let mut batch = SendBatch::default();
+        for length in [100, 100, 60, 60, 100] {
+            push(&mut batch, length);
+        }
+        assert_eq!(
+            runs(&mut batch),
+            [(260, Some(100)), (60, None), (100, None)]
+        );
+    }
+
+    #[test]
+    fn a_run_stays_within_the_kernels_bounds() {
+        let mut batch = SendBatch::default();
+        for _ in 0..130 {
+            push(&mut batch, 1200);
+        }
+        for (length, _) in runs(&mut batch) {
+            assert!(length <= MAX_RUN_BYTES);
+            assert!(length / 1200 <= MAX_SEGMENTS as usize);
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_is_not_written_leaves_no_trace() {
+        let mut batch = SendBatch::default();
+        batch.push(1500, |_| 0);
+        assert!(batch.is_empty());
+    }
+}

@@ -1,0 +1,80 @@
+//! One track on its way to one subscriber.
+
+use std::time::Instant;
+
+use super::command::NewSubscription;
+use super::forwarder::Forwarder;
+use super::ids::SubscriptionId;
+
+/// Retransmissions that one subscription may take from the cache between two reports.
+const RETRANSMISSIONS_A_SECOND: u16 = 1_000;
+
+/// One track sent to one subscriber.
+pub(crate) struct Subscription {
+    pub(crate) id: SubscriptionId,
+    /// Index of the track.
+    pub(crate) track: u32,
+    /// Index of the receiving peer.
+    pub(crate) peer: u32,
+    pub(crate) ssrc: u32,
+    pub(crate) rtx_ssrc: Option<u32>,
+    pub(crate) enabled: bool,
+    pub(crate) max_layer: u8,
+    /// The layer that should flow, when one is alive.
+    pub(crate) target: Option<u8>,
+    pub(crate) forwarder: Forwarder,
+    /// Extended sequence number of the next retransmission.
+    pub(crate) rtx_sequence: u64,
+    pub(crate) started: bool,
+    pub(crate) packets: u32,
+    pub(crate) octets: u32,
+    pub(crate) packets_reported: u32,
+    pub(crate) last_report: Option<SentReport>,
+    pub(crate) retransmissions_left: u16,
+}
+
+/// The last sender report, to measure the round trip by the receiver's answer to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SentReport {
+    /// Middle 32 bits of its NTP time (RFC 3550, section 6.4.1).
+    pub(crate) compact_ntp: u32,
+    /// When it was sent.
+    pub(crate) at: Instant,
+}
+
+impl Subscription {
+    pub(crate) fn new(
+        new: &NewSubscription,
+        track: u32,
+        peer: u32,
+        clock_rate: u32,
+        first_sequence: u16,
+        first_rtx_sequence: u16,
+    ) -> Subscription {
+        Subscription {
+            id: new.subscription,
+            track,
+            peer,
+            ssrc: new.ssrc,
+            rtx_ssrc: new.rtx_ssrc,
+            enabled: new.enabled,
+            max_layer: new.max_layer,
+            target: None,
+            // Half the range, so that a client that sees the second packet first does not
+            // take it for the end of the former cycle (RFC 3711, section 3.3.1).
+            forwarder: Forwarder::new(clock_rate, first_sequence & 0x7fff),
+            rtx_sequence: u64::from(first_rtx_sequence & 0x7fff),
+            started: false,
+            packets: 0,
+            octets: 0,
+            packets_reported: 0,
+            last_report: None,
+            retransmissions_left: RETRANSMISSIONS_A_SECOND,
+        }
+    }
+
+    /// A new second: the right to retransmissions is whole again.
+    pub(crate) fn renew_retransmissions(&mut self) {
+        self.retransmissions_left = RETRANSMISSIONS_A_SECOND;
+    }
+}

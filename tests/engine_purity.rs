@@ -1,0 +1,60 @@
+//! The engine takes time and datagrams as arguments and nothing else: its files name no
+//! runtime, clock, socket or thread, and nothing above it. This test keeps it so.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FORBIDDEN: [&str; 12] = [
+    "tokio",
+    "Instant::now",
+    "SystemTime",
+    "UdpSocket",
+    "TcpStream",
+    "std::thread",
+    "std::sync::Mutex",
+    "RwLock",
+    "rand::rng(",
+    "crate::room",
+    "crate::api",
+    "moim_signaling",
+];
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a readable folder") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The code of a file: comments and its tests, which may make a first instant, left out.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| line.trim() != "#[cfg(test)]")
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+#[test]
+fn the_engine_names_no_runtime_clock_or_socket() {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/media/engine");
+    let mut files = Vec::new();
+    rust_files(&engine, &mut files);
+    assert!(files.len() > 10, "the engine is where it is expected");
+    let mut found = Vec::new();
+    for file in files {
+        if file.file_name().is_some_and(|name| name == "tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("a readable file");
+        for (number, line) in code(&text) {
+            for forbidden in FORBIDDEN.iter().filter(|word| line.contains(*word)) {
+                found.push(format!("{}:{}: {forbidden}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
