@@ -1,3 +1,4 @@
 //! The media plane.
 pub mod codec;
 pub mod engine;
+pub mod negotiation;

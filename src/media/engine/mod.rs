@@ -31,3 +31,9 @@ pub mod transport;
 pub use command::Command;
 pub use engine::Engine;
 pub use event::{Event, RoomEvent};
+
+/// The id under which every subscriber gets a header extension; `None` for those that are not
+/// passed on.
+pub(crate) fn subscriber_extension_id(extension: command::HeaderExtension) -> Option<u8> {
+    rtp::extensions::subscriber_id(extension)
+}

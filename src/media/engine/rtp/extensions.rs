@@ -13,6 +13,18 @@ pub(crate) mod ids {
     pub(crate) const PLAYOUT_DELAY: u8 = 7;
 }
 
+/// The id of an extension towards subscribers.
+pub(crate) fn subscriber_id(extension: HeaderExtension) -> Option<u8> {
+    match extension {
+        HeaderExtension::DependencyDescriptor => Some(ids::DEPENDENCY_DESCRIPTOR),
+        HeaderExtension::AbsCaptureTime => Some(ids::ABS_CAPTURE_TIME),
+        HeaderExtension::AudioLevel => Some(ids::AUDIO_LEVEL),
+        HeaderExtension::VideoOrientation => Some(ids::VIDEO_ORIENTATION),
+        HeaderExtension::PlayoutDelay => Some(ids::PLAYOUT_DELAY),
+        _ => None,
+    }
+}
+
 /// Largest extension data that the one-byte form can carry.
 const ONE_BYTE_MAX: usize = 16;
 

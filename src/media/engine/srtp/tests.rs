@@ -18,7 +18,15 @@ fn theirs(profile: SrtpProfile) -> Context {
         SrtpProfile::Aes128CmSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
     };
     let provider = rtc::crypto::default_provider().unwrap();
-    Context::new(&KEY, &salt(profile), their_profile, None, None, provider.crypto()).unwrap()
+    Context::new(
+        &KEY,
+        &salt(profile),
+        their_profile,
+        None,
+        None,
+        provider.crypto(),
+    )
+    .unwrap()
 }
 
 fn rtp(sequence: u16) -> Vec<u8> {

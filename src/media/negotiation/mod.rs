@@ -1,0 +1,148 @@
+//! Offers and answers (RFC 9429, RFC 8843) of the two connections that each participant has:
+//! we answer on the *publisher* connection and offer on the *subscriber* connection.
+//!
+//! This is the control plane's half of a peer connection; no media passes here.
+
+mod codecs;
+mod extensions;
+mod publisher;
+mod sdp;
+mod subscriber;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+pub use publisher::{
+    NegotiatedTrack, OfferedTrack, PublisherAnswer, PublisherNegotiation, TrackDecision,
+};
+pub use subscriber::{
+    AcceptedTrack, SendTrack, SubscriberAnswer, SubscriberNegotiation, SubscriberOffer,
+};
+
+use super::engine::command::{Fingerprint, IceCredentials};
+
+/// Largest message on a data channel, bytes, as our SDP says.
+const MAX_MESSAGE_SIZE: u32 = 65_536;
+
+/// What is wrong with a description. The text is for the developer of a client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NegotiationError {
+    /// It exceeds a bound.
+    #[error("the SDP has {what}, more than the {limit} allowed")]
+    TooLarge {
+        /// What there is too much of.
+        what: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// It does not follow the grammar.
+    #[error("the SDP is malformed: {0}")]
+    Malformed(String),
+    /// Something that WebRTC requires is missing.
+    #[error("the SDP lacks {0}")]
+    Missing(&'static str),
+    /// It asks for something that is not possible here.
+    #[error("{0}")]
+    Unsupported(String),
+    /// An answer that answers nothing, or not what was offered.
+    #[error("the answer does not match the offer: {0}")]
+    Mismatch(String),
+}
+
+/// An address of ours, as a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// IP address.
+    pub ip: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// ICE over TCP, passive (RFC 6544).
+    pub tcp: bool,
+}
+
+/// Our side of a connection.
+#[derive(Debug, Clone)]
+pub struct LocalEndpoint {
+    /// Our credentials.
+    pub ice: IceCredentials,
+    /// Fingerprint of our certificate.
+    pub fingerprint: Fingerprint,
+    /// Where we are reached.
+    pub candidates: Vec<Candidate>,
+}
+
+/// The peer's side of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteDescription {
+    /// Its credentials.
+    pub ice: IceCredentials,
+    /// Fingerprint of its certificate.
+    pub fingerprint: Fingerprint,
+}
+
+impl LocalEndpoint {
+    /// The session part, up to the first m-line. `version` rises with each description.
+    fn write_session(&self, out: &mut String, session: u64, version: u64, mids: &[&str]) {
+        let _ = write!(
+            out,
+            "v=0\r\no=- {session} {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
+             a=group:BUNDLE {}\r\na=ice-lite\r\na=extmap-allow-mixed\r\na=msid-semantic:WMS *\r\n",
+            mids.join(" ")
+        );
+    }
+
+    /// What every m-line of a bundle repeats.
+    fn write_transport(&self, out: &mut String, setup: &str) {
+        let _ = write!(
+            out,
+            "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 ",
+            self.ice.ufrag, self.ice.pwd
+        );
+        for (index, byte) in self.fingerprint.0.iter().enumerate() {
+            let colon = if index == 0 { "" } else { ":" };
+            let _ = write!(out, "{colon}{byte:02X}");
+        }
+        let _ = write!(out, "\r\na=setup:{setup}\r\n");
+    }
+
+    /// Our candidates, on the m-line that carries the bundle. All are known from the start.
+    fn write_candidates(&self, out: &mut String) {
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let foundation = index + 1;
+            let Candidate { ip, port, tcp } = candidate;
+            // RFC 8445, section 5.1.2.1: type preference 126 for host candidates; earlier ones
+            // are preferred, UDP before TCP.
+            let local_preference = 65_535 - index as u32 - if *tcp { 32_768 } else { 0 };
+            let priority = (126 << 24) + (local_preference << 8) + 255;
+            let _ = if *tcp {
+                write!(
+                    out,
+                    "a=candidate:{foundation} 1 tcp {priority} {ip} {port} typ host tcptype passive\r\n"
+                )
+            } else {
+                write!(
+                    out,
+                    "a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host\r\n"
+                )
+            };
+        }
+        out.push_str("a=end-of-candidates\r\n");
+    }
+
+    fn write_data_section(&self, out: &mut String, mid: &str, setup: &str, first: bool) {
+        let _ = write!(
+            out,
+            "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n"
+        );
+        self.write_transport(out, setup);
+        if first {
+            self.write_candidates(out);
+        }
+        let _ = write!(
+            out,
+            "a=sctp-port:5000\r\na=max-message-size:{MAX_MESSAGE_SIZE}\r\n"
+        );
+    }
+}

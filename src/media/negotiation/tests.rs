@@ -1,0 +1,278 @@
+//! Recorded offers of real clients, and what goes wrong.
+
+use super::*;
+use crate::media::codec::{Codec, MediaKind};
+use crate::media::engine::command::{HeaderExtension, Payload};
+
+const BROWSER: &str = include_str!("fixtures/browser_simulcast_offer.sdp");
+const NATIVE: &str = include_str!("fixtures/native_offer.sdp");
+
+fn local() -> LocalEndpoint {
+    LocalEndpoint {
+        ice: IceCredentials {
+            ufrag: "serverufrag".into(),
+            pwd: "a-password-of-the-server-long-enough".into(),
+        },
+        fingerprint: Fingerprint([0xab; 32]),
+        candidates: vec![Candidate {
+            ip: "192.0.2.1".parse().unwrap(),
+            port: 7882,
+            tcp: false,
+        }],
+    }
+}
+
+fn accept(_: &OfferedTrack) -> TrackDecision {
+    TrackDecision::Accept {
+        preferred: None,
+        stereo: false,
+        dtx: true,
+    }
+}
+
+fn answer(offer: &str) -> Result<PublisherAnswer, NegotiationError> {
+    PublisherNegotiation::new(local()).answer(offer, &mut accept)
+}
+
+fn lines<'a>(sdp: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
+    sdp.lines().filter(move |line| line.starts_with(start))
+}
+
+#[test]
+fn a_browsers_simulcast_camera_is_taken_lowest_layer_first() {
+    let answer = answer(BROWSER).unwrap();
+    let [audio, video] = &answer.tracks[..] else {
+        panic!("{:?}", answer.tracks);
+    };
+    assert_eq!(
+        (audio.kind, audio.codecs.as_slice()),
+        (MediaKind::Audio, &[Codec::Opus][..])
+    );
+    assert_eq!(audio.source.ssrcs, [(2_867_824_771, None)]);
+    assert_eq!(video.cid, "5bc0500d-4aee-458a-9b8c-b3d05c14a5b0");
+    assert_eq!(video.source.rids, ["q", "h", "f"]);
+    assert!(answer.sdp.contains("a=simulcast:recv q;h;f\r\n"));
+    assert!(
+        answer
+            .mapping
+            .payload_types
+            .contains(&(96, Payload::Media(Codec::Vp8)))
+    );
+    assert!(
+        answer
+            .mapping
+            .payload_types
+            .contains(&(97, Payload::Rtx(Codec::Vp8)))
+    );
+    assert!(
+        answer
+            .mapping
+            .extensions
+            .contains(&(10, HeaderExtension::Rid))
+    );
+    assert!(answer.sdp.contains("a=group:BUNDLE 0 1 2\r\n"));
+    assert!(answer.sdp.contains("usedtx=1"));
+}
+
+#[test]
+fn empty_receiving_m_lines_are_answered_inactive() {
+    let answer = answer(NATIVE).unwrap();
+    let sections = NATIVE.matches("m=").count();
+    assert_eq!(lines(&answer.sdp, "m=").count(), sections);
+    assert_eq!(lines(&answer.sdp, "a=mid:").count(), sections);
+    assert_eq!(lines(&answer.sdp, "a=inactive").count(), 6);
+    let kinds: Vec<MediaKind> = answer.tracks.iter().map(|track| track.kind).collect();
+    assert_eq!(kinds, [MediaKind::Audio, MediaKind::Video]);
+}
+
+#[test]
+fn a_refused_track_is_inactive_and_unknown_to_the_engine() {
+    let mut refuse = |track: &OfferedTrack| match track.kind {
+        MediaKind::Video => TrackDecision::Refuse,
+        MediaKind::Audio => accept(track),
+    };
+    let answer = PublisherNegotiation::new(local())
+        .answer(BROWSER, &mut refuse)
+        .unwrap();
+    assert_eq!(answer.tracks.len(), 1);
+    assert!(
+        !answer
+            .mapping
+            .payload_types
+            .iter()
+            .any(|(number, _)| *number == 96)
+    );
+    assert_eq!(lines(&answer.sdp, "a=inactive").count(), 1);
+}
+
+#[test]
+fn a_preferred_codec_stands_first() {
+    let mut prefer = |_: &OfferedTrack| TrackDecision::Accept {
+        preferred: Some(Codec::Av1),
+        stereo: true,
+        dtx: false,
+    };
+    let answer = PublisherNegotiation::new(local())
+        .answer(BROWSER, &mut prefer)
+        .unwrap();
+    assert_eq!(answer.tracks[1].codecs[0], Codec::Av1);
+    assert!(answer.sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 45 "));
+    assert!(answer.sdp.contains("stereo=1") && !answer.sdp.contains("usedtx"));
+}
+
+#[test]
+fn a_track_that_stops_is_told() {
+    let mut negotiation = PublisherNegotiation::new(local());
+    negotiation.answer(BROWSER, &mut accept).unwrap();
+    let stopped = BROWSER.replacen("a=sendonly", "a=inactive", 1);
+    let answer = negotiation.answer(&stopped, &mut accept).unwrap();
+    assert_eq!(answer.stopped_mids, ["1"]);
+    assert_eq!(answer.tracks.len(), 1);
+}
+
+#[test]
+fn a_restart_is_seen_by_other_credentials() {
+    let mut negotiation = PublisherNegotiation::new(local());
+    assert!(!negotiation.offer_restarts_ice(BROWSER).unwrap());
+    negotiation.answer(BROWSER, &mut accept).unwrap();
+    assert!(!negotiation.offer_restarts_ice(BROWSER).unwrap());
+    let restarted = BROWSER.replace("a=ice-ufrag:Cj/D", "a=ice-ufrag:Xy/Z");
+    assert!(negotiation.offer_restarts_ice(&restarted).unwrap());
+}
+
+#[test]
+fn bad_offers_get_a_clear_error() {
+    let without = |start: &str| {
+        BROWSER
+            .lines()
+            .filter(|line| !line.starts_with(start))
+            .map(|line| format!("{line}\r\n"))
+            .collect::<String>()
+    };
+    let cases = [
+        (without("a=fingerprint"), "a=fingerprint"),
+        (without("a=ice-ufrag"), "a=ice-ufrag"),
+        (without("a=mid"), "mid"),
+        (BROWSER.replace("a=mid:2", "a=mid:1"), "mid `1`"),
+        (
+            BROWSER.replace("a=setup:actpass", "a=setup:passive"),
+            "passive",
+        ),
+        (format!("{BROWSER}a=x:{}\r\n", "y".repeat(9_000)), "line of"),
+        (
+            format!("{BROWSER}{}", "m=audio 9 X 0\r\n".repeat(400)),
+            "m-lines",
+        ),
+        (format!("{BROWSER}{}", "a=x\r\n".repeat(200_000)), "bytes"),
+        ("hello".into(), "hello"),
+        (String::new(), "m-line"),
+    ];
+    for (offer, expected) in cases {
+        let error = answer(&offer).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn rids_without_simulcast_are_one_stream() {
+    let offer = BROWSER.replace("a=simulcast:send q;h;f\r\n", "");
+    assert!(answer(&offer).unwrap().tracks[1].source.rids.is_empty());
+}
+
+#[test]
+fn mutilated_offers_never_panic() {
+    use rand::{RngExt, SeedableRng, rngs::SmallRng};
+    let mut rng = SmallRng::seed_from_u64(6);
+    for round in 0..4_000 {
+        let mut offer = if round % 2 == 0 { BROWSER } else { NATIVE }
+            .as_bytes()
+            .to_vec();
+        for _ in 0..rng.random_range(1..8u8) {
+            let at = rng.random_range(0..offer.len());
+            match rng.random_range(0..3u8) {
+                0 => offer[at] = rng.random_range(10..127),
+                1 => offer.truncate(at.max(1)),
+                _ => offer.extend_from_within(at..(at + 60).min(offer.len())),
+            }
+        }
+        let offer = String::from_utf8_lossy(&offer).into_owned();
+        let _ = answer(&offer);
+        let mut subscriber = SubscriberNegotiation::new(local(), 1);
+        subscriber.offer();
+        let _ = subscriber.answer(0, &offer);
+    }
+}
+
+fn send(key: u32, kind: MediaKind) -> SendTrack {
+    SendTrack {
+        key,
+        kind,
+        codec: None,
+        stream_id: format!("PA_a|TR_{key}"),
+        track_id: format!("TR_{key}"),
+        ssrc: key * 10,
+        rtx_ssrc: Some(key * 10 + 1),
+    }
+}
+
+/// The answer of a client that takes what is offered.
+fn client_answer(offer: &str) -> String {
+    let mut sdp = String::from("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n");
+    for line in offer.lines().skip_while(|line| !line.starts_with("m=")) {
+        let line = match line {
+            "a=sendonly" => "a=recvonly",
+            "a=setup:actpass" => "a=setup:active",
+            line if line.starts_with("a=ssrc") || line.starts_with("a=candidate") => continue,
+            line => line,
+        };
+        sdp.push_str(line);
+        sdp.push_str("\r\n");
+    }
+    sdp
+}
+
+#[test]
+fn an_m_line_is_used_again_only_after_the_client_knows_its_track_ended() {
+    let mut negotiation = SubscriberNegotiation::new(local(), 1);
+    negotiation.add_track(send(1, MediaKind::Video));
+    let offer = negotiation.offer().unwrap();
+    assert_eq!(offer.mid_to_track_id["1"], "TR_1");
+    let answer = negotiation
+        .answer(offer.id, &client_answer(&offer.sdp))
+        .unwrap();
+    assert_eq!(answer.accepted.len(), 1);
+    assert!(answer.accepted[0].takes_rtx);
+
+    negotiation.remove_track(1);
+    negotiation.add_track(send(2, MediaKind::Video));
+    let offer = negotiation.offer().unwrap();
+    assert_eq!(offer.mid_to_track_id["2"], "TR_2");
+    negotiation
+        .answer(offer.id, &client_answer(&offer.sdp))
+        .unwrap();
+
+    negotiation.add_track(send(3, MediaKind::Video));
+    let offer = negotiation.offer().unwrap();
+    assert_eq!(offer.mid_to_track_id["1"], "TR_3");
+    assert_eq!(lines(&offer.sdp, "m=video").count(), 2);
+}
+
+#[test]
+fn there_is_never_more_than_one_offer_under_way() {
+    let mut negotiation = SubscriberNegotiation::new(local(), 1);
+    let offer = negotiation.offer().unwrap();
+    negotiation.add_track(send(1, MediaKind::Audio));
+    assert!(negotiation.offer().is_none() && !negotiation.needs_offer());
+    assert!(
+        negotiation
+            .answer(offer.id + 1, &client_answer(&offer.sdp))
+            .is_err()
+    );
+    negotiation.answer(0, &client_answer(&offer.sdp)).unwrap();
+    assert!(negotiation.needs_offer());
+    assert!(
+        negotiation
+            .answer(offer.id, &client_answer(&offer.sdp))
+            .is_err()
+    );
+}
