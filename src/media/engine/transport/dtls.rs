@@ -226,7 +226,10 @@ impl DtlsServer {
             SrtpProfile::AeadAes128Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
             SrtpProfile::Aes128CmSha1_80 => SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
         };
+        let provider = rtc::crypto::default_provider()
+            .map_err(|error| DtlsError::Protocol(error.to_string()))?;
         let config = ConfigBuilder::default()
+            .with_crypto_provider(provider)
             .with_certificates(vec![self.certificate.certificate.clone()])
             .with_srtp_protection_profiles(vec![profile])
             // Peers sign for themselves: the fingerprint is what is checked, below.
