@@ -5,8 +5,12 @@
 //! nothing of media.
 #![forbid(unsafe_code)]
 
+mod admission;
+pub mod permission;
 pub mod rooms;
+pub mod session;
 pub mod token;
 pub mod wire;
 
+pub use permission::Permissions;
 pub use rooms::{Join, Refusal, Rooms, Seat, SeatClosed, SessionEnd};

@@ -1,0 +1,213 @@
+//! From an HTTP request to a [`Join`]: the token verified, the parameters read.
+
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::http::{HeaderMap, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
+
+use crate::rooms::{Join, Refusal};
+use crate::token::ApiKeys;
+use crate::wire::{ClientInfo, client_info};
+
+/// Longest identity, name of a room or of a participant, in bytes.
+const MAX_NAME: usize = 256;
+/// Largest sum of attributes' names and values, bytes.
+const MAX_ATTRIBUTES: usize = 64 << 10;
+/// Largest metadata, bytes.
+const MAX_METADATA: usize = 512 << 10;
+
+/// Reads who wants to join which room.
+///
+/// # Errors
+/// When the request may not join, with the status and the text to answer with.
+pub(crate) fn read_join(
+    keys: &ApiKeys,
+    query: &HashMap<String, String>,
+    headers: &HeaderMap,
+) -> Result<Join, Refusal> {
+    let token = query
+        .get("access_token")
+        .map(String::as_str)
+        .filter(|token| !token.is_empty())
+        .or_else(|| bearer(headers))
+        .ok_or_else(|| Refusal::Unauthorized("no access token was given".into()))?;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let (api_key, claims) = keys
+        .verify(token, now)
+        .map_err(|error| Refusal::Unauthorized(error.to_string()))?;
+    let grant = claims.video.clone().unwrap_or_default();
+    if !grant.room_join {
+        let text = "the token does not allow joining a room (grant roomJoin)";
+        return Err(Refusal::Unauthorized(text.into()));
+    }
+    let room = if grant.room.is_empty() {
+        query.get("room").cloned().unwrap_or_default()
+    } else {
+        grant.room.clone()
+    };
+    check_name("the identity", &claims.sub)?;
+    check_name("the room's name", &room)?;
+    if claims.name.len() > MAX_NAME {
+        return Err(too_long("the participant's name", MAX_NAME));
+    }
+    if claims.metadata.len() > MAX_METADATA {
+        return Err(too_long("the metadata", MAX_METADATA));
+    }
+    let attributes = read_attributes(query.get("attributes").map_or("", String::as_str))?;
+    let flag = |name: &str| matches!(query.get(name).map(String::as_str), Some("1" | "true"));
+    let resumes = flag("reconnect");
+    Ok(Join {
+        identity: claims.sub.clone(),
+        room,
+        api_key,
+        client: client_info(query),
+        protocol: number(query, "protocol"),
+        auto_subscribe: query
+            .get("auto_subscribe")
+            .is_none_or(|value| matches!(value.as_str(), "1" | "true")),
+        adaptive_stream: flag("adaptive_stream"),
+        attributes,
+        resume: resumes.then(|| query.get("sid").cloned().unwrap_or_default()),
+        claims,
+    })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    value
+        .strip_prefix("Bearer ")
+        .or_else(|| value.strip_prefix("bearer "))
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), Refusal> {
+    if name.is_empty() {
+        return Err(Refusal::Invalid(format!("{what} is empty")));
+    }
+    if name.len() > MAX_NAME {
+        return Err(too_long(what, MAX_NAME));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Refusal::Invalid(format!("{what} has a control character")));
+    }
+    Ok(())
+}
+
+fn too_long(what: &str, limit: usize) -> Refusal {
+    Refusal::Invalid(format!("{what} is longer than {limit} bytes"))
+}
+
+fn read_attributes(encoded: &str) -> Result<HashMap<String, String>, Refusal> {
+    if encoded.is_empty() {
+        return Ok(HashMap::new());
+    }
+    if encoded.len() > 2 * MAX_ATTRIBUTES {
+        return Err(too_long("attributes", MAX_ATTRIBUTES));
+    }
+    let invalid = || Refusal::Invalid("attributes is not base64url of a JSON object".into());
+    let json = URL_SAFE
+        .decode(encoded)
+        .or_else(|_| URL_SAFE_NO_PAD.decode(encoded))
+        .map_err(|_| invalid())?;
+    serde_json::from_slice(&json).map_err(|_| invalid())
+}
+
+fn number(query: &HashMap<String, String>, name: &str) -> i32 {
+    query
+        .get(name)
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0)
+}
+
+fn client_info(query: &HashMap<String, String>) -> ClientInfo {
+    let text = |name: &str| {
+        let value = query.get(name).map_or("", String::as_str);
+        value.chars().take(MAX_NAME).collect::<String>()
+    };
+    let sdk = client_info::Sdk::from_str_name(&text("sdk").to_ascii_uppercase().replace('-', "_"))
+        .unwrap_or(client_info::Sdk::Unknown);
+    let capabilities = query.get("capabilities").map_or("", String::as_str);
+    ClientInfo {
+        sdk: sdk as i32,
+        version: text("version"),
+        protocol: number(query, "protocol"),
+        os: text("os"),
+        os_version: text("os_version"),
+        device_model: text("device_model"),
+        browser: text("browser"),
+        browser_version: text("browser_version"),
+        client_protocol: number(query, "client_protocol"),
+        capabilities: capabilities
+            .split(',')
+            .filter_map(client_info::Capability::from_str_name)
+            .map(|capability| capability as i32)
+            .collect(),
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{Claims, VideoGrant};
+
+    fn keys() -> ApiKeys {
+        [("k".to_owned(), "s".to_owned())].into_iter().collect()
+    }
+
+    fn join(change: impl FnOnce(&mut Claims), extra: &[(&str, &str)]) -> Result<Join, Refusal> {
+        let mut claims = Claims {
+            sub: "alice".into(),
+            exp: u64::MAX / 2,
+            video: Some(VideoGrant {
+                room_join: true,
+                room: "room".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        change(&mut claims);
+        let mut query: HashMap<String, String> = extra
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let token = keys().sign("k", &claims).unwrap();
+        query.entry("access_token".into()).or_insert(token);
+        read_join(&keys(), &query, &HeaderMap::new())
+    }
+
+    #[test]
+    fn parameters_are_read_and_nonsense_falls_back() {
+        let query = [
+            ("auto_subscribe", "0"),
+            ("protocol", "many"),
+            ("sdk", "python"),
+            ("reconnect", "1"),
+            ("sid", "PA_x"),
+            ("capabilities", "CAP_PACKET_TRAILER,CAP_NONE"),
+        ];
+        let join = join(|_| {}, &query).unwrap();
+        assert!(!join.auto_subscribe);
+        assert_eq!(join.protocol, 0);
+        assert_eq!(join.client.sdk, client_info::Sdk::Python as i32);
+        assert_eq!(join.resume.as_deref(), Some("PA_x"));
+        assert_eq!(join.client.capabilities.len(), 1);
+    }
+
+    #[test]
+    fn each_refusal_has_its_status() {
+        let status = |outcome: Result<Join, Refusal>| outcome.unwrap_err().status();
+        assert_eq!(status(join(|_| {}, &[("access_token", "x.y.z")])), 401);
+        assert_eq!(status(join(|_| {}, &[("access_token", "")])), 401);
+        assert_eq!(status(join(|claims| claims.video = None, &[])), 401);
+        assert_eq!(status(join(|claims| claims.sub.clear(), &[])), 400);
+        let long = |claims: &mut Claims| claims.sub = "x".repeat(10_000);
+        assert_eq!(status(join(long, &[])), 400);
+        let control = |claims: &mut Claims| claims.sub = "a\u{7}b".into();
+        assert_eq!(status(join(control, &[])), 400);
+        assert_eq!(status(join(|_| {}, &[("attributes", "%%%")])), 400);
+    }
+}
