@@ -1,2 +1,3 @@
 //! moim, a video-conferencing server.
 pub mod media;
+pub mod room;

@@ -1,4 +1,5 @@
 //! The media plane.
 pub mod codec;
 pub mod engine;
+pub mod handle;
 pub mod negotiation;

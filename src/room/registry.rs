@@ -1,0 +1,145 @@
+//! All rooms of the server by name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use moim_signaling::token::ApiKeys;
+use moim_signaling::wire::SignalResponse;
+use moim_signaling::{Join, Refusal, Rooms};
+use tokio::sync::{mpsc, oneshot};
+
+use super::actor::{self, RoomMessage};
+use super::metrics::RoomMetrics;
+use super::seat::RoomSeat;
+use super::settings::RoomSettings;
+use crate::media::handle::Media;
+
+/// Messages that wait for a room; a sender waits when it is full.
+const INBOX_CAPACITY: usize = 1_024;
+/// A join that finds its room just ending tries again this often.
+const JOIN_ATTEMPTS: usize = 4;
+
+/// What all rooms share.
+pub(super) struct Shared {
+    pub(super) settings: RoomSettings,
+    pub(super) keys: Arc<ApiKeys>,
+    pub(super) media: Media,
+    pub(super) metrics: Arc<RoomMetrics>,
+    pub(super) node_id: String,
+    pub(super) rooms: DashMap<String, mpsc::Sender<RoomMessage>>,
+    closing: AtomicBool,
+}
+
+/// The rooms of this server.
+#[derive(Clone)]
+pub struct Registry(Arc<Shared>);
+
+impl Registry {
+    /// A server without rooms.
+    pub fn new(settings: RoomSettings, keys: Arc<ApiKeys>, media: Media) -> Registry {
+        Registry(Arc::new(Shared {
+            settings,
+            keys,
+            media,
+            metrics: Arc::default(),
+            node_id: format!("ND_{}", super::state::random_text(12)),
+            rooms: DashMap::new(),
+            closing: AtomicBool::new(false),
+        }))
+    }
+
+    /// Counts over all rooms.
+    pub fn metrics(&self) -> &RoomMetrics {
+        &self.0.metrics
+    }
+
+    /// Takes no more joins and sends everybody away.
+    pub async fn close(&self) {
+        self.0.closing.store(true, Ordering::Relaxed);
+        let rooms: Vec<_> = self
+            .0
+            .rooms
+            .iter()
+            .map(|room| room.value().clone())
+            .collect();
+        for room in rooms {
+            if room.send(RoomMessage::Close).await.is_ok() {
+                room.closed().await;
+            }
+        }
+    }
+
+    fn existing(&self, name: &str) -> Option<mpsc::Sender<RoomMessage>> {
+        self.0.rooms.get(name).map(|room| room.value().clone())
+    }
+
+    /// The room with this name, made when there is none. One that has ended counts as none.
+    fn find_or_create(&self, name: &str) -> Result<mpsc::Sender<RoomMessage>, Refusal> {
+        if self.0.closing.load(Ordering::Relaxed) {
+            let text = "the server is shutting down; try again in a moment";
+            return Err(Refusal::Unavailable(text.into()));
+        }
+        match self.0.rooms.entry(name.to_owned()) {
+            Entry::Occupied(entry) if !entry.get().is_closed() => Ok(entry.get().clone()),
+            _ if !self.0.settings.auto_create => Err(no_such_room()),
+            entry => {
+                let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
+                entry.insert(sender.clone());
+                actor::spawn(self.0.clone(), name.to_owned(), sender.downgrade(), inbox);
+                Ok(sender)
+            }
+        }
+    }
+}
+
+fn no_such_room() -> Refusal {
+    // Clients look for this text to tell a missing room from a missing service.
+    Refusal::NotFound("requested room does not exist".into())
+}
+
+impl Rooms for Registry {
+    type Seat = RoomSeat;
+
+    async fn admits(&self, join: &Join) -> Result<(), Refusal> {
+        let Some(room) = self.existing(&join.room) else {
+            if self.0.settings.auto_create {
+                return Ok(());
+            }
+            return Err(no_such_room());
+        };
+        let (reply, answer) = oneshot::channel();
+        let identity = join.identity.clone();
+        if room
+            .send(RoomMessage::Admits { identity, reply })
+            .await
+            .is_err()
+        {
+            return Ok(());
+        }
+        answer.await.unwrap_or(Ok(()))
+    }
+
+    async fn join(
+        &self,
+        join: Join,
+    ) -> Result<(RoomSeat, mpsc::Receiver<SignalResponse>), Refusal> {
+        for _ in 0..JOIN_ATTEMPTS {
+            let room = self.find_or_create(&join.room)?;
+            let (reply, answer) = oneshot::channel();
+            let join = Box::new(join.clone());
+            if room.send(RoomMessage::Join { join, reply }).await.is_err() {
+                continue;
+            }
+            if let Ok(outcome) = answer.await {
+                if outcome.is_err() {
+                    self.0.metrics.refused();
+                }
+                return outcome;
+            }
+        }
+        let text = "the room is just ending; try again in a moment";
+        Err(Refusal::Unavailable(text.into()))
+    }
+}

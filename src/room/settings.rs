@@ -1,0 +1,50 @@
+//! The settings of rooms, under the names that LiveKit's configuration has for them.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How rooms behave unless they are told otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct RoomSettings {
+    /// A room is made when the first participant joins it.
+    pub auto_create: bool,
+    /// A room that nobody has joined ends after this many seconds.
+    pub empty_timeout: u32,
+    /// A room that the last participant has left ends after this many seconds.
+    pub departure_timeout: u32,
+    /// Seats of a room; 0 means no bound.
+    pub max_participants: u32,
+    /// Tracks that one participant may publish.
+    pub max_tracks: usize,
+    /// Seconds for which the seat of a participant whose connection broke is kept.
+    pub resume_timeout: u32,
+}
+
+impl Default for RoomSettings {
+    fn default() -> Self {
+        RoomSettings {
+            auto_create: true,
+            empty_timeout: 300,
+            departure_timeout: 20,
+            max_participants: 50,
+            max_tracks: 20,
+            resume_timeout: 15,
+        }
+    }
+}
+
+impl RoomSettings {
+    pub(super) fn empty(&self) -> Duration {
+        Duration::from_secs(self.empty_timeout.into())
+    }
+
+    pub(super) fn departure(&self) -> Duration {
+        Duration::from_secs(self.departure_timeout.into())
+    }
+
+    pub(super) fn resume(&self) -> Duration {
+        Duration::from_secs(self.resume_timeout.into())
+    }
+}
