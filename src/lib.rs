@@ -1,3 +1,21 @@
 //! moim, a video-conferencing server.
+//!
+//! **The way of a packet**: `media/shell/shard.rs` reads it from a socket,
+//! `media/engine/engine.rs` finds whose it is, `media/engine/ingress.rs` decrypts it and makes
+//! one packet of it in the form that subscribers get, `media/engine/egress.rs` writes and
+//! encrypts it for each of them, and the shell sends the runs that come of it.
+//!
+//! **The way of a join**: the `moim_signaling` crate's `session.rs` takes the WebSocket and the
+//! token, `room/registry.rs` finds the room's task, `room/join.rs` gives the seat,
+//! `room/publish.rs` and `room/subscribe.rs` negotiate by `media/negotiation`, and
+//! `media/handle.rs` passes what was agreed to the engine.
+//!
+//! Dependencies point one way: `api` and `moim_signaling` → `room` → `media` →
+//! `media::engine`.
+
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod media;
 pub mod room;
+pub mod server;

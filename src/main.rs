@@ -1,2 +1,8 @@
 //! The server's entry point.
-fn main() {}
+
+use clap::Parser;
+use moim::cli::Cli;
+
+fn main() -> anyhow::Result<()> {
+    Cli::parse().run()
+}

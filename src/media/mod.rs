@@ -3,3 +3,4 @@ pub mod codec;
 pub mod engine;
 pub mod handle;
 pub mod negotiation;
+pub mod shell;

@@ -1,0 +1,27 @@
+//! HTTP beside the signaling service: the page, metrics, development tokens.
+
+mod development;
+mod metrics;
+mod page;
+
+use std::sync::Arc;
+
+use axum::Router;
+use moim_signaling::token::ApiKeys;
+
+use crate::media::shell::ShardStatistics;
+use crate::room::Registry;
+
+/// All routes but the signaling service's.
+pub fn router(
+    rooms: Registry,
+    shards: Vec<Arc<ShardStatistics>>,
+    keys: Arc<ApiKeys>,
+    development: bool,
+) -> Router {
+    let mut router = page::router().merge(metrics::router(rooms, shards));
+    if development {
+        router = router.merge(development::router(keys));
+    }
+    router
+}

@@ -1,0 +1,140 @@
+//! Events on their way to the rooms: never waiting, never growing without bound.
+
+use std::collections::{HashMap, VecDeque};
+
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::media::engine::command::DataChannel;
+use crate::media::engine::ids::RoomId;
+use crate::media::engine::{Event, RoomEvent};
+
+/// Events kept for a room whose channel is full.
+const MAX_KEPT: usize = 4_096;
+
+struct Mailbox {
+    sender: Sender<Event>,
+    kept: VecDeque<Event>,
+}
+
+/// Where each room's events go.
+#[derive(Default)]
+pub(super) struct Delivery {
+    rooms: HashMap<RoomId, Mailbox>,
+    dropped: u64,
+}
+
+impl Delivery {
+    pub(super) fn open(&mut self, room: RoomId, sender: Sender<Event>) {
+        let kept = VecDeque::new();
+        self.rooms.insert(room, Mailbox { sender, kept });
+    }
+
+    pub(super) fn close(&mut self, room: RoomId) {
+        self.rooms.remove(&room);
+    }
+
+    /// Events that no room would take.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Whether something waits for a room to read.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.rooms.values().any(|mailbox| !mailbox.kept.is_empty())
+    }
+
+    pub(super) fn deliver(&mut self, RoomEvent { room, event }: RoomEvent) {
+        let Some(mailbox) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        // Order is kept: behind what waits, everything waits.
+        if mailbox.kept.is_empty() {
+            match mailbox.sender.try_send(event) {
+                Ok(()) | Err(TrySendError::Closed(_)) => {}
+                Err(TrySendError::Full(event)) => keep(mailbox, event, &mut self.dropped),
+            }
+        } else {
+            keep(mailbox, event, &mut self.dropped);
+        }
+    }
+
+    /// Tries again what waits.
+    pub(super) fn retry(&mut self) {
+        for mailbox in self.rooms.values_mut() {
+            while let Some(event) = mailbox.kept.pop_front() {
+                if let Err(TrySendError::Full(event)) = mailbox.sender.try_send(event) {
+                    mailbox.kept.push_front(event);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn keep(mailbox: &mut Mailbox, event: Event, dropped: &mut u64) {
+    let lossy = matches!(
+        event,
+        Event::Data {
+            channel: DataChannel::Lossy | DataChannel::DataTrack,
+            ..
+        } | Event::Speakers(_)
+            | Event::SubscriptionStarted(_)
+    );
+    if lossy || mailbox.kept.len() >= MAX_KEPT {
+        *dropped += 1;
+        return;
+    }
+    mailbox.kept.push_back(event);
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::media::engine::ids::TransportId;
+
+    fn data(number: u32, channel: DataChannel) -> RoomEvent {
+        RoomEvent {
+            room: RoomId(1),
+            event: Event::Data {
+                transport: TransportId(number),
+                channel,
+                payload: Bytes::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_room_that_is_slow_gets_reliable_events_later_and_in_order() {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(2);
+        let mut delivery = Delivery::default();
+        delivery.open(RoomId(1), sender);
+        for number in 0..6 {
+            delivery.deliver(data(number, DataChannel::Reliable));
+            delivery.deliver(data(100, DataChannel::Lossy));
+        }
+        let mut numbers = Vec::new();
+        while delivery.is_waiting() || !receiver.is_empty() {
+            while let Ok(Event::Data { transport, .. }) = receiver.try_recv() {
+                numbers.push(transport.0);
+            }
+            delivery.retry();
+        }
+        numbers.retain(|number| *number != 100);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+        assert!(delivery.dropped() >= 5);
+    }
+
+    #[test]
+    fn a_room_that_never_reads_costs_a_bounded_memory() {
+        let (sender, _receiver) = tokio::sync::mpsc::channel(1);
+        let mut delivery = Delivery::default();
+        delivery.open(RoomId(1), sender);
+        for number in 0..20_000 {
+            delivery.deliver(data(number, DataChannel::Reliable));
+        }
+        assert!(delivery.rooms[&RoomId(1)].kept.len() <= MAX_KEPT);
+    }
+}

@@ -1,0 +1,193 @@
+//! The server put together: shards, rooms, signaling, HTTP.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use moim_signaling::session::{self, Limits};
+use moim_signaling::token::ApiKeys;
+use tokio::net::TcpListener;
+
+use crate::api;
+use crate::config::Config;
+use crate::media::engine::transport::ServerCertificate;
+use crate::media::handle::Media;
+use crate::media::shell::{RunningShard, ShardConfig};
+use crate::room::Registry;
+
+/// Sessions that are still there so long after the rooms have closed are cut.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs until the process is told to stop.
+///
+/// # Errors
+/// When the configuration does not allow a start, or an address cannot be had.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    if config.keys.is_empty() {
+        bail!("`keys` is empty: give at least one `API_KEY: SECRET`, or start with --dev");
+    }
+    let pairs = config
+        .keys
+        .iter()
+        .map(|(key, secret)| (key.clone(), secret.0.clone()));
+    let keys: Arc<ApiKeys> = Arc::new(pairs.collect());
+    let listeners = listen(&config).await?;
+    let shards = start_shards(&config)?;
+    let statistics = shards
+        .iter()
+        .map(|shard| shard.statistics.clone())
+        .collect();
+    let handles = shards.iter().map(|shard| shard.handle.clone()).collect();
+    let fingerprint = shards_fingerprint(&shards)?;
+    let rooms = Registry::new(
+        config.room.clone(),
+        keys.clone(),
+        Media::new(handles, fingerprint),
+    );
+    let router = session::router(rooms.clone(), keys.clone(), Limits::default()).merge(
+        api::router(rooms.clone(), statistics, keys, config.development),
+    );
+    announce(&config, &listeners)?;
+    let mut servers = tokio::task::JoinSet::new();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    for listener in listeners {
+        let mut stopped = stopped.clone();
+        let server = axum::serve(listener, router.clone()).with_graceful_shutdown(async move {
+            // Fails only when the sender is gone, which means the same.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        });
+        servers.spawn(async move { server.await });
+    }
+    tokio::select! {
+        () = told_to_stop() => tracing::info!("stopping"),
+        Some(ended) = servers.join_next() => {
+            ended.context("a listener failed")?.context("a listener failed")?;
+        }
+    }
+    rooms.close().await;
+    let _ = stop.send(true);
+    let all = async { while servers.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+        tracing::warn!("some connections did not end in time");
+    }
+    drop(shards);
+    Ok(())
+}
+
+struct Shards {
+    running: Vec<RunningShard>,
+    certificate: Arc<ServerCertificate>,
+}
+
+impl std::ops::Deref for Shards {
+    type Target = [RunningShard];
+
+    fn deref(&self) -> &[RunningShard] {
+        &self.running
+    }
+}
+
+fn shards_fingerprint(
+    shards: &Shards,
+) -> anyhow::Result<crate::media::engine::command::Fingerprint> {
+    if shards.is_empty() {
+        bail!("`rtc.shards` leaves no media shard");
+    }
+    Ok(shards.certificate.fingerprint())
+}
+
+fn bind_addresses(config: &Config) -> Vec<IpAddr> {
+    if config.bind_addresses.is_empty() {
+        return vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    }
+    config.bind_addresses.clone()
+}
+
+/// Which of the addresses this machine has. A machine without IPv6 is nothing to stop for when
+/// IPv6 was not asked for by itself.
+fn usable(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let has_v4 = addresses.iter().any(IpAddr::is_ipv4);
+    addresses
+        .into_iter()
+        .filter(|ip| {
+            ip.is_ipv4() || !has_v4 || std::net::UdpSocket::bind(SocketAddr::new(*ip, 0)).is_ok()
+        })
+        .collect()
+}
+
+async fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for ip in usable(bind_addresses(config)) {
+        let address = SocketAddr::new(ip, config.port);
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(address),
+            socket2::Type::STREAM,
+            Some(socket2::Protocol::TCP),
+        )?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        let text = || format!("cannot listen on {address} (`port`, `bind_addresses`)");
+        socket.bind(&address.into()).with_context(text)?;
+        socket.listen(1_024).with_context(text)?;
+        listeners.push(TcpListener::from_std(socket.into())?);
+    }
+    Ok(listeners)
+}
+
+fn start_shards(config: &Config) -> anyhow::Result<Shards> {
+    let certificate = Arc::new(ServerCertificate::generate()?);
+    let count = match config.rtc.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    };
+    let mut running = Vec::new();
+    for index in 0..count {
+        let port = u16::try_from(usize::from(config.rtc.udp_port) + index)
+            .context("`rtc.udp_port` and `rtc.shards` reach past port 65535")?;
+        let shard = ShardConfig {
+            index,
+            bind: usable(bind_addresses(config)),
+            port,
+            announce: config.rtc.node_ip.into_iter().collect(),
+        };
+        running.push(RunningShard::start(&shard, certificate.clone())?);
+    }
+    Ok(Shards {
+        running,
+        certificate,
+    })
+}
+
+/// Says where the meeting is, on standard output: it is for the person who started the server.
+#[allow(clippy::print_stdout)]
+fn announce(config: &Config, listeners: &[TcpListener]) -> anyhow::Result<()> {
+    let port = match listeners.first() {
+        Some(listener) => listener.local_addr()?.port(),
+        None => bail!("`bind_addresses` has no address that this machine has"),
+    };
+    if config.development {
+        println!("moim is running in development mode: API key `devkey`, secret `secret`");
+    }
+    println!("Open http://localhost:{port}/ to meet");
+    Ok(())
+}
+
+async fn told_to_stop() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupt.await;
+}
