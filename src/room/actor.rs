@@ -58,7 +58,8 @@ pub(super) fn spawn(
     sender: mpsc::WeakSender<RoomMessage>,
     inbox: mpsc::Receiver<RoomMessage>,
 ) {
-    let span = tracing::info_span!("room", room = %name);
+    // Of no session, although the first one to join starts it.
+    let span = tracing::info_span!(parent: None, "room", room = %name);
     tokio::spawn(run(shared, name, sender, inbox).instrument(span));
 }
 

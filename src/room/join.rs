@@ -31,6 +31,8 @@ const PING_TIMEOUT: i32 = 15;
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// An offer that is not answered in this time means that the client is stuck.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client whose connection is over may take to say that it leaves.
+const FAILURE_GRACE: Duration = Duration::from_secs(1);
 /// Tokens for reconnecting are renewed this often and valid twice as long.
 const TOKEN_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -230,7 +232,11 @@ impl Room {
                 && passed(participant.session_since, JOIN_TIMEOUT)
             {
                 DisconnectReason::JoinFailure
-            } else if unanswered {
+            } else if unanswered
+                || participant
+                    .failed_since
+                    .is_some_and(|since| passed(since, FAILURE_GRACE))
+            {
                 DisconnectReason::ConnectionTimeout
             } else {
                 continue;
@@ -332,6 +338,7 @@ fn new_participant(
         session: 1,
         session_since: now,
         lost_since: None,
+        failed_since: None,
         token_sent: now,
         publisher: None,
         subscriber: None,

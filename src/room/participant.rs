@@ -79,6 +79,8 @@ pub(super) struct Participant {
     pub(super) session: u32,
     pub(super) session_since: Instant,
     pub(super) lost_since: Option<Instant>,
+    /// Since when one of the connections is over.
+    pub(super) failed_since: Option<Instant>,
     pub(super) token_sent: Instant,
     pub(super) publisher: Option<Publisher>,
     pub(super) subscriber: Option<Subscriber>,

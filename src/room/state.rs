@@ -134,12 +134,12 @@ impl Room {
             Event::TransportConnected(transport) => self.transport_connected(transport),
             Event::TransportFailed { transport, reason } => {
                 if let Some((key, _)) = self.transports.get(&transport).copied() {
-                    tracing::info!(participant = key, %reason, "a connection failed");
-                    self.dismiss(
-                        key,
-                        DisconnectReason::ConnectionTimeout,
-                        leave_request::Action::Reconnect,
-                    );
+                    tracing::debug!(participant = key, %reason, "a connection failed");
+                    // A client that leaves may close its connections before it says so: the
+                    // next look at the time decides.
+                    if let Some(participant) = self.participants.get_mut(&key) {
+                        participant.failed_since.get_or_insert(Instant::now());
+                    }
                 }
             }
             Event::TransportSilent(transport) | Event::TransportBack(transport) => {
