@@ -8,7 +8,14 @@ const REMEDY: &str = "Install Node.js 20 or newer (with npm), or build a server 
     meeting page: cargo run --release --no-default-features";
 
 fn main() {
-    for input in ["src", "index.html", "package.json", "package-lock.json", "vite.config.ts", "tsconfig.json"] {
+    for input in [
+        "src",
+        "index.html",
+        "package.json",
+        "package-lock.json",
+        "vite.config.ts",
+        "tsconfig.json",
+    ] {
         println!("cargo:rerun-if-changed=web/{input}");
     }
     if std::env::var_os("CARGO_FEATURE_PAGE").is_none() {
@@ -29,8 +36,14 @@ fn check_node() {
     };
     let version = String::from_utf8_lossy(&output.stdout);
     let major = version.trim().trim_start_matches('v').split('.').next();
-    if major.and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major < 20) {
-        fail(&format!("Node.js {} is too old to build the meeting page.", version.trim()));
+    if major
+        .and_then(|major| major.parse::<u32>().ok())
+        .is_none_or(|major| major < 20)
+    {
+        fail(&format!(
+            "Node.js {} is too old to build the meeting page.",
+            version.trim()
+        ));
     }
 }
 
@@ -43,10 +56,16 @@ fn is_newer(file: &Path, than: &Path) -> bool {
 }
 
 fn npm(arguments: &[&str]) {
-    let status = Command::new("npm").args(arguments).current_dir("web").status();
+    let status = Command::new("npm")
+        .args(arguments)
+        .current_dir("web")
+        .status();
     match status {
         Ok(status) if status.success() => {}
-        Ok(_) => fail(&format!("`npm {}` failed in web/ (its output is above).", arguments.join(" "))),
+        Ok(_) => fail(&format!(
+            "`npm {}` failed in web/ (its output is above).",
+            arguments.join(" ")
+        )),
         Err(error) => fail(&format!("npm cannot be run: {error}.")),
     }
 }

@@ -8,6 +8,7 @@ use moim_signaling::wire::{
     AddTrackRequest, ClientInfo, ParticipantInfo, SignalResponse, participant_info, signal_response,
 };
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use crate::media::engine::ids::{SubscriptionId, TrackId, TransportId};
@@ -104,9 +105,14 @@ impl Participant {
         let response = SignalResponse {
             message: Some(message),
         };
-        if outbox.try_send(response).is_err() {
-            tracing::warn!(participant = %self.identity, "the client does not read its messages");
-            self.outbox = None;
+        match outbox.try_send(response) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!(participant = %self.identity, "the client does not read its messages");
+                self.outbox = None;
+            }
+            // The session is just ending and will say so.
+            Err(TrySendError::Closed(_)) => self.outbox = None,
         }
     }
 

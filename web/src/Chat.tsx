@@ -10,7 +10,9 @@ export function Chat({ chat, onClose }: { chat: ReturnType<typeof useChat>; onCl
   const { chatMessages, send, isSending } = chat;
   const [draft, setDraft] = useState("");
   const end = useRef<HTMLLIElement>(null);
-  useEffect(() => end.current?.scrollIntoView({ block: "end" }), [chatMessages.length]);
+  useEffect(() => {
+    end.current?.scrollIntoView({ block: "end" });
+  }, [chatMessages.length]);
   async function submit(event: FormEvent) {
     event.preventDefault();
     const message = draft.trim();
