@@ -1,7 +1,7 @@
 //! moim, a video-conferencing server.
 //!
 //! **The way of a packet**: `media/shell/shard.rs` reads it from a socket,
-//! `media/engine/engine.rs` finds whose it is, `media/engine/ingress.rs` decrypts it and makes
+//! `media/engine/dispatch.rs` finds whose it is, `media/engine/ingress.rs` decrypts it and makes
 //! one packet of it in the form that subscribers get, `media/engine/egress.rs` writes and
 //! encrypts it for each of them, and the shell sends the runs that come of it.
 //!

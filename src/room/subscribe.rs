@@ -85,6 +85,7 @@ impl Room {
             kind: track.kind,
             codec: track.codec,
             stream_id: String::new(),
+            own_stream_id: String::new(),
             track_id: track_sid.clone(),
             ssrc: subscription.ssrc,
             rtx_ssrc: subscription.rtx_ssrc,
@@ -93,10 +94,11 @@ impl Room {
         let Some(owner_sid) = self.participants.get(&owner).map(|owner| owner.sid.clone()) else {
             return;
         };
+        let own_stream_id = format!("{owner_sid}|{track_sid}");
         let stream_id = if groups {
             format!("{owner_sid}|{stream}")
         } else {
-            format!("{owner_sid}|{track_sid}")
+            own_stream_id.clone()
         };
         self.tell_permission(key, &owner_sid, &track_sid, true);
         let Some(viewer) = self.participants.get_mut(&key) else {

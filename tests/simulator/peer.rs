@@ -190,6 +190,7 @@ impl Peer {
                     MediaKind::Video => Codec::Vp8,
                 }),
                 stream_id: format!("PA_{}|TR_{}", published.peer, published.track.0),
+                own_stream_id: format!("PA_{}|TR_{}", published.peer, published.track.0),
                 track_id: format!("TR_{}", published.track.0),
                 ssrc,
                 rtx_ssrc,

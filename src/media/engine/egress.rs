@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::engine::{Engine, FanOut};
+use super::dispatch::{Engine, FanOut};
 use super::event::Event;
 use super::forwarder::{Rewrite, SourcePacket};
 use super::ingress::{REPORT_INTERVAL, Received, picture_ids};

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::dispatch::Engine;
 use super::egress::needs_keyframe;
-use super::engine::Engine;
 use super::ingress::REPORT_INTERVAL;
 use super::rtcp::{self, ReportBlock, RtcpPacket};
 use super::srtp::MAX_RTCP_OVERHEAD;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::command::Payload;
-use super::engine::Engine;
+use super::dispatch::Engine;
 use super::event::Event;
 use super::forwarder::{PictureIds, SourcePacket};
 use super::payload::{self, vp8};

@@ -5,7 +5,7 @@ use std::time::Instant;
 use rand::RngExt;
 
 use super::command::{NewSubscription, NewTrack, TrackSource};
-use super::engine::Engine;
+use super::dispatch::Engine;
 use super::ids::{SubscriptionId, TrackId};
 use super::peer::StreamOwner;
 use super::subscription::Subscription;

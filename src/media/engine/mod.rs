@@ -5,8 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+mod dispatch;
 mod egress;
-mod engine;
 pub mod event;
 mod feedback;
 mod forwarder;
@@ -29,7 +29,7 @@ mod track;
 pub mod transport;
 
 pub use command::Command;
-pub use engine::Engine;
+pub use dispatch::Engine;
 pub use event::{Event, RoomEvent};
 
 /// The id under which every subscriber gets a header extension; `None` for those that are not

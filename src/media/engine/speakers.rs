@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::engine::Engine;
+use super::dispatch::Engine;
 use super::event::Event;
 use super::ids::{RoomId, TrackId};
 use super::timers::{Armed, TimerOwner};

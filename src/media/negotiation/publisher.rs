@@ -206,11 +206,15 @@ impl<'a> Answer<'a> {
                     .write_data_section(&mut self.sections, section.mid, "passive", first);
                 return Ok(());
             }
-            _ => return Ok(self.reject(section)),
+            _ => {
+                self.reject(section);
+                return Ok(());
+            }
         };
         let formats = known_formats(section);
         if section.is_rejected() || formats.is_empty() {
-            return Ok(self.reject(section));
+            self.reject(section);
+            return Ok(());
         }
         if !section.has("rtcp-mux") {
             return Err(NegotiationError::Missing("a=rtcp-mux in a media m-line"));

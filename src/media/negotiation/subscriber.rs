@@ -22,8 +22,11 @@ pub struct SendTrack {
     pub kind: MediaKind,
     /// What it is encoded with, put first; `None` when that is not known yet.
     pub codec: Option<Codec>,
-    /// Id of the media stream at the client.
+    /// Id of the media stream at the client: tracks with the same one play in step.
     pub stream_id: String,
+    /// Id of a stream for this track alone, taken on an m-line that was used before: there a
+    /// client's track keeps the id of the former one, so the stream must say which it is.
+    pub own_stream_id: String,
     /// Id of the track at the client.
     pub track_id: String,
     /// SSRC of the media.
@@ -114,7 +117,12 @@ impl SubscriberNegotiation {
             .iter()
             .position(|section| section.kind == track.kind && section.slot == Slot::Free);
         match free {
-            Some(index) => self.sections[index].slot = Slot::Carries(track),
+            Some(index) => {
+                self.sections[index].slot = Slot::Carries(SendTrack {
+                    stream_id: track.own_stream_id.clone(),
+                    ..track
+                });
+            }
             None if self.sections.len() < MAX_SECTIONS => self.sections.push(MediaSection {
                 kind: track.kind,
                 slot: Slot::Carries(track),

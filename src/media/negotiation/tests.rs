@@ -208,7 +208,8 @@ fn send(key: u32, kind: MediaKind) -> SendTrack {
         key,
         kind,
         codec: None,
-        stream_id: format!("PA_a|TR_{key}"),
+        stream_id: "PA_a|camera".into(),
+        own_stream_id: format!("PA_a|TR_{key}"),
         track_id: format!("TR_{key}"),
         ssrc: key * 10,
         rtx_ssrc: Some(key * 10 + 1),
@@ -254,6 +255,11 @@ fn an_m_line_is_used_again_only_after_the_client_knows_its_track_ended() {
     negotiation.add_track(send(3, MediaKind::Video));
     let offer = negotiation.offer().unwrap();
     assert_eq!(offer.mid_to_track_id["1"], "TR_3");
+    assert!(
+        offer.sdp.contains("a=msid:PA_a|TR_3 TR_3"),
+        "who it is, by its stream"
+    );
+    assert!(offer.sdp.contains("a=msid:PA_a|camera TR_2"));
     assert_eq!(lines(&offer.sdp, "m=video").count(), 2);
 }
 

@@ -154,11 +154,11 @@ impl Shard {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(16);
         while !self.statistics.is_stopping() {
-            if let Err(error) = self.poll.poll(&mut events, self.wait()) {
-                if error.kind() != std::io::ErrorKind::Interrupted {
-                    tracing::error!(%error, "a media shard cannot wait for its sockets");
-                    return;
-                }
+            if let Err(error) = self.poll.poll(&mut events, self.wait())
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "a media shard cannot wait for its sockets");
+                return;
             }
             if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
                 tracing::error!("a media shard's engine panicked; its rooms start anew");

@@ -96,10 +96,10 @@ impl DataChannels {
     pub(super) fn handle(&mut self, now: Instant, packet: Bytes) {
         match self.endpoint.handle(now, PEER, None, packet) {
             // One association a connection: another INIT is not a second peer.
-            Some((handle, DatagramEvent::NewAssociation(association))) => {
-                if self.association.is_none() {
-                    self.association = Some((handle, association));
-                }
+            Some((handle, DatagramEvent::NewAssociation(association)))
+                if self.association.is_none() =>
+            {
+                self.association = Some((handle, association));
             }
             Some((handle, DatagramEvent::AssociationEvent(event))) => {
                 if let Some((ours, association)) = &mut self.association

@@ -1,0 +1,67 @@
+"""The server under test: one process for the whole run, on free ports; or, by MOIM_URL, one that runs already."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import uuid
+from dataclasses import dataclass
+
+import pytest
+
+KEY, SECRET = "devkey", "secret"
+
+
+def free_port(kind):
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@dataclass
+class Server:
+    url: str
+    media_port: int | None = None
+    pid: int | None = None
+
+    @property
+    def http(self):
+        return self.url.replace("ws", "http", 1)
+
+    def memory(self):
+        """Resident bytes of the server's process."""
+        with open(f"/proc/{self.pid}/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="session")
+def server():
+    if url := os.environ.get("MOIM_URL"):
+        yield Server(url)
+        return
+    http, media = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
+        config.write(
+            f"port: {http}\nbind_addresses: ['127.0.0.1']\nkeys:\n  {KEY}: {SECRET}\n"
+            f"rtc:\n  udp_port: {media}\nroom:\n  departure_timeout: 1\nlogging:\n  level: info\n"
+        )
+        config.flush()
+        process = subprocess.Popen(
+            [os.environ["MOIM_BIN"], "--config", config.name, "--shards", "1"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for line in process.stdout:
+            if "http://" in line:
+                break
+        assert process.poll() is None, "the server did not start"
+        yield Server(f"ws://127.0.0.1:{http}", media, process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+
+
+@pytest.fixture
+def room():
+    """A room name of the test's own."""
+    return f"room-{uuid.uuid4().hex[:8]}"

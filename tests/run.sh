@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Runs all tests, and installs what they need first: on Debian and Ubuntu packages by apt,
+# Python packages into tests/.venv, npm packages beside their package.json.
+#
+#   tests/run.sh                 everything
+#   tests/run.sh rust python     some of: lint rust web python browser
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(lint rust web python browser)
+
+say() { printf '\n== %s\n' "$*"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+packages() {
+  local missing=()
+  have cc || missing+=(build-essential)
+  have cmake || missing+=(cmake)
+  have node || missing+=(nodejs npm)
+  have python3 || missing+=(python3)
+  python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+  have chromium || have google-chrome || missing+=(chromium)
+  # The Korean page is looked at in pictures.
+  fc-list 2>/dev/null | grep -qi nanum || missing+=(fonts-nanum)
+  [ ${#missing[@]} -eq 0 ] && return
+  if ! have apt-get; then
+    echo "please install: ${missing[*]}" >&2
+    exit 1
+  fi
+  say "installing ${missing[*]}"
+  as_root apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq "${missing[@]}" >/dev/null
+}
+
+binary() {
+  cargo build --quiet
+  MOIM_BIN="$PWD/target/debug/moim"
+  export MOIM_BIN
+}
+
+lint() {
+  say "formatting, lints, licences"
+  cargo fmt --all --check
+  cargo clippy --quiet --workspace --all-targets -- -D warnings
+  if ! have cargo-deny && [ ! -x target/tools/bin/cargo-deny ]; then
+    cargo install --quiet --locked --root target/tools cargo-deny
+  fi
+  PATH="$PWD/target/tools/bin:$PATH"
+  # The database of advisories is fetched from GitHub; without it the rest still counts.
+  if ! cargo deny --log-level error check advisories 2>target/deny.log; then
+    if grep -qiE 'failed to (fetch|clone|open)|network|resolve' target/deny.log; then
+      echo "advisories: NOT CHECKED, the advisory database cannot be reached"
+    else
+      cat target/deny.log
+      exit 1
+    fi
+  fi
+  cargo deny --log-level error check bans licenses sources
+}
+
+rust() {
+  say "Rust"
+  cargo test --quiet --workspace
+}
+
+web() {
+  say "meeting page"
+  [ -d web/node_modules ] || npm --prefix web ci --no-audit --no-fund
+  npm --prefix web test
+}
+
+python() {
+  say "Python clients"
+  binary
+  if [ ! -x tests/.venv/bin/pytest ]; then
+    python3 -m venv tests/.venv
+    tests/.venv/bin/pip install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
+  fi
+  tests/.venv/bin/pytest -q tests/interop
+}
+
+browser() {
+  say "browsers"
+  binary
+  [ -d tests/browser/node_modules ] || npm --prefix tests/browser ci --no-audit --no-fund
+  npm --prefix tests/browser test
+}
+
+packages
+for step in "${steps[@]}"; do
+  case "$step" in
+    lint | rust | web | python | browser) "$step" ;;
+    *)
+      echo "unknown step: $step (there are lint, rust, web, python, browser)" >&2
+      exit 2
+      ;;
+  esac
+done
+say "all done: ${steps[*]}"
