@@ -107,10 +107,12 @@ impl Room {
         let Some(subscriber) = &mut viewer.subscriber else {
             return;
         };
-        if subscriber
-            .negotiation
-            .add_track(SendTrack { stream_id, ..send })
-        {
+        let send = SendTrack {
+            stream_id,
+            own_stream_id,
+            ..send
+        };
+        if subscriber.negotiation.add_track(send) {
             viewer.subscriptions.insert(id, subscription);
             self.shared.metrics.add_subscribed(1);
         }
