@@ -28,6 +28,9 @@ use crate::wire::{
 /// Largest message of a client, bytes.
 const MAX_MESSAGE: usize = 2 << 20;
 
+/// A client has this long to close its side.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Bounds of a session.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -189,7 +192,7 @@ async fn run<S: Seat>(
     outbox: mpsc::Receiver<SignalResponse>,
     limits: Limits,
 ) {
-    let (sink, stream) = socket.split();
+    let (sink, mut stream) = socket.split();
     let mut session = Session {
         sink,
         form: Form::Binary,
@@ -200,7 +203,7 @@ async fn run<S: Seat>(
     let Some(seat) = guard.0.as_mut() else {
         return;
     };
-    let over = session.drive(stream, seat, outbox).await;
+    let over = session.drive(&mut stream, seat, outbox).await;
     tracing::debug!(?over, "the session is over");
     let end = match over {
         Over::Left | Over::Violation { .. } | Over::Dismissed => SessionEnd::Final,
@@ -210,7 +213,7 @@ async fn run<S: Seat>(
     if let Some(seat) = guard.0.take() {
         seat.end(end).await;
     }
-    session.close(over).await;
+    session.close(over, &mut stream).await;
 }
 
 struct Session {
@@ -225,7 +228,7 @@ struct Session {
 impl Session {
     async fn drive<S: Seat>(
         &mut self,
-        mut stream: SplitStream<WebSocket>,
+        stream: &mut SplitStream<WebSocket>,
         seat: &mut S,
         mut outbox: mpsc::Receiver<SignalResponse>,
     ) -> Over {
@@ -335,8 +338,9 @@ impl Session {
         }
     }
 
-    /// Says why, where somebody listens.
-    async fn close(&mut self, over: Over) {
+    /// Says why, where somebody listens, and waits for the client to close its side: what is
+    /// still unread when a socket is dropped takes the last words with it.
+    async fn close(&mut self, over: Over, stream: &mut SplitStream<WebSocket>) {
         let (code, reason) = match over {
             Over::Violation { code, reason } => {
                 let leave = LeaveRequest {
@@ -355,8 +359,12 @@ impl Session {
             code,
             reason: Utf8Bytes::from(reason),
         };
-        let close = self.sink.send(Message::Close(Some(frame)));
-        let _ = timeout(self.limits.write, close).await;
+        let close = async {
+            if self.sink.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = stream.next().await {}
+            }
+        };
+        let _ = timeout(CLOSE_TIMEOUT, close).await;
     }
 }
 

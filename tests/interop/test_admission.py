@@ -1,0 +1,146 @@
+"""Who is let in, and what those who are may do."""
+
+import asyncio
+import datetime
+import time
+
+import jwt
+import pytest
+from livekit.protocol import models, rtc
+
+from client import joined, token
+from conftest import KEY, SECRET
+from signaling import AUDIO_OFFER, MICROPHONE, session, status
+
+
+def signed(claims, secret=SECRET, algorithm="HS256"):
+    now = int(time.time())
+    base = {"iss": KEY, "sub": "alice", "exp": now + 600, "video": {"roomJoin": True, "room": "r"}}
+    return jwt.encode({**base, **claims}, secret, algorithm=algorithm)
+
+
+HOUR = 3_600
+
+
+@pytest.mark.parametrize(
+    "made, expected",
+    [
+        pytest.param(lambda: signed({}), 200, id="good"),
+        pytest.param(lambda: None, 401, id="none"),
+        pytest.param(lambda: "nonsense", 401, id="malformed"),
+        pytest.param(lambda: signed({"exp": int(time.time()) - HOUR}), 401, id="expired"),
+        pytest.param(lambda: signed({"nbf": int(time.time()) + HOUR}), 401, id="not yet valid"),
+        pytest.param(lambda: signed({}, secret="guessed"), 401, id="wrongly signed"),
+        pytest.param(lambda: signed({"iss": "stranger"}), 401, id="unknown key"),
+        pytest.param(lambda: signed({}, secret=None, algorithm="none"), 401, id="unsigned"),
+        pytest.param(lambda: signed({"video": {"room": "r"}}), 401, id="without roomJoin"),
+        pytest.param(lambda: signed({"video": {"roomJoin": True}}), 400, id="without a room"),
+        pytest.param(lambda: signed({"sub": ""}), 400, id="without an identity"),
+    ],
+)
+async def test_a_token_is_answered_with_its_status(server, made, expected):
+    assert (await status(server, "/rtc/validate", made()))[0] == expected
+
+
+async def test_a_token_leads_into_its_own_room_only(server, room):
+    async with joined(server, room, "alice") as alice:
+        async with session(server, room, "bob", made=token("bob", room + "-other")) as bob:
+            join = await bob.expect("join")
+            assert join.room.name == room + "-other" and not join.other_participants
+        assert not alice.room.remote_participants
+
+
+async def test_newer_paths_are_not_there_and_say_so_to_scripts(server):
+    for path in ("/rtc/v1", "/rtc/v1/validate"):
+        code, _ = await status(server, path, signed({}))
+        assert code == 404
+
+
+async def test_the_51st_seat_is_refused_in_words(server, room):
+    async with asyncio.timeout(60):
+        opened = []
+        try:
+            for index in range(50):
+                context = session(server, room, f"p{index}")
+                opened.append(context)
+                await (await context.__aenter__()).expect("join")
+            code, text = await status(server, "/rtc/validate", token("late", room))
+            assert code == 403 and "50 of 50 seats" in text
+            # Who comes back under an identity that is there gives up the older seat.
+            assert (await status(server, "/rtc/validate", token("p7", room)))[0] == 200
+        finally:
+            for context in opened:
+                await context.__aexit__(None, None, None)
+
+
+async def publish_by_hand(server, room, **grants):
+    """Announces a microphone and offers it whatever the announcement is answered with."""
+    async with session(server, room, "mallory", **grants) as mallory:
+        await mallory.expect("join")
+        await mallory.send(add_track=rtc.AddTrackRequest(cid="cid", **MICROPHONE))
+        await mallory.send(offer=rtc.SessionDescription(type="offer", sdp=AUDIO_OFFER, id=1))
+        return await mallory.expect("answer")
+
+
+async def test_who_may_not_publish_cannot_by_sdp_either(server, room):
+    async with joined(server, room, "alice") as alice:
+        answer = await publish_by_hand(server, room, can_publish=False)
+        assert "a=inactive" in answer.sdp and "a=recvonly" not in answer.sdp
+        async with joined(server, room, "bob") as bob:
+            await bob.publish_tone(300)
+            _, _, who = await alice.event("track_subscribed")
+            assert who.identity == "bob"
+
+
+async def test_who_may_publish_does(server, room):
+    answer = await publish_by_hand(server, room)
+    assert "a=recvonly" in answer.sdp
+
+
+async def test_only_granted_sources_may_be_published(server, room):
+    answer = await publish_by_hand(server, room, can_publish_sources=["camera"])
+    assert "a=inactive" in answer.sdp and "a=recvonly" not in answer.sdp
+    answer = await publish_by_hand(server, room, can_publish_sources=["microphone"])
+    assert "a=recvonly" in answer.sdp
+
+
+async def test_who_may_not_send_data_reaches_nobody(server, room):
+    async with joined(server, room, "alice", "bob") as (alice, bob):
+        async with joined(server, room, "mute", can_publish_data=False) as mute:
+            try:
+                await mute.room.local_participant.publish_data(b"let me")
+            except Exception:
+                pass  # The SDK may refuse by itself.
+            await bob.room.local_participant.publish_data(b"after")
+            packet, = await alice.event("data_received")
+            assert packet.data == b"after"
+
+
+async def test_who_may_not_subscribe_gets_nothing(server, room):
+    async with joined(server, room, "alice") as alice:
+        await alice.publish_tone(300)
+        async with session(server, room, "deaf", can_subscribe=False) as deaf:
+            join = await deaf.expect("join")
+            assert not join.subscriber_primary and len(join.other_participants) == 1
+            await deaf.send(subscription=rtc.UpdateSubscription(
+                track_sids=[join.other_participants[0].tracks[0].sid], subscribe=True))
+            await deaf.send(ping_req=rtc.Ping(timestamp=7))
+            seen = []
+            while (response := await deaf.receive()).WhichOneof("message") != "pong_resp":
+                seen.append(response.WhichOneof("message"))
+            assert "offer" not in seen
+
+
+async def test_a_publisher_says_who_may_see_its_tracks(server, room):
+    async with joined(server, room, "alice", "bob", "carol") as (alice, bob, carol):
+        alice.room.local_participant.set_track_subscription_permissions(
+            allow_all_participants=False,
+            participant_permissions=[
+                __import__("livekit").rtc.ParticipantTrackPermission(participant_identity="bob", allow_all=True)
+            ],
+        )
+        await alice.publish_tone(300)
+        await bob.event("track_subscribed")
+        await bob.room.local_participant.publish_data(b"now")
+        await carol.event("data_received")
+        assert "track_subscribed" not in carol.log
