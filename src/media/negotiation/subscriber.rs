@@ -12,6 +12,10 @@ use crate::media::engine::command::{IceCredentials, Payload};
 
 /// M-lines of one connection: enough for two tracks of each of a hundred publishers.
 const MAX_SECTIONS: usize = 256;
+/// We are the DTLS server, always (RFC 4145, section 4), and say so at once: some clients
+/// answer `actpass` from an ICE-lite peer with `passive`, and nobody would begin. Those obey
+/// this offer whatever their answer says, so what the answer says is not looked at.
+const OUR_SETUP: &str = "passive";
 
 /// A track to be offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +77,10 @@ pub struct SubscriberAnswer {
 enum Slot {
     Carries(SendTrack),
     /// Its track has ended; the client must hear that before another takes its place, or it
-    /// would take the new one for the old.
-    Ended,
+    /// would take the new one for the old. `offered` when an offer has told it.
+    Ended {
+        offered: bool,
+    },
     Free,
 }
 
@@ -137,7 +143,7 @@ impl SubscriberNegotiation {
     pub fn remove_track(&mut self, key: u32) {
         for section in &mut self.sections {
             if matches!(&section.slot, Slot::Carries(track) if track.key == key) {
-                section.slot = Slot::Ended;
+                section.slot = Slot::Ended { offered: false };
                 self.changed = true;
             }
         }
@@ -176,12 +182,17 @@ impl SubscriberNegotiation {
         self.local
             .write_session(&mut sdp, self.session, u64::from(self.last_id), &borrowed);
         self.local
-            .write_data_section(&mut sdp, "0", "actpass", true);
+            .write_data_section(&mut sdp, "0", OUR_SETUP, true);
         let mut mid_to_track_id = HashMap::new();
         for (section, mid) in self.sections.iter().zip(&mids[1..]) {
             self.write_section(&mut sdp, section, mid);
             if let Slot::Carries(track) = &section.slot {
                 mid_to_track_id.insert(mid.clone(), track.track_id.clone());
+            }
+        }
+        for section in &mut self.sections {
+            if let Slot::Ended { offered } = &mut section.slot {
+                *offered = true;
             }
         }
         Some(SubscriberOffer {
@@ -217,10 +228,6 @@ impl SubscriberNegotiation {
                 let text = format!("m-line {index} has the mid `{}`", section.mid);
                 return Err(NegotiationError::Mismatch(text));
             }
-            if !section.is_rejected() && answer.value(section, "setup") != Some("active") {
-                let text = "the server only answers DTLS: a=setup must be active";
-                return Err(NegotiationError::Unsupported(text.into()));
-            }
         }
         self.in_flight = None;
         let mut outcome = SubscriberAnswer {
@@ -245,11 +252,9 @@ impl SubscriberNegotiation {
                         codecs: formats.iter().filter_map(|f| media(f.payload)).collect(),
                     });
                 }
-                // It may have ended after the offer, which then still showed it.
-                Slot::Ended if !theirs.direction().receives() || theirs.is_rejected() => {
-                    ours.slot = Slot::Free;
-                }
-                Slot::Ended | Slot::Free => {}
+                Slot::Ended { offered: true } => ours.slot = Slot::Free,
+                // It ended after the offer, which still showed it.
+                Slot::Ended { offered: false } | Slot::Free => {}
             }
         }
         Ok(outcome)
@@ -277,7 +282,7 @@ impl SubscriberNegotiation {
             }
         }
         let _ = write!(out, "\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n");
-        self.local.write_transport(out, "actpass");
+        self.local.write_transport(out, OUR_SETUP);
         out.push_str("a=rtcp-mux\r\na=rtcp-rsize\r\n");
         for codec in offered {
             write_codec(out, codec);

@@ -222,7 +222,7 @@ fn client_answer(offer: &str) -> String {
     for line in offer.lines().skip_while(|line| !line.starts_with("m=")) {
         let line = match line {
             "a=sendonly" => "a=recvonly",
-            "a=setup:actpass" => "a=setup:active",
+            "a=setup:passive" => "a=setup:active",
             line if line.starts_with("a=ssrc") || line.starts_with("a=candidate") => continue,
             line => line,
         };
