@@ -266,7 +266,7 @@ impl Room {
             });
         }
         self.shared.metrics.add_published(1);
-        tracing::info!(participant = key, track = %track.info.sid, "published");
+        tracing::info!(participant = %participant.identity, track = %track.info.sid, "published");
         self.tracks.insert(id, track);
         Some(id)
     }

@@ -95,6 +95,61 @@ test("two browsers see, hear, write to each other and share a screen", async () 
   await minjun.context().close();
 });
 
+test("a picture arrives in the size in which it is shown, and moves across each switch", async () => {
+  const [ada, ben] = [await openPage(browser), await openPage(browser)];
+  await join(ada, server.url, "sizes", "Ada");
+  await join(ben, server.url, "sizes", "Ben");
+  const width = (check, what) =>
+    eventually(() => received(ada, "video"), (v) => v.framesDecoded > 0 && check(Math.max(...v.widths)), what);
+  await width((w) => w >= 640, "a large picture");
+  const small = await ada.addStyleTag({ content: "video { width: 120px !important; height: 68px !important }" });
+  const { framesDecoded } = await width((w) => w <= 320, "a small picture");
+  await eventually(() => received(ada, "video"), (v) => v.framesDecoded > framesDecoded + 20, "a moving small picture");
+  await small.evaluate((style) => style.remove());
+  await width((w) => w >= 640, "a large picture again");
+  await ada.context().close();
+  await ben.context().close();
+});
+
+test("a signaling connection that breaks is resumed; media and seat stay", async () => {
+  const [ada, ben] = [await openPage(browser), await openPage(browser)];
+  const sockets = [];
+  await ada.routeWebSocket(/\/rtc\?/, (socket) => {
+    const upstream = socket.connectToServer();
+    sockets.push({ url: socket.url(), break: () => Promise.all([socket.close({ code: 4000 }), upstream.close()]) });
+  });
+  await join(ada, server.url, "resume", "Ada");
+  await join(ben, server.url, "resume", "Ben");
+  const connections = await ada.evaluate(() => window.peerConnections.length);
+  await eventually(() => received(ada, "video"), (v) => v.framesDecoded > 20, "video");
+  let adaLeft = false;
+  await ben.exposeFunction("sawAdaLeave", () => (adaLeft = true));
+  await ben.evaluate(() => {
+    new MutationObserver(() => {
+      if (!document.querySelector('[data-identity^="ada-"]')) window.sawAdaLeave();
+    }).observe(document.body, { childList: true, subtree: true });
+  });
+
+  const before = sockets.length;
+  await sockets.at(-1).break();
+  await eventually(() => sockets.length, (count) => count > before, "another connection");
+  assert.match(sockets.at(-1).url, /[?&]reconnect=1&|[?&]reconnect=1$/);
+  await ada.locator('[data-testid="connection-state"][data-state="connected"]').waitFor({ state: "attached" });
+  for (const page of [ada, ben]) {
+    const { framesDecoded } = await received(page, "video");
+    await eventually(() => received(page, "video"), (v) => v.framesDecoded > framesDecoded + 20, "video after it");
+  }
+  await ada.getByTestId("chat-toggle").click();
+  await ben.getByTestId("chat-toggle").click();
+  await ada.getByTestId("chat-input").fill("back again");
+  await ada.getByTestId("chat-send").click();
+  await ben.getByTestId("chat-message").getByText("back again").waitFor();
+  assert.equal(await ada.evaluate(() => window.peerConnections.length), connections, "the same connections");
+  assert.equal(adaLeft, false);
+  await ada.context().close();
+  await ben.context().close();
+});
+
 test("names that look like HTML are shown as they are", async () => {
   const name = '<img src=x onerror="document.title=1">';
   const page = await openPage(browser);

@@ -38,11 +38,11 @@ class Session:
 
 
 @contextlib.asynccontextmanager
-async def session(server, room, identity, made=None, **grants):
+async def session(server, room, identity, made=None, query="", **grants):
     """A session that has joined."""
     made = made or token(identity, room, **grants)
     async with aiohttp.ClientSession() as http:
-        url = f"{server.url}/rtc?access_token={made}&protocol=16&auto_subscribe=1"
+        url = f"{server.url}/rtc?access_token={made}&protocol=16&auto_subscribe=1{query}"
         async with http.ws_connect(url, autoclose=True, max_msg_size=0) as socket:
             yield Session(socket)
 

@@ -8,8 +8,10 @@ import sys
 import time
 
 from livekit import rtc
+from livekit.protocol import rtc as wire
 
 from client import joined, token
+from signaling import session
 
 
 async def test_events_come_in_order(server, room):
@@ -78,3 +80,10 @@ async def test_a_killed_client_frees_its_seat_within_20_seconds(server, room):
         finally:
             process.kill()
             process.wait()
+
+
+async def test_who_resumes_a_session_that_is_gone_is_told_to_join_anew(server, room):
+    query = "&reconnect=1&sid=PA_unknown"
+    async with session(server, room, "ann", query=query) as ann:
+        leave = await ann.expect("leave")
+        assert leave.action == wire.LeaveRequest.RECONNECT
