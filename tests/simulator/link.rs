@@ -7,6 +7,19 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+/// How much later a late datagram comes than the ones sent after it.
+const LATE: Duration = Duration::from_millis(30);
+
+/// Something that happens to chosen datagrams.
+pub(crate) enum Accident {
+    /// The DTLS datagram with this number, from 0, both ways counted, is lost.
+    DtlsLost(u32),
+    /// It comes after the ones that were sent behind it.
+    DtlsLate(u32),
+    /// Every RTP and RTCP packet comes three times.
+    MediaRepeated,
+}
+
 /// A way with loss and delay, the same in both directions.
 ///
 /// What happens to a datagram is decided by the seed, the flow it belongs to and its place in
@@ -15,6 +28,7 @@ use rand::{RngExt, SeedableRng};
 pub(crate) struct Link {
     loss: f64,
     delay: Duration,
+    accident: Option<Accident>,
     seed: u64,
     flows: HashMap<(SocketAddr, SocketAddr, u8), SmallRng>,
 }
@@ -25,9 +39,16 @@ impl Link {
         Link {
             loss,
             delay,
+            accident: None,
             seed: 0,
             flows: HashMap::new(),
         }
+    }
+
+    /// With one accident besides.
+    pub(crate) fn with(mut self, accident: Accident) -> Link {
+        self.accident = Some(accident);
+        self
     }
 
     pub(super) fn seeded(mut self, seed: u64) -> Link {
@@ -35,14 +56,34 @@ impl Link {
         self
     }
 
-    /// How long a datagram takes; `None` when it is lost.
+    /// How long a datagram takes, and each copy of it; nothing when it is lost.
     pub(super) fn carry(
         &mut self,
         from: SocketAddr,
         to: SocketAddr,
         datagram: &[u8],
-    ) -> Option<Duration> {
+    ) -> Vec<Duration> {
         let class = class(datagram);
+        match &mut self.accident {
+            Some(Accident::DtlsLost(left)) if is_dtls(datagram) => {
+                let happens = *left == 0;
+                *left = left.wrapping_sub(1);
+                if happens {
+                    return Vec::new();
+                }
+            }
+            Some(Accident::DtlsLate(left)) if is_dtls(datagram) => {
+                let happens = *left == 0;
+                *left = left.wrapping_sub(1);
+                if happens {
+                    return vec![self.delay + LATE];
+                }
+            }
+            Some(Accident::MediaRepeated) if class < 128 => {
+                return vec![self.delay, self.delay, self.delay + LATE];
+            }
+            _ => {}
+        }
         let seed = self.seed
             ^ (u64::from(from.port()) << 48)
             ^ (u64::from(to.port()) << 32)
@@ -53,8 +94,13 @@ impl Link {
             .flows
             .entry((from, to, class))
             .or_insert_with(|| SmallRng::seed_from_u64(seed));
-        (rng.random::<f64>() >= self.loss).then_some(self.delay)
+        let arrives = rng.random::<f64>() >= self.loss;
+        arrives.then_some(self.delay).into_iter().collect()
     }
+}
+
+fn is_dtls(datagram: &[u8]) -> bool {
+    matches!(datagram, [20..=63, ..])
 }
 
 fn last_octet(address: SocketAddr) -> u64 {

@@ -3,7 +3,8 @@
 //!
 //! Nothing here sleeps, opens a socket or reads the time: a run takes as long as its
 //! computation, and the same seed gives the same run.
-#![allow(dead_code)]
+// Each test file takes what it needs.
+#![allow(dead_code, unused_imports)]
 
 mod link;
 mod peer;
@@ -14,7 +15,7 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-pub(crate) use link::Link;
+pub(crate) use link::{Accident, Link};
 pub(crate) use peer::{Peer, Received};
 pub(crate) use server::Server;
 
@@ -138,14 +139,14 @@ impl Simulation {
             sent.extend(peer.drain());
         }
         for (from, to, bytes) in sent {
-            if let Some(delay) = self.link.carry(from, to, &bytes) {
+            for delay in self.link.carry(from, to, &bytes) {
                 self.order += 1;
                 self.in_flight.push(Reverse(InFlight {
                     arrives: self.now + delay,
                     order: self.order,
                     from,
                     to,
-                    bytes,
+                    bytes: bytes.clone(),
                 }));
             }
         }

@@ -1,6 +1,7 @@
 //! The DTLS server side of one connection (RFC 6347, RFC 5764): it yields the SRTP keys and
 //! carries the data channels' packets.
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +21,10 @@ use crate::media::engine::srtp::SrtpProfile;
 /// The library keys connections by address. Ours has one connection an endpoint, and must not
 /// notice when the peer's address changes.
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 1));
-/// First retransmission of a flight.
+/// First retransmission of a flight; the time doubles with each.
 const FLIGHT_INTERVAL: Duration = Duration::from_millis(250);
+/// Longest time between retransmissions.
+const MAX_FLIGHT_INTERVAL: Duration = Duration::from_secs(2);
 /// A handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Label of the SRTP keying material (RFC 5764, section 4.2).
@@ -81,6 +84,10 @@ impl ServerCertificate {
     }
 }
 
+fn sent_by(endpoint: &mut Endpoint) -> impl Iterator<Item = BytesMut> {
+    std::iter::from_fn(|| Some(endpoint.poll_transmit()?.message))
+}
+
 fn fingerprint_of(der: &[u8]) -> Fingerprint {
     let digest = digest::digest(&digest::SHA256, der);
     let mut fingerprint = [0; 32];
@@ -107,9 +114,44 @@ enum State {
         endpoint: Box<Endpoint>,
         profile: SrtpProfile,
         deadline: Instant,
+        flight: Flight,
     },
     Connected(Box<Endpoint>),
     Ended,
+}
+
+/// The last flight that was sent, to be sent again until an answer comes (RFC 6347, section
+/// 4.2.4).
+///
+/// rtc-dtls 0.21 stops its retransmission timer for good when any handshake message arrives
+/// that does not complete the peer's flight, so a peer that repeats its own flight because
+/// ours was lost would wait for ever. And as a client it stops likewise when it sees a fresh
+/// repetition of ours. So its timer is not used: the datagrams are sent again as they were.
+/// A peer that has them takes them for replays and drops them.
+struct Flight {
+    datagrams: Vec<BytesMut>,
+    due: Instant,
+    interval: Duration,
+}
+
+impl Flight {
+    fn new(now: Instant, datagrams: Vec<BytesMut>) -> Flight {
+        Flight {
+            datagrams,
+            due: now + FLIGHT_INTERVAL,
+            interval: FLIGHT_INTERVAL,
+        }
+    }
+
+    /// What has to be sent again now.
+    fn repeat(&mut self, now: Instant) -> &[BytesMut] {
+        if now < self.due {
+            return &[];
+        }
+        self.interval = (2 * self.interval).min(MAX_FLIGHT_INTERVAL);
+        self.due = now + self.interval;
+        &self.datagrams
+    }
 }
 
 /// One connection.
@@ -117,6 +159,7 @@ pub(super) struct DtlsServer {
     certificate: Arc<ServerCertificate>,
     expected: Option<Fingerprint>,
     state: State,
+    outgoing: VecDeque<BytesMut>,
 }
 
 impl DtlsServer {
@@ -125,6 +168,7 @@ impl DtlsServer {
             certificate,
             expected: None,
             state: State::Listening(ClientHello::default()),
+            outgoing: VecDeque::new(),
         }
     }
 
@@ -158,6 +202,7 @@ impl DtlsServer {
                     endpoint: Box::new(self.endpoint(profile)?),
                     profile,
                     deadline: now + HANDSHAKE_TIMEOUT,
+                    flight: Flight::new(now, Vec::new()),
                 };
                 datagrams
                     .iter()
@@ -170,16 +215,14 @@ impl DtlsServer {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
         if let State::Handshaking {
-            endpoint, deadline, ..
+            deadline, flight, ..
         } = &mut self.state
         {
             if now >= *deadline {
                 self.state = State::Ended;
                 return Err(DtlsError::Timeout);
             }
-            endpoint
-                .handle_timeout(PEER, now)
-                .map_err(|error| DtlsError::Protocol(error.to_string()))?;
+            self.outgoing.extend(flight.repeat(now).iter().cloned());
         }
         Ok(())
     }
@@ -187,23 +230,14 @@ impl DtlsServer {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Handshaking {
-                endpoint, deadline, ..
-            } => Some(
-                endpoint
-                    .poll_timeout(&PEER)
-                    .map_or(*deadline, |when| when.min(*deadline)),
-            ),
+                deadline, flight, ..
+            } => Some(flight.due.min(*deadline)),
             _ => None,
         }
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<BytesMut> {
-        match &mut self.state {
-            State::Handshaking { endpoint, .. } | State::Connected(endpoint) => {
-                endpoint.poll_transmit().map(|transmit| transmit.message)
-            }
-            _ => None,
-        }
+        self.outgoing.pop_front()
     }
 
     /// Sends application data.
@@ -211,6 +245,7 @@ impl DtlsServer {
         if let State::Connected(endpoint) = &mut self.state {
             // Fails only before the handshake and after the end, which the state excludes.
             let _ = endpoint.write(now, PEER, data);
+            self.outgoing.extend(sent_by(endpoint));
         }
     }
 
@@ -218,6 +253,7 @@ impl DtlsServer {
     pub(super) fn close(&mut self, now: Instant) {
         if let State::Connected(endpoint) = &mut self.state {
             endpoint.stop(now, PEER);
+            self.outgoing.extend(sent_by(endpoint));
         }
     }
 
@@ -235,7 +271,7 @@ impl DtlsServer {
             // Peers sign for themselves: the fingerprint is what is checked, below.
             .with_client_auth(ClientAuthType::RequireAnyClientCert)
             .with_insecure_skip_verify(true)
-            .with_flight_interval(FLIGHT_INTERVAL)
+            .with_flight_interval(2 * HANDSHAKE_TIMEOUT)
             .build(false, None)
             .map_err(|error| DtlsError::Protocol(error.to_string()))?;
         Ok(Endpoint::new(
@@ -251,9 +287,12 @@ impl DtlsServer {
         datagram: &[u8],
         events: &mut Vec<DtlsEvent>,
     ) -> Result<(), DtlsError> {
-        let endpoint = match &mut self.state {
-            State::Handshaking { endpoint, .. } | State::Connected(endpoint) => endpoint,
-            _ => return Ok(()),
+        let (endpoint, flight) = match &mut self.state {
+            State::Handshaking {
+                endpoint, flight, ..
+            } => (endpoint, Some(flight)),
+            State::Connected(endpoint) => (endpoint, None),
+            State::Listening(_) | State::Ended => return Ok(()),
         };
         let happened = match endpoint.read(now, PEER, None, BytesMut::from(datagram)) {
             Ok(happened) => happened,
@@ -264,6 +303,11 @@ impl DtlsServer {
                 Vec::new()
             }
         };
+        let sent: Vec<BytesMut> = sent_by(endpoint).collect();
+        if let Some(flight) = flight.filter(|_| !sent.is_empty()) {
+            *flight = Flight::new(now, sent.clone());
+        }
+        self.outgoing.extend(sent);
         for event in happened {
             match event {
                 EndpointEvent::HandshakeComplete => events.push(self.connected()?),
