@@ -9,7 +9,7 @@ import pytest
 from livekit.protocol import models, rtc
 
 from client import joined, token
-from conftest import KEY, SECRET
+from conftest import KEY, SECRET, ours
 from signaling import AUDIO_OFFER, MICROPHONE, session, status
 
 
@@ -50,12 +50,14 @@ async def test_a_token_leads_into_its_own_room_only(server, room):
         assert not alice.room.remote_participants
 
 
+@ours
 async def test_newer_paths_are_not_there_and_say_so_to_scripts(server):
     for path in ("/rtc/v1", "/rtc/v1/validate"):
         code, _ = await status(server, path, signed({}))
         assert code == 404
 
 
+@ours
 async def test_the_51st_seat_is_refused_in_words(server, room):
     async with asyncio.timeout(60):
         opened = []
@@ -82,6 +84,7 @@ async def publish_by_hand(server, room, **grants):
         return await mallory.expect("answer")
 
 
+@ours
 async def test_who_may_not_publish_cannot_by_sdp_either(server, room):
     async with joined(server, room, "alice") as alice:
         answer = await publish_by_hand(server, room, can_publish=False)
@@ -97,6 +100,7 @@ async def test_who_may_publish_does(server, room):
     assert "a=recvonly" in answer.sdp
 
 
+@ours
 async def test_only_granted_sources_may_be_published(server, room):
     answer = await publish_by_hand(server, room, can_publish_sources=["camera"])
     assert "a=inactive" in answer.sdp and "a=recvonly" not in answer.sdp

@@ -11,6 +11,7 @@ from livekit import rtc
 from livekit.protocol import rtc as wire
 
 from client import joined, token
+from conftest import ours
 from signaling import session
 
 
@@ -62,6 +63,7 @@ async def test_who_is_hidden_is_not_seen(server, room):
             assert "ghost" not in alice.room.remote_participants
 
 
+@ours
 async def test_a_killed_client_frees_its_seat_within_20_seconds(server, room):
     program = (
         "import asyncio, sys\nfrom livekit import rtc\n"

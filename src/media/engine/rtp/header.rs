@@ -8,22 +8,28 @@ const TWO_BYTE: u16 = 0x1000;
 /// A parsed header. It points into the packet by offsets, so that the packet may be decrypted
 /// in place meanwhile.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RtpHeader {
-    pub(crate) marker: bool,
-    pub(crate) padding: bool,
-    pub(crate) payload_type: u8,
-    pub(crate) sequence: u16,
-    pub(crate) timestamp: u32,
-    pub(crate) ssrc: u32,
+pub struct RtpHeader {
+    /// Marker bit.
+    pub marker: bool,
+    /// Padding bit.
+    pub padding: bool,
+    /// Payload type.
+    pub payload_type: u8,
+    /// Sequence number.
+    pub sequence: u16,
+    /// Timestamp in the codec's clock.
+    pub timestamp: u32,
+    /// SSRC.
+    pub ssrc: u32,
     /// Bytes before the payload: fixed part, CSRCs, extension block.
-    pub(crate) header_len: usize,
+    pub header_len: usize,
     /// Profile, start and end of the extension block's data.
     extension: Option<(u16, usize, usize)>,
 }
 
 impl RtpHeader {
     /// `None` when the bytes are not an RTP packet.
-    pub(crate) fn parse(packet: &[u8]) -> Option<RtpHeader> {
+    pub fn parse(packet: &[u8]) -> Option<RtpHeader> {
         let fixed: &[u8; 12] = packet.first_chunk()?;
         if fixed[0] >> 6 != 2 {
             return None;
@@ -54,7 +60,7 @@ impl RtpHeader {
     }
 
     /// The header extensions: id and data.
-    pub(crate) fn extensions<'a>(&self, packet: &'a [u8]) -> Extensions<'a> {
+    pub fn extensions<'a>(&self, packet: &'a [u8]) -> Extensions<'a> {
         let (profile, data) = match self.extension {
             Some((profile, start, end)) => (profile, packet.get(start..end).unwrap_or(&[])),
             None => (0, &[][..]),
@@ -64,7 +70,7 @@ impl RtpHeader {
 
     /// The payload of a decrypted packet without its padding; `None` when the padding is longer
     /// than the payload.
-    pub(crate) fn payload<'a>(&self, packet: &'a [u8]) -> Option<&'a [u8]> {
+    pub fn payload<'a>(&self, packet: &'a [u8]) -> Option<&'a [u8]> {
         let payload = packet.get(self.header_len..)?;
         if !self.padding {
             return Some(payload);
@@ -78,7 +84,7 @@ impl RtpHeader {
 }
 
 /// Iterates over the elements of an extension block.
-pub(crate) struct Extensions<'a> {
+pub struct Extensions<'a> {
     profile: u16,
     data: &'a [u8],
 }

@@ -1,19 +1,23 @@
 //! RTP packets as bytes: which datagram is one, its header, its header extensions.
 
 pub(crate) mod extensions;
-pub(crate) mod header;
+pub mod header;
 
 /// What a datagram is, by its first byte (RFC 7983, section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PacketClass {
+pub enum PacketClass {
+    /// STUN.
     Stun,
+    /// DTLS.
     Dtls,
     /// RTP or RTCP.
     Rtp,
+    /// Nothing that is known here.
     Other,
 }
 
-pub(crate) fn classify(first: u8) -> PacketClass {
+/// Tells by the first byte.
+pub fn classify(first: u8) -> PacketClass {
     match first {
         0..=3 => PacketClass::Stun,
         20..=63 => PacketClass::Dtls,
@@ -23,6 +27,6 @@ pub(crate) fn classify(first: u8) -> PacketClass {
 }
 
 /// Whether an RTP or RTCP datagram is RTCP (RFC 5761, section 4).
-pub(crate) fn is_rtcp(datagram: &[u8]) -> bool {
+pub fn is_rtcp(datagram: &[u8]) -> bool {
     matches!(datagram.get(1), Some(192..=223))
 }

@@ -5,7 +5,7 @@ use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
 /// How packets are protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SrtpProfile {
+pub enum SrtpProfile {
     /// AEAD_AES_128_GCM (RFC 7714): several times cheaper than the other.
     AeadAes128Gcm,
     /// AES128_CM_HMAC_SHA1_80 (RFC 3711): what every WebRTC peer has.
@@ -14,12 +14,12 @@ pub(crate) enum SrtpProfile {
 
 impl SrtpProfile {
     /// Bytes of a master key.
-    pub(crate) const fn key_len(self) -> usize {
+    pub const fn key_len(self) -> usize {
         16
     }
 
     /// Bytes of a master salt.
-    pub(crate) const fn salt_len(self) -> usize {
+    pub const fn salt_len(self) -> usize {
         match self {
             SrtpProfile::AeadAes128Gcm => 12,
             SrtpProfile::Aes128CmSha1_80 => 14,
@@ -27,7 +27,7 @@ impl SrtpProfile {
     }
 
     /// Bytes to ask of the DTLS exporter (RFC 5764, section 4.2).
-    pub(crate) const fn keying_material_len(self) -> usize {
+    pub const fn keying_material_len(self) -> usize {
         2 * (self.key_len() + self.salt_len())
     }
 }

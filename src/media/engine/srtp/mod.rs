@@ -9,14 +9,14 @@ mod key_derivation;
 mod replay;
 
 use cipher::Cipher;
-pub(crate) use key_derivation::SrtpProfile;
+pub use key_derivation::SrtpProfile;
 use key_derivation::{Label, derive};
 pub(crate) use replay::ReplayWindow;
 
 /// Most that protection adds to an RTP packet.
-pub(crate) const MAX_OVERHEAD: usize = 16;
+pub const MAX_OVERHEAD: usize = 16;
 /// Most that protection adds to an RTCP packet: tag and index.
-pub(crate) const MAX_RTCP_OVERHEAD: usize = 20;
+pub const MAX_RTCP_OVERHEAD: usize = 20;
 /// The SRTCP index has 31 bits.
 const MAX_RTCP_INDEX: u32 = 0x7fff_ffff;
 /// Set when an SRTCP packet is encrypted.
@@ -25,16 +25,20 @@ const ENCRYPTED: u32 = 0x8000_0000;
 const MAX_RTCP_SENDERS: usize = 64;
 
 /// Master keys and salts of both directions.
-pub(crate) struct SrtpKeys<'a> {
-    pub(crate) local_key: &'a [u8],
-    pub(crate) local_salt: &'a [u8],
-    pub(crate) remote_key: &'a [u8],
-    pub(crate) remote_salt: &'a [u8],
+pub struct SrtpKeys<'a> {
+    /// Key for what we send.
+    pub local_key: &'a [u8],
+    /// Salt for what we send.
+    pub local_salt: &'a [u8],
+    /// Key of what we receive.
+    pub remote_key: &'a [u8],
+    /// Salt of what we receive.
+    pub remote_salt: &'a [u8],
 }
 
 impl<'a> SrtpKeys<'a> {
     /// Splits what the DTLS exporter gave (RFC 5764, section 4.2). We are the DTLS server.
-    pub(crate) fn from_exporter(profile: SrtpProfile, material: &'a [u8]) -> Option<Self> {
+    pub fn from_exporter(profile: SrtpProfile, material: &'a [u8]) -> Option<Self> {
         let (client_key, rest) = material.split_at_checked(profile.key_len())?;
         let (server_key, rest) = rest.split_at_checked(profile.key_len())?;
         let (client_salt, rest) = rest.split_at_checked(profile.salt_len())?;
@@ -46,6 +50,16 @@ impl<'a> SrtpKeys<'a> {
             remote_salt: client_salt,
         })
     }
+
+    /// The same keys as the peer, the DTLS client, sees them.
+    pub fn swapped(self) -> SrtpKeys<'a> {
+        SrtpKeys {
+            local_key: self.remote_key,
+            local_salt: self.remote_salt,
+            remote_key: self.local_key,
+            remote_salt: self.local_salt,
+        }
+    }
 }
 
 fn ciphers(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> (Cipher, Cipher) {
@@ -55,14 +69,15 @@ fn ciphers(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> (Cipher, Cipher) {
 }
 
 /// Protects what we send to one peer.
-pub(crate) struct SrtpSender {
+pub struct SrtpSender {
     rtp: Cipher,
     rtcp: Cipher,
     next_rtcp_index: u32,
 }
 
 impl SrtpSender {
-    pub(crate) fn new(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> SrtpSender {
+    /// From a master key and its salt.
+    pub fn new(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> SrtpSender {
         let (rtp, rtcp) = ciphers(profile, key, salt);
         SrtpSender {
             rtp,
@@ -73,19 +88,13 @@ impl SrtpSender {
 
     /// Encrypts `packet[..len]`, an RTP packet, and puts the tag behind it. The buffer has room
     /// for [`MAX_OVERHEAD`]. Returns the new length.
-    pub(crate) fn protect_rtp(
-        &self,
-        roc: u32,
-        header_len: usize,
-        packet: &mut [u8],
-        len: usize,
-    ) -> usize {
+    pub fn protect_rtp(&self, roc: u32, header_len: usize, packet: &mut [u8], len: usize) -> usize {
         self.rtp.seal_rtp(roc, header_len, packet, len)
     }
 
     /// The same for a compound RTCP packet, with room for [`MAX_RTCP_OVERHEAD`]. Returns 0 when
     /// the indexes are used up: the key must then not be used any more.
-    pub(crate) fn protect_rtcp(&mut self, packet: &mut [u8], len: usize) -> usize {
+    pub fn protect_rtcp(&mut self, packet: &mut [u8], len: usize) -> usize {
         if self.next_rtcp_index > MAX_RTCP_INDEX || len < 8 {
             return 0;
         }
@@ -96,14 +105,15 @@ impl SrtpSender {
 }
 
 /// Opens what one peer sends.
-pub(crate) struct SrtpReceiver {
+pub struct SrtpReceiver {
     rtp: Cipher,
     rtcp: Cipher,
     rtcp_senders: Vec<(u32, ReplayWindow)>,
 }
 
 impl SrtpReceiver {
-    pub(crate) fn new(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> SrtpReceiver {
+    /// From a master key and its salt.
+    pub fn new(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> SrtpReceiver {
         let (rtp, rtcp) = ciphers(profile, key, salt);
         SrtpReceiver {
             rtp,
@@ -114,18 +124,13 @@ impl SrtpReceiver {
 
     /// Verifies and decrypts an RTP packet in place; the length without the tag. Replay is the
     /// caller's to check, by a [`ReplayWindow`] for each SSRC.
-    pub(crate) fn unprotect_rtp(
-        &self,
-        roc: u32,
-        header_len: usize,
-        packet: &mut [u8],
-    ) -> Option<usize> {
+    pub fn unprotect_rtp(&self, roc: u32, header_len: usize, packet: &mut [u8]) -> Option<usize> {
         self.rtp.open_rtp(roc, header_len, packet)
     }
 
     /// Verifies and decrypts a compound RTCP packet in place, unless it is a replay; the length
     /// without trailer.
-    pub(crate) fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Option<usize> {
+    pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Option<usize> {
         let sender = u32::from_be_bytes(*packet.get(4..8)?.first_chunk()?);
         let index = self.rtcp.rtcp_index(packet)? & MAX_RTCP_INDEX;
         let known = self

@@ -1,0 +1,247 @@
+//! What a run came to: as a table, as JSON, as a page.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::driver::Outcome;
+use crate::process::Usage;
+use crate::receive::{Counts, Histogram};
+use crate::scenario::Plan;
+
+/// Quantiles in milliseconds.
+#[derive(Debug, Serialize)]
+struct Times {
+    p50: f64,
+    p99: f64,
+    p999: f64,
+    max: f64,
+}
+
+impl Times {
+    fn of(histogram: &Histogram) -> Times {
+        let quantile = |share| histogram.quantile(share) as f64 / 1_000.0;
+        Times {
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            max: histogram.max() as f64 / 1_000.0,
+        }
+    }
+}
+
+/// What the server's process used.
+#[derive(Debug, Serialize)]
+struct Server {
+    usage: Usage,
+    cpu_ns_per_packet: f64,
+    /// Of one core, in percent.
+    cores_percent: f64,
+    /// Of the time on a core, in percent.
+    kernel_percent: f64,
+    resident_bytes_per_participant: u64,
+    context_switches_per_second: f64,
+}
+
+/// All figures of a run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    plan: Plan,
+    seconds: f64,
+    joined_in_seconds: f64,
+    guests: usize,
+    connections: usize,
+    open: usize,
+    streams: usize,
+    sent: u64,
+    counts: Counts,
+    packets_per_second: f64,
+    bits_per_second: f64,
+    latency_ms: Times,
+    connected_ms: Times,
+    first_media_ms: Times,
+    server: Option<Server>,
+    /// Nanoseconds a packet, alone and in runs of six.
+    floor_ns: (u64, u64),
+    tester_busy_percent: f64,
+    tester_longest_turn_ms: f64,
+}
+
+impl Report {
+    pub(crate) fn new(
+        plan: &Plan,
+        outcome: &Outcome,
+        usage: Option<Usage>,
+        time: Duration,
+        joined: Duration,
+        guests: usize,
+        floor_ns: (u64, u64),
+    ) -> Report {
+        let seconds = time.as_secs_f64();
+        let received = outcome.counts.received;
+        let server = usage.map(|usage| Server {
+            usage,
+            cpu_ns_per_packet: usage.cpu_ns as f64 / received.max(1) as f64,
+            cores_percent: usage.cpu_ns as f64 / seconds / 1e7,
+            kernel_percent: 100.0 * usage.system_ticks as f64
+                / (usage.system_ticks + usage.user_ticks).max(1) as f64,
+            resident_bytes_per_participant: usage.resident / plan.participants.max(1) as u64,
+            context_switches_per_second: usage.switches as f64 / seconds,
+        });
+        Report {
+            plan: plan.clone(),
+            seconds,
+            joined_in_seconds: joined.as_secs_f64(),
+            guests,
+            connections: outcome.connections,
+            open: outcome.open,
+            streams: outcome.streams,
+            sent: outcome.sent,
+            counts: outcome.counts,
+            packets_per_second: received as f64 / seconds,
+            bits_per_second: 8.0 * outcome.counts.bytes as f64 / seconds,
+            latency_ms: Times::of(&outcome.latency),
+            connected_ms: Times::of(&outcome.connected),
+            first_media_ms: Times::of(&outcome.first_media),
+            server,
+            floor_ns,
+            tester_busy_percent: 100.0 * outcome.busy,
+            tester_longest_turn_ms: outcome.longest_turn as f64 / 1_000.0,
+        }
+    }
+
+    /// For people at a terminal.
+    pub(crate) fn table(&self) -> String {
+        let mut out = String::new();
+        let mut row = |name: &str, value: String| {
+            let _ = writeln!(out, "{name:<32} {value}");
+        };
+        let times = |t: &Times| {
+            format!(
+                "{:.2} / {:.2} / {:.2} / {:.2} ms",
+                t.p50, t.p99, t.p999, t.max
+            )
+        };
+        let plan = &self.plan;
+        row(
+            "scenario",
+            format!(
+                "{}: {} in {} rooms",
+                plan.name, plan.participants, plan.rooms
+            ),
+        );
+        row(
+            "joins",
+            format!("{} in {:.2} s", plan.participants, self.joined_in_seconds),
+        );
+        if self.guests > 0 {
+            row("came and went meanwhile", self.guests.to_string());
+        }
+        row(
+            "connections open",
+            format!("{} of {}", self.open, self.connections),
+        );
+        row("received streams", self.streams.to_string());
+        row(
+            "packets sent / received",
+            format!(
+                "{} / {} in {:.1} s",
+                self.sent, self.counts.received, self.seconds
+            ),
+        );
+        row(
+            "lost / duplicated / out of order",
+            format!(
+                "{} / {} / {}",
+                self.counts.lost, self.counts.duplicated, self.counts.out_of_order
+            ),
+        );
+        row(
+            "forwarded",
+            format!(
+                "{:.0} packets/s, {:.1} Mbit/s",
+                self.packets_per_second,
+                self.bits_per_second / 1e6
+            ),
+        );
+        row("latency p50/p99/p99.9/max", times(&self.latency_ms));
+        row("join to connected", times(&self.connected_ms));
+        row("join to first media", times(&self.first_media_ms));
+        if let Some(server) = &self.server {
+            row(
+                "server CPU a forwarded packet",
+                format!(
+                    "{:.0} ns ({:.1} % of a core, {:.0} % of it in the kernel)",
+                    server.cpu_ns_per_packet, server.cores_percent, server.kernel_percent
+                ),
+            );
+            row(
+                "server memory a participant",
+                format!("{} KiB", server.resident_bytes_per_participant / 1_024),
+            );
+            row(
+                "server context switches",
+                format!("{:.0} a second", server.context_switches_per_second),
+            );
+        }
+        let (alone, run) = self.floor_ns;
+        row(
+            "floor here, now",
+            format!("{alone} ns alone, {run} ns in runs of 6"),
+        );
+        row(
+            "tester",
+            format!(
+                "{:.0} % busy, longest turn {:.1} ms{}",
+                self.tester_busy_percent,
+                self.tester_longest_turn_ms,
+                if self.tester_busy_percent > 90.0 || self.tester_longest_turn_ms > 20.0 {
+                    ": IT WAS THE LIMIT, not the server"
+                } else {
+                    ""
+                }
+            ),
+        );
+        out
+    }
+
+    /// A page that stands alone: the table, and latency as a cumulative plot.
+    pub(crate) fn html(&self, outcome: &Outcome) -> String {
+        let points = outcome.latency.points();
+        let total: u64 = points.iter().map(|(_, count)| count).sum();
+        let widest = points
+            .last()
+            .map_or(1.0, |(micros, _)| (*micros as f64).max(2.0))
+            .log10();
+        let mut sum = 0;
+        let path: Vec<String> = points
+            .iter()
+            .map(|(micros, count)| {
+                sum += count;
+                let x = 40.0 + 720.0 * (*micros as f64).max(1.0).log10() / widest;
+                let y = 260.0 - 240.0 * sum as f64 / total.max(1) as f64;
+                format!("{x:.1},{y:.1}")
+            })
+            .collect();
+        let mut axis = String::new();
+        for power in 0..=widest as u32 {
+            let x = 40.0 + 720.0 * f64::from(power) / widest;
+            let _ = write!(
+                axis,
+                "<line x1='{x:.0}' y1='20' x2='{x:.0}' y2='260' stroke='#ddd'/>\\
+                 <text x='{x:.0}' y='280' font-size='12' text-anchor='middle'>{} ms</text>",
+                10f64.powi(power as i32) / 1_000.0
+            );
+        }
+        format!(
+            "<!doctype html><meta charset='utf-8'><title>moim-load {name}</title>\\
+             <style>body{{font:15px sans-serif;max-width:820px;margin:2em auto}}pre{{background:#f4f4f4;padding:1em}}</style>\\
+             <h1>{name}</h1><pre>{table}</pre><h2>Forward latency: share of packets below</h2>\\
+             <svg viewBox='0 0 800 290' role='img'>{axis}<polyline fill='none' stroke='#0f766e' stroke-width='2' points='{points}'/></svg>",
+            name = self.plan.name,
+            table = self.table(),
+            points = path.join(" "),
+        )
+    }
+}

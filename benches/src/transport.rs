@@ -1,0 +1,212 @@
+//! The client's end of one connection below RTP: ICE in the controlling role, the DTLS client,
+//! SRTP. Sans-I/O, and as cheap as a thousand of them in one process must be.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::{digest, hmac};
+use bytes::BytesMut;
+use moim::media::engine::command::IceCredentials;
+use moim::media::engine::srtp::{SrtpKeys, SrtpProfile, SrtpReceiver, SrtpSender};
+use rtc::dtls::config::{ConfigBuilder, HandshakeConfig};
+use rtc::dtls::crypto::Certificate;
+use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::shared::TransportProtocol;
+
+/// The library keys connections by address; ours has one an endpoint.
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 1));
+/// Checks before the first answer.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Checks that keep consent (RFC 7675).
+const CONSENT_INTERVAL: Duration = Duration::from_millis(2_500);
+/// When to send a flight again.
+const FLIGHT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The certificate of all clients of this process, and how DTLS is done with it.
+pub(crate) struct Identity {
+    config: Arc<HandshakeConfig>,
+    /// As SDP writes it.
+    pub(crate) fingerprint: String,
+}
+
+impl Identity {
+    pub(crate) fn new() -> anyhow::Result<Identity> {
+        let provider = rtc::crypto::default_provider()?;
+        let certificate =
+            Certificate::generate_self_signed(vec!["load".to_owned()], provider.crypto())?;
+        let der = certificate.certificate.first().map_or(&[][..], |der| der);
+        let digest = digest::digest(&digest::SHA256, der);
+        let hex: Vec<String> = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
+        let config = ConfigBuilder::default()
+            .with_crypto_provider(provider)
+            .with_certificates(vec![certificate])
+            .with_srtp_protection_profiles(vec![SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm])
+            .with_insecure_skip_verify(true)
+            .with_flight_interval(FLIGHT_INTERVAL)
+            .build(true, None)?;
+        Ok(Identity {
+            config: Arc::new(config),
+            fingerprint: hex.join(":"),
+        })
+    }
+}
+
+/// One connection.
+pub(crate) struct Transport {
+    remote: SocketAddr,
+    username: String,
+    key: hmac::Key,
+    next_check: Instant,
+    checked: bool,
+    dtls: Endpoint,
+    config: Arc<HandshakeConfig>,
+    /// Keys, once the handshake is done.
+    pub(crate) srtp: Option<(SrtpSender, SrtpReceiver)>,
+    outgoing: Vec<BytesMut>,
+    transaction: u64,
+}
+
+impl Transport {
+    pub(crate) fn new(
+        now: Instant,
+        identity: &Identity,
+        local: &IceCredentials,
+        remote: &IceCredentials,
+        address: SocketAddr,
+    ) -> Transport {
+        let pwd = remote.pwd.as_bytes();
+        Transport {
+            remote: address,
+            username: format!("{}:{}", remote.ufrag, local.ufrag),
+            key: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, pwd),
+            next_check: now,
+            checked: false,
+            dtls: Endpoint::new(PEER, TransportProtocol::UDP, None),
+            config: identity.config.clone(),
+            srtp: None,
+            outgoing: Vec::new(),
+            transaction: 0,
+        }
+    }
+
+    /// Where the server is.
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// A STUN answer: the way is open.
+    pub(crate) fn handle_stun(&mut self, now: Instant, datagram: &[u8]) {
+        const SUCCESS: [u8; 2] = [0x01, 0x01];
+        if self.checked || !datagram.starts_with(&SUCCESS) {
+            return;
+        }
+        self.checked = true;
+        self.next_check = now + CONSENT_INTERVAL;
+        let connected = self.dtls.connect(now, PEER, self.config.clone(), None);
+        debug_assert!(connected.is_ok(), "a client's configuration is whole");
+        self.collect();
+    }
+
+    /// True when the handshake has come to its end with this datagram.
+    pub(crate) fn handle_dtls(&mut self, now: Instant, datagram: &[u8]) -> bool {
+        let events = self.dtls.read(now, PEER, None, BytesMut::from(datagram));
+        self.collect();
+        let complete = events.is_ok_and(|events| {
+            let done = |event: &EndpointEvent| matches!(event, EndpointEvent::HandshakeComplete);
+            events.iter().any(done)
+        });
+        if complete {
+            self.srtp = self.keys();
+        }
+        complete && self.srtp.is_some()
+    }
+
+    fn keys(&self) -> Option<(SrtpSender, SrtpReceiver)> {
+        let profile = SrtpProfile::AeadAes128Gcm;
+        let state = self.dtls.get_connection_state(PEER)?;
+        let len = profile.keying_material_len();
+        let material = state
+            .export_keying_material("EXTRACTOR-dtls_srtp", &[], len)
+            .ok()?;
+        let keys = SrtpKeys::from_exporter(profile, material.as_ref())?.swapped();
+        Some((
+            SrtpSender::new(profile, keys.local_key, keys.local_salt),
+            SrtpReceiver::new(profile, keys.remote_key, keys.remote_salt),
+        ))
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if now >= self.next_check {
+            let interval = if self.checked {
+                CONSENT_INTERVAL
+            } else {
+                CHECK_INTERVAL
+            };
+            self.next_check = now + interval;
+            let check = self.check();
+            self.outgoing.push(check);
+        }
+        if self.srtp.is_none() {
+            // Fails when the budget of repetitions is spent: the connection then never opens,
+            // which the summary shows.
+            let _ = self.dtls.handle_timeout(PEER, now);
+            self.collect();
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        let dtls = self.dtls.poll_timeout(&PEER);
+        match dtls.filter(|_| self.srtp.is_none()) {
+            Some(when) => when.min(self.next_check),
+            None => self.next_check,
+        }
+    }
+
+    /// What has to be sent.
+    pub(crate) fn take_outgoing(&mut self) -> Vec<BytesMut> {
+        std::mem::take(&mut self.outgoing)
+    }
+
+    fn collect(&mut self) {
+        while let Some(transmit) = self.dtls.poll_transmit() {
+            self.outgoing.push(transmit.message);
+        }
+    }
+
+    /// A binding request that nominates (RFC 8445, section 7.2.2).
+    fn check(&mut self) -> BytesMut {
+        self.transaction += 1;
+        let mut out = BytesMut::with_capacity(160);
+        out.extend_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.transaction.to_be_bytes());
+        let username = self.username.clone();
+        attribute(&mut out, 0x0006, username.as_bytes());
+        attribute(&mut out, 0x0024, &0x6e00_01ffu32.to_be_bytes());
+        attribute(&mut out, 0x802a, &1u64.to_be_bytes());
+        attribute(&mut out, 0x0025, &[]);
+        set_length(&mut out, 24);
+        let tag = hmac::sign(&self.key, &out);
+        attribute(&mut out, 0x0008, tag.as_ref());
+        set_length(&mut out, 8);
+        let crc = crc32fast::hash(&out) ^ 0x5354_554e;
+        attribute(&mut out, 0x8028, &crc.to_be_bytes());
+        out
+    }
+}
+
+fn attribute(out: &mut BytesMut, kind: u16, value: &[u8]) {
+    out.extend_from_slice(&kind.to_be_bytes());
+    out.extend_from_slice(&(value.len() as u16).to_be_bytes());
+    out.extend_from_slice(value);
+    out.resize(out.len().next_multiple_of(4), 0);
+    set_length(out, 0);
+}
+
+/// Sets the length field as if `more` bytes of attributes followed.
+fn set_length(out: &mut BytesMut, more: usize) {
+    let length = (out.len() - 20 + more) as u16;
+    out[2..4].copy_from_slice(&length.to_be_bytes());
+}
