@@ -49,6 +49,20 @@ fn any_late_datagram_of_a_handshake_is_taken_where_it_belongs() {
 }
 
 #[test]
+fn a_handshake_that_overtakes_its_sdp_waits_for_it() {
+    let mut simulation = Simulation::new(4, Link::new(0.0, DELAY));
+    simulation.hold_sdp();
+    simulation.join();
+    simulation.subscribe_all();
+    simulation.run(Duration::from_millis(600), false);
+    assert_eq!(connected(&simulation), 0);
+    simulation.release_sdp();
+    // Sooner than the client would repeat its ClientHello.
+    let soon = Duration::from_millis(200);
+    assert!(simulation.run_until(soon, |simulation| connected(simulation) == 2));
+}
+
+#[test]
 fn a_replayed_packet_is_forwarded_once() {
     let link = Link::new(0.0, DELAY).with(Accident::MediaRepeated);
     let mut simulation = Simulation::new(5, link);

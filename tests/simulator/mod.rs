@@ -71,6 +71,18 @@ impl Simulation {
         }
     }
 
+    /// From now on what the clients' SDP says does not reach the engine.
+    pub(crate) fn hold_sdp(&mut self) {
+        self.server.late_sdp = Some(Vec::new());
+    }
+
+    /// What was held back arrives.
+    pub(crate) fn release_sdp(&mut self) {
+        for command in self.server.late_sdp.take().into_iter().flatten() {
+            self.server.command(self.now, command);
+        }
+    }
+
     /// Lets the time pass, with media when `media` is set.
     pub(crate) fn run(&mut self, duration: Duration, media: bool) {
         let end = self.now + duration;

@@ -36,6 +36,8 @@ pub(crate) struct Server {
     pub(crate) published: Vec<Published>,
     certificate: Arc<ServerCertificate>,
     next_id: u32,
+    /// What the clients' SDP says, held back while this is `Some`.
+    pub(super) late_sdp: Option<Vec<Command>>,
 }
 
 impl Server {
@@ -52,6 +54,7 @@ impl Server {
             published: Vec::new(),
             certificate,
             next_id: 0,
+            late_sdp: None,
         }
     }
 
@@ -93,7 +96,10 @@ impl Server {
     }
 
     pub(super) fn command(&mut self, now: Instant, command: Command) {
-        self.engine.handle_command(now, command);
+        match &mut self.late_sdp {
+            Some(late) if matches!(command, Command::SetRemote { .. }) => late.push(command),
+            _ => self.engine.handle_command(now, command),
+        }
     }
 
     pub(super) fn receive(&mut self, now: Instant, from: SocketAddr, mut bytes: Vec<u8>) {

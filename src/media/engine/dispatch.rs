@@ -151,7 +151,7 @@ impl Engine {
                 if let Some(peer) = self.find_peer(transport) {
                     self.peers[peer as usize]
                         .transport
-                        .set_remote(&ice, fingerprint);
+                        .set_remote(now, &ice, fingerprint);
                     self.settle_transport(now, peer);
                 }
             }

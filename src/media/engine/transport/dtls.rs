@@ -25,6 +25,8 @@ const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED,
 const FLIGHT_INTERVAL: Duration = Duration::from_millis(250);
 /// Longest time between retransmissions.
 const MAX_FLIGHT_INTERVAL: Duration = Duration::from_secs(2);
+/// Datagrams kept until the peer's SDP is there: a ClientHello in pieces.
+const MAX_EARLY: usize = 4;
 /// A handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Label of the SRTP keying material (RFC 5764, section 4.2).
@@ -159,6 +161,8 @@ pub(super) struct DtlsServer {
     certificate: Arc<ServerCertificate>,
     expected: Option<Fingerprint>,
     state: State,
+    /// What came before the peer's SDP: signaling may be slower than the network.
+    early: Vec<BytesMut>,
     outgoing: VecDeque<BytesMut>,
 }
 
@@ -168,13 +172,16 @@ impl DtlsServer {
             certificate,
             expected: None,
             state: State::Listening(ClientHello::default()),
+            early: Vec::new(),
             outgoing: VecDeque::new(),
         }
     }
 
-    /// The fingerprint that the peer's SDP announces. The first one counts.
-    pub(super) fn expect(&mut self, fingerprint: Fingerprint) {
+    /// The fingerprint that the peer's SDP announces. The first one counts. Gives back the
+    /// datagrams that came before, to be handled now.
+    pub(super) fn expect(&mut self, fingerprint: Fingerprint) -> Vec<BytesMut> {
         self.expected.get_or_insert(fingerprint);
+        std::mem::take(&mut self.early)
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -192,6 +199,9 @@ impl DtlsServer {
             State::Listening(hello) => {
                 // Whom to expect is known when the SDP is; before that nobody is let in.
                 if self.expected.is_none() {
+                    if self.early.len() < MAX_EARLY {
+                        self.early.push(BytesMut::from(datagram));
+                    }
                     return Ok(());
                 }
                 let Hello::Whole(profile, datagrams) = hello.add(datagram) else {

@@ -92,9 +92,16 @@ impl Transport {
     }
 
     /// What the peer's SDP says.
-    pub(crate) fn set_remote(&mut self, ice: &IceCredentials, fingerprint: Fingerprint) {
+    pub(crate) fn set_remote(
+        &mut self,
+        now: Instant,
+        ice: &IceCredentials,
+        fingerprint: Fingerprint,
+    ) {
         self.ice.set_remote(ice);
-        self.dtls.expect(fingerprint);
+        for datagram in self.dtls.expect(fingerprint) {
+            self.read_dtls(now, &datagram);
+        }
     }
 
     pub(crate) fn restart_ice(&mut self, local: &IceCredentials) {
@@ -146,9 +153,12 @@ impl Transport {
 
     /// A DTLS datagram. Only from where a check has passed: anybody could send a ClientHello.
     pub(crate) fn handle_dtls(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) {
-        if !self.is_validated(source) {
-            return;
+        if self.is_validated(source) {
+            self.read_dtls(now, datagram);
         }
+    }
+
+    fn read_dtls(&mut self, now: Instant, datagram: &[u8]) {
         let mut happened = Vec::new();
         let outcome = self.dtls.handle(now, datagram, &mut happened);
         for event in happened {
