@@ -176,7 +176,7 @@ impl Engine {
         );
         layer
             .cache
-            .insert(sequence, &self.scratch[..len], header_len as u16);
+            .insert(now, sequence, &self.scratch[..len], header_len as u16);
         let muted = track.muted;
         let nack_due = layer.nack.next_timeout();
         let publisher = track.peer;

@@ -4,8 +4,12 @@
 //! Invariant: what [`PacketCache::get`] returns is exactly what was inserted under that number;
 //! a packet whose bytes have been overwritten is not found any more.
 
+use std::time::{Duration, Instant};
+
 /// Memory of a cache that holds anything.
 const SMALLEST: usize = 4 << 10;
+/// What a cache should reach back: several round trips of a far subscriber.
+const KEPT: Duration = Duration::from_millis(1_200);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
@@ -34,6 +38,8 @@ pub(crate) struct PacketCache {
     end: u64,
     max_entries: usize,
     max_bytes: usize,
+    /// When the oldest byte of the ring was written.
+    lap_began: Option<Instant>,
 }
 
 impl PacketCache {
@@ -47,15 +53,16 @@ impl PacketCache {
             end: 0,
             max_entries: usize::from(max_packets),
             max_bytes,
+            lap_began: None,
         }
     }
 
     /// Keeps a packet: a header of `header_len` bytes and its payload.
-    pub(crate) fn insert(&mut self, sequence: u64, packet: &[u8], header_len: u16) {
+    pub(crate) fn insert(&mut self, now: Instant, sequence: u64, packet: &[u8], header_len: u16) {
         if packet.len() > self.max_bytes || packet.len() > usize::from(u16::MAX) {
             return;
         }
-        self.grow(packet.len());
+        self.grow(now, packet.len());
         let capacity = self.ring.len() as u64;
         // A packet never wraps around the end of the ring.
         let offset = self.end % capacity;
@@ -94,6 +101,7 @@ impl PacketCache {
         self.entries = Vec::new();
         self.ring = Vec::new();
         self.end = 0;
+        self.lap_began = None;
     }
 
     /// Bytes of memory held.
@@ -101,18 +109,26 @@ impl PacketCache {
         self.ring.len() + self.entries.len() * size_of::<Entry>()
     }
 
-    /// Doubles index and ring while what they would drop is still wanted. What they held is
-    /// forgotten then, which happens a few times in a stream's first second.
-    fn grow(&mut self, len: usize) {
+    /// Doubles index and ring when a lap around the ring is over too soon. What is in them is
+    /// carried over, which happens a few times in a stream's first second.
+    fn grow(&mut self, now: Instant, len: usize) {
         if self.entries.is_empty() {
             self.entries = vec![Entry::default(); self.max_entries.min(32)];
             self.ring = vec![0; SMALLEST.max(len.next_power_of_two()).min(self.max_bytes)];
         }
-        let full = self.end + len as u64 > self.ring.len() as u64;
-        if !full || self.ring.len() >= self.max_bytes {
+        let began = *self.lap_began.get_or_insert(now);
+        let capacity = self.ring.len();
+        let lap_over = (self.end % capacity as u64) as usize + len > capacity
+            || (self.end > 0 && self.end.is_multiple_of(capacity as u64));
+        if !lap_over && len <= capacity {
             return;
         }
-        let bytes = (self.ring.len() * 2)
+        let long_enough = now.saturating_duration_since(began) >= KEPT;
+        if len <= capacity && (long_enough || capacity >= self.max_bytes) {
+            self.lap_began = Some(now);
+            return;
+        }
+        let bytes = (capacity * 2)
             .max(len.next_power_of_two())
             .min(self.max_bytes);
         let count = (self.entries.len() * 2).min(self.max_entries);
@@ -122,6 +138,7 @@ impl PacketCache {
             end: 0,
             max_entries: self.max_entries,
             max_bytes: self.max_bytes,
+            lap_began: self.lap_began,
         };
         let mut kept: Vec<u64> = self.entries.iter().map(|entry| entry.number).collect();
         kept.sort_unstable();
@@ -166,9 +183,10 @@ mod tests {
         use rand::{RngExt, SeedableRng, rngs::SmallRng};
         let mut rng = SmallRng::seed_from_u64(9);
         let mut cache = PacketCache::new(256, 64 << 10);
+        let now = Instant::now();
         for newest in 1_000u64..20_000 {
             let sequence = newest - u64::from(rng.random_range(0..8u8));
-            cache.insert(sequence, &packet(sequence), 12);
+            cache.insert(now, sequence, &packet(sequence), 12);
             let asked = newest - u64::from(rng.random_range(0..600u16));
             if let Some(cached) = cache.get(asked) {
                 assert_eq!(cached.packet, packet(asked));
@@ -180,8 +198,9 @@ mod tests {
     #[test]
     fn the_last_packets_are_there_also_while_it_grows() {
         let mut cache = PacketCache::new(1_024, 1 << 20);
+        let now = Instant::now();
         for sequence in 0..2_000 {
-            cache.insert(sequence, &packet(sequence), 12);
+            cache.insert(now, sequence, &packet(sequence), 12);
             for recent in sequence.saturating_sub(4)..=sequence {
                 assert!(cache.get(recent).is_some(), "{recent} after {sequence}");
             }
@@ -190,11 +209,25 @@ mod tests {
     }
 
     #[test]
+    fn it_holds_what_its_stream_sends_in_its_time_and_not_much_more() {
+        let start = Instant::now();
+        let mut cache = PacketCache::new(1_024, 1 << 20);
+        // 100 packets of 500 bytes a second.
+        for sequence in 0..1_000u64 {
+            let now = start + Duration::from_millis(10 * sequence);
+            cache.insert(now, sequence, &[1; 500], 12);
+        }
+        let held = (0..1_000).filter(|n| cache.get(*n).is_some()).count();
+        assert!((100..=300).contains(&held), "{held} packets are held");
+        assert!(cache.memory() < 160 << 10, "{} bytes", cache.memory());
+    }
+
+    #[test]
     fn an_unused_cache_takes_no_memory() {
         let mut cache = PacketCache::new(1_024, 1 << 20);
         assert_eq!(cache.memory(), 0);
         assert!(cache.get(0).is_none());
-        cache.insert(1, &packet(1), 12);
+        cache.insert(Instant::now(), 1, &packet(1), 12);
         assert!(cache.memory() < 8 << 10);
         cache.clear();
         assert_eq!(cache.memory(), 0);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::{Events, Poll, Token};
 
 use super::delivery::Delivery;
-use super::socket::{Sent, ShardSocket};
+use super::socket::{Received, Sent, ShardSocket};
 use crate::media::engine::Engine;
 use crate::media::engine::io::{EngineConfig, EngineStatistics, LocalSocket};
 use crate::media::engine::transport::ServerCertificate;
@@ -201,16 +201,18 @@ impl Shard {
     /// True when more may be there.
     fn read_sockets(&mut self) -> bool {
         let mut more = false;
-        let engine = &mut self.engine;
-        for (index, socket) in self.sockets.iter_mut().enumerate() {
+        for index in 0..self.sockets.len() {
             let local = LocalSocket(index as u8);
             for round in 1..=READ_ROUNDS {
-                let now = Instant::now();
-                let some = socket.receive(|source, datagram| {
-                    engine.handle_datagram(now, source, local, datagram);
-                });
-                if !some {
+                let Received::Batch(count) = self.sockets[index].receive() else {
                     break;
+                };
+                // An answer that a client has may bring a datagram at once: the orders that
+                // were given before the answer are obeyed before the datagram is looked at.
+                more |= self.take_commands();
+                let now = Instant::now();
+                for (source, datagram) in self.sockets[index].datagrams(count) {
+                    self.engine.handle_datagram(now, source, local, datagram);
                 }
                 more |= round == READ_ROUNDS;
             }

@@ -13,6 +13,14 @@ const KERNEL_BUFFER: usize = 4 << 20;
 /// Largest datagram read, times the datagrams that one read may join.
 const MAX_DATAGRAM: usize = 2_048;
 
+/// What came of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Received {
+    Nothing,
+    /// So many messages, each of one or more datagrams.
+    Batch(usize),
+}
+
 /// What became of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -25,8 +33,8 @@ pub(super) enum Sent {
 pub(super) struct ShardSocket {
     socket: UdpSocket,
     state: UdpSocketState,
-    buffers: Vec<Vec<u8>>,
-    meta: Vec<RecvMeta>,
+    buffers: [Box<[u8]>; BATCH_SIZE],
+    meta: [RecvMeta; BATCH_SIZE],
 }
 
 impl ShardSocket {
@@ -60,8 +68,8 @@ impl ShardSocket {
         Ok(ShardSocket {
             socket,
             state,
-            buffers: vec![vec![0; size]; BATCH_SIZE],
-            meta: vec![RecvMeta::default(); BATCH_SIZE],
+            buffers: std::array::from_fn(|_| vec![0; size].into()),
+            meta: [RecvMeta::default(); BATCH_SIZE],
         })
     }
 
@@ -69,34 +77,36 @@ impl ShardSocket {
         self.socket.local_addr()
     }
 
-    /// Reads one batch and gives each datagram to `each`. False when nothing was there.
-    pub(super) fn receive(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> bool {
-        let mut slices: Vec<IoSliceMut<'_>> = Vec::with_capacity(BATCH_SIZE);
-        slices.extend(
-            self.buffers
-                .iter_mut()
-                .map(|buffer| IoSliceMut::new(buffer)),
-        );
+    /// Reads one batch.
+    pub(super) fn receive(&mut self) -> Received {
+        let mut slices = self
+            .buffers
+            .each_mut()
+            .map(|buffer| IoSliceMut::new(buffer));
         let received = self
             .state
             .recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.meta);
-        drop(slices);
-        let count = match received {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+        match received {
+            Ok(count) => Received::Batch(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
             // An ICMP answer to something sent earlier; the next read goes on.
             Err(error) => {
                 tracing::trace!(%error, "receive");
-                return true;
-            }
-        };
-        for (meta, buffer) in self.meta.iter().zip(&mut self.buffers).take(count) {
-            let stride = meta.stride.max(1);
-            for datagram in buffer[..meta.len].chunks_mut(stride) {
-                each(meta.addr, datagram);
+                Received::Batch(0)
             }
         }
-        true
+    }
+
+    /// The datagrams of the last batch, which had `count` messages.
+    pub(super) fn datagrams(
+        &mut self,
+        count: usize,
+    ) -> impl Iterator<Item = (SocketAddr, &mut [u8])> {
+        let messages = self.meta.iter().zip(&mut self.buffers).take(count);
+        messages.flat_map(|(meta, buffer)| {
+            let datagrams = buffer[..meta.len].chunks_mut(meta.stride.max(1));
+            datagrams.map(|datagram| (meta.addr, datagram))
+        })
     }
 
     /// Sends one run.
