@@ -27,6 +27,9 @@ use crate::wire::{
 
 /// Largest message of a client, bytes.
 const MAX_MESSAGE: usize = 2 << 20;
+/// Bytes that a WebSocket reads and writes at once. Most sessions are silent most of the time:
+/// their buffers are what they cost.
+const IO_BUFFER: usize = 4 << 10;
 
 /// A client has this long to close its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -148,6 +151,8 @@ async fn connect<R: Rooms>(
     let limits = service.limits;
     let guard = SeatGuard(Some(seat));
     upgrade
+        .read_buffer_size(IO_BUFFER)
+        .write_buffer_size(IO_BUFFER)
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
         .on_upgrade(move |socket| run(socket, guard, outbox, limits).instrument(span))
