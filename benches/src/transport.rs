@@ -58,6 +58,7 @@ pub(crate) struct Transport {
     remote: SocketAddr,
     username: String,
     key: hmac::Key,
+    own_key: hmac::Key,
     next_check: Instant,
     checked: bool,
     dtls: Endpoint,
@@ -76,11 +77,12 @@ impl Transport {
         remote: &IceCredentials,
         address: SocketAddr,
     ) -> Transport {
-        let pwd = remote.pwd.as_bytes();
+        let key = |pwd: &str| hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, pwd.as_bytes());
         Transport {
             remote: address,
             username: format!("{}:{}", remote.ufrag, local.ufrag),
-            key: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, pwd),
+            key: key(&remote.pwd),
+            own_key: key(&local.pwd),
             next_check: now,
             checked: false,
             dtls: Endpoint::new(PEER, TransportProtocol::UDP, None),
@@ -96,9 +98,19 @@ impl Transport {
         self.remote
     }
 
-    /// A STUN answer: the way is open.
+    /// A STUN answer: the way is open. A request of a server that is not lite is answered.
     pub(crate) fn handle_stun(&mut self, now: Instant, datagram: &[u8]) {
+        const REQUEST: [u8; 2] = [0x00, 0x01];
         const SUCCESS: [u8; 2] = [0x01, 0x01];
+        if datagram.starts_with(&REQUEST) && datagram.len() >= 20 {
+            let answer = self.answer(&datagram[8..20]);
+            self.outgoing.push(answer);
+            // It may take the nomination only now that its own check will succeed.
+            if self.srtp.is_none() {
+                self.next_check = now + CHECK_INTERVAL / 4;
+            }
+            return;
+        }
         if self.checked || !datagram.starts_with(&SUCCESS) {
             return;
         }
@@ -187,14 +199,36 @@ impl Transport {
         attribute(&mut out, 0x0024, &0x6e00_01ffu32.to_be_bytes());
         attribute(&mut out, 0x802a, &1u64.to_be_bytes());
         attribute(&mut out, 0x0025, &[]);
-        set_length(&mut out, 24);
-        let tag = hmac::sign(&self.key, &out);
-        attribute(&mut out, 0x0008, tag.as_ref());
-        set_length(&mut out, 8);
-        let crc = crc32fast::hash(&out) ^ 0x5354_554e;
-        attribute(&mut out, 0x8028, &crc.to_be_bytes());
+        sign(&mut out, &self.key);
         out
     }
+
+    fn answer(&self, transaction: &[u8]) -> BytesMut {
+        let mut out = BytesMut::with_capacity(80);
+        out.extend_from_slice(&[1, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+        out.extend_from_slice(transaction);
+        // XOR-MAPPED-ADDRESS (RFC 8489, section 14.2).
+        if let SocketAddr::V4(address) = self.remote {
+            let port = address.port() ^ 0x2112;
+            let ip = u32::from(*address.ip()) ^ 0x2112_a442;
+            let mut value = [0, 1, 0, 0, 0, 0, 0, 0];
+            value[2..4].copy_from_slice(&port.to_be_bytes());
+            value[4..].copy_from_slice(&ip.to_be_bytes());
+            attribute(&mut out, 0x0020, &value);
+        }
+        sign(&mut out, &self.own_key);
+        out
+    }
+}
+
+/// MESSAGE-INTEGRITY and FINGERPRINT (RFC 8489, sections 14.5 and 14.7).
+fn sign(out: &mut BytesMut, key: &hmac::Key) {
+    set_length(out, 24);
+    let tag = hmac::sign(key, out);
+    attribute(out, 0x0008, tag.as_ref());
+    set_length(out, 8);
+    let crc = crc32fast::hash(out) ^ 0x5354_554e;
+    attribute(out, 0x8028, &crc.to_be_bytes());
 }
 
 fn attribute(out: &mut BytesMut, kind: u16, value: &[u8]) {
