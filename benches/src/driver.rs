@@ -32,6 +32,8 @@ pub(crate) struct Start {
     pub(crate) address: SocketAddr,
     /// What it sends; empty for a subscriber connection.
     pub(crate) tracks: Vec<PublishedTrack>,
+    /// Whether our side nominates.
+    pub(crate) controls: bool,
     /// When the participant began to join.
     pub(crate) since: Instant,
 }
@@ -191,6 +193,7 @@ impl Driver {
             &start.local,
             &start.remote,
             start.address,
+            start.controls,
         );
         self.connections.push(Some(Connection {
             participant: start.participant,

@@ -28,6 +28,8 @@ pub(crate) struct OfferedTrack {
 /// The server's side of a connection.
 pub(crate) struct RemoteSide {
     pub(crate) ice: IceCredentials,
+    /// It only answers checks (RFC 8445, section 2.5), so that the other side is in control.
+    pub(crate) lite: bool,
     /// From the candidates in the SDP; `None` when they trickle.
     pub(crate) address: Option<SocketAddr>,
 }
@@ -129,7 +131,8 @@ pub(crate) fn remote_side(sdp: &str) -> anyhow::Result<RemoteSide> {
     };
     let candidates = sdp.lines().filter_map(|l| l.strip_prefix("a=candidate:"));
     let address = candidates.filter_map(|text| candidate(text).ok()).next();
-    Ok(RemoteSide { ice, address })
+    let lite = sdp.lines().any(|line| line.trim_end() == "a=ice-lite");
+    Ok(RemoteSide { ice, lite, address })
 }
 
 /// The address of a UDP candidate over IPv4.

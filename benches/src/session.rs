@@ -63,6 +63,8 @@ pub(crate) struct Session {
     unannounced: usize,
     seen: Vec<String>,
     settled: usize,
+    /// Who offers is in control, unless it is lite.
+    controls_subscriber: bool,
 }
 
 impl Session {
@@ -100,6 +102,7 @@ impl Session {
             publisher_remote: None,
             seen: Vec::new(),
             settled: 0,
+            controls_subscriber: true,
         })
     }
 
@@ -165,12 +168,13 @@ impl Session {
                 }
             }
             Some(M::Offer(offer)) => {
-                let RemoteSide { ice, address } = sdp::remote_side(&offer.sdp)?;
+                let RemoteSide { ice, lite, address } = sdp::remote_side(&offer.sdp)?;
                 let answer = sdp::answer(&offer.sdp, &self.subscriber, &self.shared.fingerprint);
                 let answer = description("answer", answer, offer.id);
                 self.send(signal_request::Message::Answer(answer)).await?;
                 if self.subscriber_remote.is_none() {
                     self.subscriber_remote = Some((ice, false));
+                    self.controls_subscriber = lite;
                     if let Some(address) = address {
                         self.start_subscriber(address)?;
                     }
@@ -301,6 +305,7 @@ impl Session {
         let Some(remote) = remote else {
             return Ok(());
         };
+        let tracks_are_received = tracks.is_empty();
         self.shared
             .orders
             .send(Order::Start(Box::new(Start {
@@ -309,6 +314,7 @@ impl Session {
                 remote,
                 address,
                 tracks,
+                controls: !tracks_are_received || self.controls_subscriber,
                 since: self.since,
             })))
             .ok()

@@ -1,4 +1,4 @@
-//! The client's end of one connection below RTP: ICE in the controlling role, the DTLS client,
+//! The client's end of one connection below RTP: ICE on one pair, the DTLS client,
 //! SRTP. Sans-I/O, and as cheap as a thousand of them in one process must be.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -59,6 +59,7 @@ pub(crate) struct Transport {
     username: String,
     key: hmac::Key,
     own_key: hmac::Key,
+    controls: bool,
     next_check: Instant,
     checked: bool,
     dtls: Endpoint,
@@ -76,6 +77,7 @@ impl Transport {
         local: &IceCredentials,
         remote: &IceCredentials,
         address: SocketAddr,
+        controls: bool,
     ) -> Transport {
         let key = |pwd: &str| hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, pwd.as_bytes());
         Transport {
@@ -83,6 +85,7 @@ impl Transport {
             username: format!("{}:{}", remote.ufrag, local.ufrag),
             key: key(&remote.pwd),
             own_key: key(&local.pwd),
+            controls,
             next_check: now,
             checked: false,
             dtls: Endpoint::new(PEER, TransportProtocol::UDP, None),
@@ -187,7 +190,7 @@ impl Transport {
         }
     }
 
-    /// A binding request that nominates (RFC 8445, section 7.2.2).
+    /// A binding request, which nominates when that is ours to do (RFC 8445, section 7.2.2).
     fn check(&mut self) -> BytesMut {
         self.transaction += 1;
         let mut out = BytesMut::with_capacity(160);
@@ -197,8 +200,12 @@ impl Transport {
         let username = self.username.clone();
         attribute(&mut out, 0x0006, username.as_bytes());
         attribute(&mut out, 0x0024, &0x6e00_01ffu32.to_be_bytes());
-        attribute(&mut out, 0x802a, &1u64.to_be_bytes());
-        attribute(&mut out, 0x0025, &[]);
+        if self.controls {
+            attribute(&mut out, 0x802a, &1u64.to_be_bytes());
+            attribute(&mut out, 0x0025, &[]);
+        } else {
+            attribute(&mut out, 0x8029, &1u64.to_be_bytes());
+        }
         sign(&mut out, &self.key);
         out
     }
