@@ -63,8 +63,8 @@ fn a_handshake_that_overtakes_its_sdp_waits_for_it() {
 }
 
 #[test]
-fn a_replayed_packet_is_forwarded_once() {
-    let link = Link::new(0.0, DELAY).with(Accident::MediaRepeated);
+fn replayed_datagrams_change_nothing() {
+    let link = Link::new(0.0, DELAY).with(Accident::Repeated);
     let mut simulation = Simulation::new(5, link);
     simulation.join();
     simulation.join();

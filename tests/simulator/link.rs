@@ -16,8 +16,8 @@ pub(crate) enum Accident {
     DtlsLost(u32),
     /// It comes after the ones that were sent behind it.
     DtlsLate(u32),
-    /// Every RTP and RTCP packet comes three times.
-    MediaRepeated,
+    /// Every datagram comes three times: STUN, DTLS with SCTP inside, RTP, RTCP.
+    Repeated,
 }
 
 /// A way with loss and delay, the same in both directions.
@@ -79,7 +79,7 @@ impl Link {
                     return vec![self.delay + LATE];
                 }
             }
-            Some(Accident::MediaRepeated) if class < 128 => {
+            Some(Accident::Repeated) => {
                 return vec![self.delay, self.delay, self.delay + LATE];
             }
             _ => {}
