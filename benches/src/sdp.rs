@@ -50,7 +50,8 @@ pub(crate) fn offer(tracks: &[OfferedTrack], ice: &IceCredentials, fingerprint: 
             sdp,
             "m={kind} 9 UDP/TLS/RTP/SAVPF {payload_type}\r\nc=IN IP4 0.0.0.0\r\n"
         );
-        transport(&mut sdp, ice, fingerprint, "actpass");
+        // We are a DTLS client only, and say so at once: some servers would be the client too.
+        transport(&mut sdp, ice, fingerprint, "active");
         let _ = write!(
             sdp,
             "a=mid:{mid}\r\na=extmap:{MID_EXTENSION} urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
