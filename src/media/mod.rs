@@ -4,3 +4,5 @@ pub mod engine;
 pub mod handle;
 pub mod negotiation;
 pub mod shell;
+#[cfg(test)]
+mod test_clock;

@@ -19,7 +19,7 @@ use super::seat::RoomSeat;
 use super::state::{Room, Side, enabled_codecs, random_text, unix_micros};
 use crate::media::engine::command::{Command, NewTransport};
 use crate::media::engine::ids::TransportId;
-use crate::media::negotiation::SubscriberNegotiation;
+use crate::media::negotiation::{LocalEndpoint, SubscriberNegotiation};
 
 /// Version of the protocol that we speak; clients choose features by it.
 const PROTOCOL: i32 = 16;
@@ -150,7 +150,12 @@ impl Room {
         }
     }
 
-    fn open_subscriber(&mut self, key: ParticipantKey) {
+    /// Makes the server's half of one of a participant's two connections.
+    pub(super) fn open_transport(
+        &mut self,
+        key: ParticipantKey,
+        side: Side,
+    ) -> (TransportId, LocalEndpoint) {
         let local = self.local_endpoint();
         let transport = self.media.transport_id();
         self.media
@@ -158,9 +163,15 @@ impl Room {
                 transport,
                 room: self.media.room_id(),
                 local_ice: local.ice.clone(),
-                opens_data_channels: true,
+                // The side that makes the offer opens the data channels.
+                opens_data_channels: side == Side::Subscriber,
             })));
-        self.transports.insert(transport, (key, Side::Subscriber));
+        self.transports.insert(transport, (key, side));
+        (transport, local)
+    }
+
+    fn open_subscriber(&mut self, key: ParticipantKey) {
+        let (transport, local) = self.open_transport(key, Side::Subscriber);
         if let Some(participant) = self.participants.get_mut(&key) {
             participant.subscriber = Some(Subscriber {
                 transport,

@@ -11,7 +11,7 @@ use super::participant::{Participant, ParticipantKey, Publisher};
 use super::state::{Room, Side, new_credentials};
 use super::track::{self, Track};
 use crate::media::codec::Codec;
-use crate::media::engine::command::{Command, NewTrack, NewTransport};
+use crate::media::engine::command::{Command, NewTrack};
 use crate::media::engine::ids::TrackId;
 use crate::media::negotiation::{
     NegotiatedTrack, OfferedTrack, PublisherNegotiation, TrackDecision,
@@ -176,16 +176,7 @@ impl Room {
         if open || !self.participants.contains_key(&key) {
             return;
         }
-        let local = self.local_endpoint();
-        let transport = self.media.transport_id();
-        self.media
-            .command(Command::AddTransport(Box::new(NewTransport {
-                transport,
-                room: self.media.room_id(),
-                local_ice: local.ice.clone(),
-                opens_data_channels: false,
-            })));
-        self.transports.insert(transport, (key, Side::Publisher));
+        let (transport, local) = self.open_transport(key, Side::Publisher);
         if let Some(participant) = self.participants.get_mut(&key) {
             participant.publisher = Some(Publisher {
                 transport,

@@ -153,14 +153,7 @@ impl Peer {
                 })),
             );
         }
-        server.command(
-            now,
-            Command::SetRemote {
-                transport,
-                ice: answer.remote.ice,
-                fingerprint: answer.remote.fingerprint,
-            },
-        );
+        server.set_remote(now, transport, answer.remote);
         let answer = RTCSessionDescription::answer(answer.sdp).expect("a readable answer");
         self.publisher
             .pc
@@ -215,14 +208,7 @@ impl Peer {
             .answer(offer.id, &answer.sdp)
             .expect("an accepted answer");
         assert!(answer.rejected.is_empty(), "all tracks are accepted");
-        server.command(
-            now,
-            Command::SetRemote {
-                transport,
-                ice: answer.remote.ice,
-                fingerprint: answer.remote.fingerprint,
-            },
-        );
+        server.set_remote(now, transport, answer.remote);
         for mut new in subscriptions {
             let accepted = answer
                 .accepted

@@ -9,7 +9,7 @@ use moim::media::engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use moim::media::engine::io::{EngineConfig, LocalSocket};
 use moim::media::engine::transport::ServerCertificate;
 use moim::media::engine::{Command, Engine, Event};
-use moim::media::negotiation::{Candidate, LocalEndpoint};
+use moim::media::negotiation::{Candidate, LocalEndpoint, RemoteDescription};
 
 /// Where the server is.
 pub(crate) const ADDRESS: SocketAddr =
@@ -100,6 +100,20 @@ impl Server {
             Some(late) if matches!(command, Command::SetRemote { .. }) => late.push(command),
             _ => self.engine.handle_command(now, command),
         }
+    }
+
+    pub(super) fn set_remote(
+        &mut self,
+        now: Instant,
+        transport: TransportId,
+        remote: RemoteDescription,
+    ) {
+        let command = Command::SetRemote {
+            transport,
+            ice: remote.ice,
+            fingerprint: remote.fingerprint,
+        };
+        self.command(now, command);
     }
 
     pub(super) fn receive(&mut self, now: Instant, from: SocketAddr, mut bytes: Vec<u8>) {

@@ -1,10 +1,10 @@
 // Before the meeting: name, room, and a look at camera and microphone.
 
-import { type FormEvent, useEffect, useState } from "react";
+import { type ComponentProps, type FormEvent, useEffect, useState } from "react";
 import { type Admission, admit } from "./entry";
 import { Icon } from "./Icon";
 import { LevelMeter } from "./LevelMeter";
-import { usePreview } from "./preview";
+import { type Preview, usePreview } from "./preview";
 import { text } from "./text";
 
 export interface Choices {
@@ -92,28 +92,18 @@ export function Lobby({ room: givenRoom, message, failed, onEnter }: Props) {
             <p className="preview-empty">{camera.failed ? text.cameraFailed : text.cameraOff}</p>
           )}
           <div className="preview-buttons">
-            <button
-              type="button"
-              className="round"
-              data-testid="preview-mic-toggle"
-              aria-pressed={microphone.on}
-              aria-label={microphone.on ? text.mute : text.unmute}
-              title={microphone.on ? text.mute : text.unmute}
-              onClick={microphone.toggle}
-            >
-              <Icon name={microphone.on ? "mic" : "mic-off"} />
-            </button>
-            <button
-              type="button"
-              className="round"
-              data-testid="preview-camera-toggle"
-              aria-pressed={camera.on}
-              aria-label={camera.on ? text.cameraStop : text.cameraOn}
-              title={camera.on ? text.cameraStop : text.cameraOn}
-              onClick={camera.toggle}
-            >
-              <Icon name={camera.on ? "camera" : "camera-off"} />
-            </button>
+            <PreviewButton
+              testId="preview-mic-toggle"
+              preview={microphone}
+              label={microphone.on ? text.mute : text.unmute}
+              icon={microphone.on ? "mic" : "mic-off"}
+            />
+            <PreviewButton
+              testId="preview-camera-toggle"
+              preview={camera}
+              label={camera.on ? text.cameraStop : text.cameraOn}
+              icon={camera.on ? "camera" : "camera-off"}
+            />
           </div>
           <LevelMeter stream={microphone.stream} />
         </section>
@@ -157,7 +147,30 @@ export function Lobby({ room: givenRoom, message, failed, onEnter }: Props) {
   );
 }
 
-function DeviceSelect({ label, preview }: { label: string; preview: ReturnType<typeof usePreview> }) {
+interface PreviewButtonProps {
+  testId: string;
+  preview: Preview;
+  label: string;
+  icon: ComponentProps<typeof Icon>["name"];
+}
+
+function PreviewButton({ testId, preview, label, icon }: PreviewButtonProps) {
+  return (
+    <button
+      type="button"
+      className="round"
+      data-testid={testId}
+      aria-pressed={preview.on}
+      aria-label={label}
+      title={label}
+      onClick={preview.toggle}
+    >
+      <Icon name={icon} />
+    </button>
+  );
+}
+
+function DeviceSelect({ label, preview }: { label: string; preview: Preview }) {
   if (preview.devices.length < 1) return null;
   return (
     <label>

@@ -238,6 +238,7 @@ impl Forwarder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::test_clock;
 
     fn packet(layer: u8, sequence: u64, timestamp: u32) -> SourcePacket {
         SourcePacket {
@@ -250,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_gap_of_the_source_stays_a_gap_and_is_filled_late() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut forwarder = Forwarder::new(90_000, 100);
         assert_eq!(forwarder.start(&packet(0, 7, 0), now, None).sequence, 100);
         assert_eq!(
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_switch_continues_sequence_numbers_and_moves_time_forward() {
-        let start = Instant::now();
+        let start = test_clock::start();
         let mut forwarder = Forwarder::new(90_000, 0);
         forwarder.start(&packet(0, 1_000, 50_000), start, None);
         let later = start + Duration::from_millis(40);
@@ -282,7 +283,7 @@ mod tests {
 
     #[test]
     fn sender_reports_place_a_switch_exactly() {
-        let start = Instant::now();
+        let start = test_clock::start();
         let mut forwarder = Forwarder::new(90_000, 0);
         forwarder.start(&packet(0, 1, 1_000), start, None);
         let later = start + Duration::from_millis(50);
@@ -294,7 +295,7 @@ mod tests {
 
     #[test]
     fn picture_ids_continue_over_a_switch() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut forwarder = Forwarder::new(90_000, 0);
         let ids = |picture_id, tl0| Some(PictureIds { picture_id, tl0 });
         let mut first = packet(0, 1, 0);
@@ -313,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_before_a_switch_is_found_again() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut forwarder = Forwarder::new(90_000, 65_535);
         forwarder.start(&packet(0, 500, 0), now, None);
         forwarder.next(&packet(0, 501, 0), now);
@@ -330,7 +331,7 @@ mod tests {
     fn random_switches_never_repeat_a_sequence_number() {
         use rand::{RngExt, SeedableRng, rngs::SmallRng};
         let mut rng = SmallRng::seed_from_u64(7);
-        let mut now = Instant::now();
+        let mut now = test_clock::start();
         let mut forwarder = Forwarder::new(90_000, rng.random());
         let mut next = [1_000u64, 2_000, 3_000];
         let mut seen = std::collections::HashMap::new();

@@ -170,6 +170,7 @@ impl PacketCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::test_clock;
 
     fn packet(sequence: u64) -> Vec<u8> {
         let len = 20 + (sequence * 37 % 1_200) as usize;
@@ -183,7 +184,7 @@ mod tests {
         use rand::{RngExt, SeedableRng, rngs::SmallRng};
         let mut rng = SmallRng::seed_from_u64(9);
         let mut cache = PacketCache::new(256, 64 << 10);
-        let now = Instant::now();
+        let now = test_clock::start();
         for newest in 1_000u64..20_000 {
             let sequence = newest - u64::from(rng.random_range(0..8u8));
             cache.insert(now, sequence, &packet(sequence), 12);
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn the_last_packets_are_there_also_while_it_grows() {
         let mut cache = PacketCache::new(1_024, 1 << 20);
-        let now = Instant::now();
+        let now = test_clock::start();
         for sequence in 0..2_000 {
             cache.insert(now, sequence, &packet(sequence), 12);
             for recent in sequence.saturating_sub(4)..=sequence {
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn it_holds_what_its_stream_sends_in_its_time_and_not_much_more() {
-        let start = Instant::now();
+        let start = test_clock::start();
         let mut cache = PacketCache::new(1_024, 1 << 20);
         // 100 packets of 500 bytes a second.
         for sequence in 0..1_000u64 {
@@ -227,7 +228,7 @@ mod tests {
         let mut cache = PacketCache::new(1_024, 1 << 20);
         assert_eq!(cache.memory(), 0);
         assert!(cache.get(0).is_none());
-        cache.insert(Instant::now(), 1, &packet(1), 12);
+        cache.insert(test_clock::start(), 1, &packet(1), 12);
         assert!(cache.memory() < 8 << 10);
         cache.clear();
         assert_eq!(cache.memory(), 0);

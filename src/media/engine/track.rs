@@ -229,6 +229,7 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::test_clock;
 
     fn simulcast() -> Track {
         let source = TrackSource {
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_best_layer_is_the_highest_alive_within_the_wish() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut track = simulcast();
         assert_eq!(track.best_layer(2, now), None);
         track.layers[1].touch(now);
@@ -256,7 +257,7 @@ mod tests {
 
     #[test]
     fn keyframe_requests_are_throttled_and_repeated_until_one_arrives() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut layer = Layer::new(MediaKind::Video);
         layer.restart(1);
         assert!(layer.want_keyframe(now));
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn sender_reports_relate_the_clocks_of_two_layers() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut track = simulcast();
         track.layers[0].sender_report = Some(SenderReport {
             ntp: 5 << 32,

@@ -62,6 +62,7 @@ impl AudioLevelMeter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::test_clock;
 
     fn window(meter: &mut AudioLevelMeter, now: &mut Instant, dbov: u8) -> Option<f32> {
         for _ in 0..20 {
@@ -73,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_voice_is_heard_and_ends() {
-        let mut now = Instant::now();
+        let mut now = test_clock::start();
         let mut meter = AudioLevelMeter::default();
         assert_eq!(window(&mut meter, &mut now, 90), None);
         assert!(window(&mut meter, &mut now, 20).is_some());
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_stops_is_silent() {
-        let mut now = Instant::now();
+        let mut now = test_clock::start();
         let mut meter = AudioLevelMeter::default();
         assert!(window(&mut meter, &mut now, 10).is_some());
         assert_eq!(meter.level(now + SILENCE), None);

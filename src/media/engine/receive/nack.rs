@@ -94,6 +94,7 @@ impl NackGenerator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::test_clock;
 
     const RTT: Duration = Duration::from_millis(50);
 
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_reordered_packet_is_not_asked_for() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut nack = NackGenerator::default();
         for sequence in [1, 3, 2, 4] {
             nack.received(sequence, now);
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_lost_packet_is_asked_for_until_it_comes() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut nack = NackGenerator::default();
         nack.received(65_535, now);
         nack.received(65_538, now);
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn requests_for_one_packet_are_bounded() {
-        let mut now = Instant::now();
+        let mut now = test_clock::start();
         let mut nack = NackGenerator::default();
         nack.received(1, now);
         nack.received(3, now);
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_jump_is_a_new_beginning() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut nack = NackGenerator::default();
         nack.received(1, now);
         nack.received(30_000, now);

@@ -83,10 +83,11 @@ impl ReceiveStatistics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::test_clock;
 
     #[test]
     fn loss_is_reported_since_the_last_report_and_in_all() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut statistics = ReceiveStatistics::default();
         for sequence in (100..200).filter(|sequence| sequence % 4 != 1) {
             statistics.on_packet(sequence, 0, now, 90_000);
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn an_even_stream_has_no_jitter_and_an_uneven_one_has() {
-        let mut now = Instant::now();
+        let mut now = test_clock::start();
         let mut even = ReceiveStatistics::default();
         let mut uneven = ReceiveStatistics::default();
         for count in 0..200u32 {
@@ -120,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_sender_report_is_answered_with_its_age() {
-        let now = Instant::now();
+        let now = test_clock::start();
         let mut statistics = ReceiveStatistics::default();
         statistics.on_sender_report(0x1234_5678_9abc_def0, now);
         let report = statistics.report(1, now + Duration::from_millis(500));

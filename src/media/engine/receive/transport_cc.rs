@@ -232,6 +232,7 @@ mod tests {
     use rtc::shared::marshal::Unmarshal;
 
     use super::*;
+    use crate::media::test_clock;
 
     /// Arrival times, in 250 us, by sequence number, as another implementation reads them.
     fn read(bytes: &[u8], into: &mut BTreeMap<u16, i64>) {
@@ -267,7 +268,7 @@ mod tests {
         for seed in 0..40 {
             let mut rng = SmallRng::seed_from_u64(seed);
             let mut recorder = TransportCcRecorder::default();
-            let start = Instant::now();
+            let start = test_clock::start();
             let mut now = start;
             let mut sent = BTreeMap::new();
             let mut got = BTreeMap::new();
@@ -311,7 +312,7 @@ mod tests {
     #[test]
     fn jumps_neither_grow_nor_stop_it() {
         let mut recorder = TransportCcRecorder::default();
-        let mut now = Instant::now();
+        let mut now = test_clock::start();
         let mut out = [0; 1_150];
         for count in 0..10_000u32 {
             now += Duration::from_millis(1);

@@ -307,6 +307,7 @@ pub(super) mod tests {
     use rtc::stun::xoraddr::XorMappedAddress;
 
     use super::*;
+    use crate::media::test_clock;
 
     pub(crate) fn credentials(name: &str) -> IceCredentials {
         IceCredentials {
@@ -350,7 +351,7 @@ pub(super) mod tests {
 
     fn handle(ice: &mut IceLite, datagram: &[u8]) -> (StunOutcome, Vec<u8>) {
         let mut answer = Vec::new();
-        let outcome = ice.handle(Instant::now(), source(), datagram, &mut answer);
+        let outcome = ice.handle(test_clock::start(), source(), datagram, &mut answer);
         (outcome, answer)
     }
 
@@ -372,7 +373,7 @@ pub(super) mod tests {
             let mut ice = IceLite::new(&local);
             let mut answer = Vec::new();
             let datagram = check(&local, "peer", &[]);
-            let outcome = ice.handle(Instant::now(), source, &datagram, &mut answer);
+            let outcome = ice.handle(test_clock::start(), source, &datagram, &mut answer);
             assert_eq!(outcome, StunOutcome::Passed { nominated: false });
             let mut mapped = XorMappedAddress::default();
             mapped.get_from(&read(&answer)).unwrap();
