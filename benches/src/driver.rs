@@ -354,7 +354,10 @@ impl Connection {
             return;
         };
         self.streams.receive(header.ssrc, header.sequence, len);
-        let Some(stamp) = datagram.get(len.saturating_sub(STAMP)..len) else {
+        let Some(stamp) = header
+            .payload(&datagram[..len])
+            .and_then(|payload| payload.last_chunk::<STAMP>())
+        else {
             return;
         };
         // Probes and padding carry no stamp.
@@ -362,7 +365,7 @@ impl Connection {
             .first_chunk::<8>()
             .map_or(0, |b| u64::from_be_bytes(*b));
         let arrived = now.saturating_duration_since(epoch).as_nanos() as u64;
-        if made > 0 && made <= arrived && len > header.header_len + STAMP {
+        if made > 0 && made <= arrived {
             outcome.latency.record((arrived - made) / 1_000);
         }
         if !self.has_media {

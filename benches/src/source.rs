@@ -1,10 +1,14 @@
 //! What a publisher sends: packets shaped as encoders shape them.
 //!
-//! Video comes in frames at 30 a second on three simulcast layers, each frame a burst of equal
-//! packets, a keyframe several times the size of the others. Audio is a packet each 20 ms.
-//! Every payload ends with the time at which it was made and a count.
+//! Video comes in frames at 30 a second on three simulcast layers. Frames vary in size around
+//! what the layer's rate asks for, a keyframe is several times as large, and each is split into
+//! packets that differ by a byte at most. Audio is a packet each 20 ms, of varying size. Every
+//! payload ends with the time at which it was made and a count.
 
 use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::sdp;
 
@@ -14,7 +18,11 @@ const FRAME_INTERVAL: Duration = Duration::from_nanos(33_333_333);
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 /// Payload bytes of a packet at most.
 const MAX_PAYLOAD: usize = 1_160;
-const AUDIO_PAYLOAD: usize = 80;
+/// Payload of an Opus packet at about 36 kbit/s with variable bit rate: least bytes, and how
+/// much more there may be.
+const AUDIO_PAYLOAD: (usize, usize) = (60, 60);
+/// A frame's size varies by this part of it to either side, in percent.
+const FRAME_VARIATION: usize = 30;
 /// A keyframe is this many times an ordinary frame.
 const KEYFRAME_SIZE: usize = 4;
 /// The stamp at a payload's end: nanoseconds since the run began, and a count.
@@ -28,6 +36,7 @@ struct Stream {
     sequence: u32,
     picture: u16,
     keyframe: bool,
+    rng: SmallRng,
 }
 
 /// One track.
@@ -51,6 +60,7 @@ impl Source {
             sequence: 1,
             picture: 0,
             keyframe: true,
+            rng: SmallRng::seed_from_u64(u64::from(ssrc) + index as u64),
         };
         let count = if video { layers } else { 1 };
         Source {
@@ -85,12 +95,14 @@ impl Source {
         let stamp = now.saturating_duration_since(epoch).as_nanos() as u64;
         let mut buffer = [0; 1_500];
         for stream in &mut self.streams {
-            let (size, count) = if self.video {
+            let (bytes, count) = if self.video {
                 stream.frame()
             } else {
-                (AUDIO_PAYLOAD, 1)
+                (stream.audio(), 1)
             };
             for index in 0..count {
+                // The first packets have what does not divide evenly.
+                let size = bytes / count + usize::from(index < bytes % count);
                 let end = index + 1 == count;
                 let header = stream.header(&mut buffer, self.mid, self.video, end, self.timestamp);
                 if self.video {
@@ -119,14 +131,21 @@ impl Source {
 }
 
 impl Stream {
-    /// Size of each packet's payload and number of packets of the next frame.
-    fn frame(&self) -> (usize, usize) {
+    /// Bytes of the next frame, and into how many packets it is split.
+    fn frame(&mut self) -> (usize, usize) {
         let mut bytes = self.rate as usize / 8 / 30;
+        let percent = 100 - FRAME_VARIATION..=100 + FRAME_VARIATION;
+        bytes = bytes * self.rng.random_range(percent) / 100;
         if self.keyframe {
             bytes *= KEYFRAME_SIZE;
         }
-        let count = bytes.div_ceil(MAX_PAYLOAD).max(1);
-        ((bytes / count).max(40), count)
+        (bytes, bytes.div_ceil(MAX_PAYLOAD).max(1))
+    }
+
+    /// Bytes of the next audio packet's payload.
+    fn audio(&mut self) -> usize {
+        let (least, more) = AUDIO_PAYLOAD;
+        least + self.rng.random_range(0..=more)
     }
 
     fn header(&self, out: &mut [u8], mid: u8, video: bool, end: bool, timestamp: u32) -> usize {

@@ -139,7 +139,7 @@ fn write(sources: &Sources) -> String {
     }
     let of_shards =
         |of: fn(&ShardStatistics) -> u64| shards.iter().map(|shard| of(shard)).sum::<u64>() as f64;
-    let counters: [(&str, &str, f64); 5] = [
+    let counters: [(&str, &str, f64); 6] = [
         (
             "moim_retransmissions_total",
             "Packets sent again",
@@ -149,6 +149,11 @@ fn write(sources: &Sources) -> String {
             "moim_datagrams_dropped_total",
             "Datagrams that are nobody's or do not authenticate",
             sum(|s| s.datagrams_dropped),
+        ),
+        (
+            "moim_packets_dropped_total",
+            "Packets for which a subscriber's queue had no room",
+            sum(|s| s.packets_dropped),
         ),
         (
             "moim_sends_dropped_total",

@@ -1,8 +1,8 @@
 //! The engine: what it holds, what comes in, what goes out.
 //!
 //! The way of a packet: [`Engine::handle_datagram`] finds the peer (here), `ingress.rs` makes
-//! one plaintext packet of it, `egress.rs` writes it for each subscriber into that peer's
-//! [`SendBatch`](super::send_batch), and [`Engine::poll_transmit`] hands out the runs.
+//! one plaintext packet of it and keeps it, `egress.rs` queues it for each subscriber, and
+//! `flush.rs` writes what has gathered for [`Engine::poll_transmit`] to hand out.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,11 +16,12 @@ use slab::Slab;
 
 use super::command::Command;
 use super::event::{Event, RoomEvent};
+use super::flush::Flush;
 use super::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use super::io::{EngineConfig, EngineStatistics, LocalSocket, Transmit};
 use super::peer::{Peer, Srtp};
 use super::rtp::{self, PacketClass};
-use super::send_batch::Run;
+use super::send_batch::SendBatch;
 use super::speakers::RoomSpeakers;
 use super::srtp::{SrtpKeys, SrtpReceiver, SrtpSender};
 use super::subscription::Subscription;
@@ -36,13 +37,6 @@ struct ControlDatagram {
     destination: SocketAddr,
     local: LocalSocket,
     contents: Bytes,
-}
-
-/// Where [`Engine::poll_transmit`] stands.
-enum Sending {
-    Nothing,
-    Control(ControlDatagram),
-    Batch(u32),
 }
 
 /// The media engine of one shard.
@@ -62,8 +56,11 @@ pub struct Engine {
     pub(super) timers: Timers,
     pub(super) events: VecDeque<RoomEvent>,
     control: VecDeque<ControlDatagram>,
-    batches: VecDeque<u32>,
-    sending: Sending,
+    /// The control datagram that was handed out last.
+    sent_control: Option<ControlDatagram>,
+    pub(super) flush: Flush,
+    /// Media and RTCP that leave next.
+    pub(super) outgoing: SendBatch,
     pub(super) statistics: EngineStatistics,
     /// The packet being forwarded, in the form that subscribers get.
     pub(super) scratch: Box<[u8; MAX_DATAGRAM]>,
@@ -74,11 +71,10 @@ pub(super) struct FanOut<'a> {
     pub(super) tracks: &'a Slab<Track>,
     pub(super) subscriptions: &'a mut Slab<Subscription>,
     pub(super) peers: &'a mut Slab<Peer>,
-    pub(super) scratch: &'a [u8],
     pub(super) statistics: &'a mut EngineStatistics,
     pub(super) events: &'a mut VecDeque<RoomEvent>,
     pub(super) timers: &'a mut Timers,
-    pub(super) batches: &'a mut VecDeque<u32>,
+    pub(super) flush: &'a mut Flush,
 }
 
 impl Engine {
@@ -100,8 +96,9 @@ impl Engine {
             timers: Timers::default(),
             events: VecDeque::new(),
             control: VecDeque::new(),
-            batches: VecDeque::new(),
-            sending: Sending::Nothing,
+            sent_control: None,
+            flush: Flush::default(),
+            outgoing: SendBatch::default(),
             statistics: EngineStatistics::default(),
             scratch: Box::new([0; MAX_DATAGRAM]),
         }
@@ -202,6 +199,7 @@ impl Engine {
 
     /// Time has come to [`Engine::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.flush.handle_timeout(now);
         while let Some((when, owner)) = self.timers.pop_due(now) {
             match owner {
                 TimerOwner::Peer(peer) => {
@@ -220,31 +218,26 @@ impl Engine {
 
     /// When [`Engine::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let flush = self.flush.due();
+        flush.into_iter().chain(self.timers.next()).min()
+    }
+
+    /// Until when media waits for more to leave with it; `None` when none waits.
+    pub fn gathers_until(&self) -> Option<Instant> {
+        self.flush.due()
     }
 
     /// The next datagrams to send; `None` when all are handed out.
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
-        if let Some(datagram) = self.control.pop_front() {
-            self.sending = Sending::Control(datagram);
-            let Sending::Control(datagram) = &self.sending else {
-                return None;
-            };
-            return Some(Transmit {
-                destination: datagram.destination,
-                local: datagram.local,
-                segment_size: None,
-                contents: &datagram.contents,
-            });
-        }
-        let (peer, run, destination) = self.next_run()?;
-        let state = &self.peers[peer as usize];
-        let (contents, segment_size) = state.batch.contents(run);
+        let Some(datagram) = self.control.pop_front() else {
+            return self.next_run();
+        };
+        let datagram = self.sent_control.insert(datagram);
         Some(Transmit {
-            destination,
-            local: state.local,
-            segment_size,
-            contents,
+            destination: datagram.destination,
+            local: datagram.local,
+            segment_size: None,
+            contents: &datagram.contents,
         })
     }
 
@@ -261,38 +254,13 @@ impl Engine {
             .flat_map(|(_, track)| &track.layers)
             .map(|layer| layer.cache.memory())
             .sum();
-        let batches: usize = self.peers.iter().map(|(_, p)| p.batch.memory()).sum();
+        let queues: usize = self.peers.iter().map(|(_, p)| p.queue.memory()).sum();
         EngineStatistics {
             transports: self.peers.len() as u64,
             tracks: self.tracks.len() as u64,
             subscriptions: self.subscriptions.len() as u64,
-            buffer_bytes: (caches + batches) as u64,
+            buffer_bytes: (caches + queues + self.outgoing.memory()) as u64,
             ..self.statistics
-        }
-    }
-
-    /// The next run of a batch, with its peer and destination. Batches that are sent, or have
-    /// nowhere to go, are cleared.
-    fn next_run(&mut self) -> Option<(u32, Run, SocketAddr)> {
-        loop {
-            let peer = match self.sending {
-                Sending::Batch(peer) => peer,
-                _ => {
-                    let peer = self.batches.pop_front()?;
-                    self.sending = Sending::Batch(peer);
-                    peer
-                }
-            };
-            if let Some(state) = self.peers.get_mut(peer as usize) {
-                if let Some(destination) = state.transport.remote()
-                    && let Some(run) = state.batch.pop()
-                {
-                    return Some((peer, run, destination));
-                }
-                state.batch.clear();
-                state.listed = false;
-            }
-            self.sending = Sending::Nothing;
         }
     }
 
@@ -304,25 +272,16 @@ impl Engine {
         self.events.push_back(RoomEvent { room, event });
     }
 
-    /// Puts a peer on the list of those with datagrams to send.
-    pub(super) fn list_batch(peer: u32, state: &mut Peer, batches: &mut VecDeque<u32>) {
-        if !state.listed && !state.batch.is_empty() {
-            state.listed = true;
-            batches.push_back(peer);
-        }
-    }
-
     /// The parts that fan-out needs side by side.
     pub(super) fn fan_out_parts(&mut self) -> FanOut<'_> {
         FanOut {
             tracks: &self.tracks,
             subscriptions: &mut self.subscriptions,
             peers: &mut self.peers,
-            scratch: &self.scratch[..],
             statistics: &mut self.statistics,
             events: &mut self.events,
             timers: &mut self.timers,
-            batches: &mut self.batches,
+            flush: &mut self.flush,
         }
     }
 
@@ -361,10 +320,7 @@ impl Engine {
             }
         }
         self.by_ufrag.retain(|_, owner| *owner != peer);
-        self.batches.retain(|listed| *listed != peer);
-        if matches!(self.sending, Sending::Batch(sending) if sending == peer) {
-            self.sending = Sending::Nothing;
-        }
+        self.flush.forget(peer);
     }
 
     fn handle_stun(

@@ -1,53 +1,58 @@
-//! The way out: one received packet is written for each subscriber of its track.
+//! The way out: who of a track's subscribers gets a packet, and as what.
 
 use std::time::Instant;
 
 use super::dispatch::{Engine, FanOut};
-use super::event::Event;
+use super::event::{Event, RoomEvent};
+use super::flush::REPAIR_HEADER;
 use super::forwarder::{Rewrite, SourcePacket};
 use super::ingress::{REPORT_INTERVAL, Received, picture_ids};
-use super::payload::vp8::{self, Vp8Descriptor};
-use super::peer::{Peer, Srtp};
-use super::rtp::extensions::{patch_header, patch_payload_type};
+use super::payload::vp8::Vp8Descriptor;
 use super::rtp::header::RtpHeader;
-use super::send_batch::SendBatch;
-use super::srtp::MAX_OVERHEAD;
+use super::send_queue::{QueuedPacket, Repair};
 use super::subscription::Subscription;
+use super::timers::TimerOwner;
 use super::track::Track;
 use crate::media::codec::{Codec, MediaKind};
 
 impl Engine {
-    /// Sends the packet in the scratch buffer to every subscriber of the track that is to have it.
+    /// Queues a packet that has just been put into its cache for every subscriber of the track
+    /// that is to have it.
     pub(super) fn fan_out(&mut self, now: Instant, track_index: u32, received: &Received) {
         let FanOut {
             tracks,
             subscriptions,
             peers,
-            scratch,
             statistics,
             events,
             timers,
-            batches,
+            flush,
         } = self.fan_out_parts();
         let track = &tracks[track_index as usize];
-        let packet = &scratch[..received.len];
         for &index in &track.subscriptions {
             let subscription = &mut subscriptions[index as usize];
             let state = &mut peers[subscription.peer as usize];
-            let Some(srtp) = &state.srtp else {
+            if state.srtp.is_none() {
                 continue;
-            };
+            }
             let Some(rewrite) = place(subscription, track, received, now) else {
                 continue;
             };
-            write_media(
-                &mut state.batch,
-                srtp,
-                subscription,
-                packet,
-                received,
-                &rewrite,
-            );
+            let packet = QueuedPacket {
+                track: track_index,
+                layer: received.source.layer,
+                source: received.source.sequence,
+                sequence: rewrite.sequence,
+                timestamp: rewrite.timestamp,
+                ssrc: subscription.ssrc,
+                picture: rewrite.picture,
+                repair: None,
+                len: received.len as u16,
+            };
+            if !state.queue.push(packet, &mut subscription.last_queued) {
+                statistics.packets_dropped += 1;
+                continue;
+            }
             statistics.packets_out += 1;
             statistics.bytes_out += received.len as u64;
             subscription.packets = subscription.packets.wrapping_add(1);
@@ -56,7 +61,7 @@ impl Engine {
                 .wrapping_add((received.len - received.header_len) as u32);
             if !subscription.started {
                 subscription.started = true;
-                events.push_back(super::event::RoomEvent {
+                events.push_back(RoomEvent {
                     room: state.room,
                     event: Event::SubscriptionStarted(subscription.id),
                 });
@@ -64,15 +69,19 @@ impl Engine {
             if state.report_due.is_none() {
                 let due = now + REPORT_INTERVAL;
                 state.report_due = Some(due);
-                let owner = super::timers::TimerOwner::Peer(subscription.peer);
-                timers.arm(owner, &mut state.armed, due);
+                timers.arm(TimerOwner::Peer(subscription.peer), &mut state.armed, due);
             }
-            Engine::list_batch(subscription.peer, state, batches);
+            flush.list(now, subscription.peer, state);
         }
     }
 
     /// Sends again what a subscriber has missed.
-    pub(super) fn retransmit(&mut self, subscription: u32, missing: impl Iterator<Item = u16>) {
+    pub(super) fn retransmit(
+        &mut self,
+        now: Instant,
+        subscription: u32,
+        missing: impl Iterator<Item = u16>,
+    ) {
         let parts = self.fan_out_parts();
         let subscription = &mut parts.subscriptions[subscription as usize];
         let track = &parts.tracks[subscription.track as usize];
@@ -82,14 +91,21 @@ impl Engine {
             if subscription.retransmissions_left == 0 {
                 break;
             }
-            if let Some(len) = write_again(state, subscription, track, sequence) {
+            let Some(packet) = again(subscription, track, sequence) else {
+                continue;
+            };
+            let last = match packet.repair {
+                Some(_) => &mut subscription.last_repair_queued,
+                None => &mut subscription.last_queued,
+            };
+            if state.queue.push(packet, last) {
                 subscription.retransmissions_left -= 1;
                 parts.statistics.retransmissions += 1;
                 parts.statistics.packets_out += 1;
-                parts.statistics.bytes_out += len as u64;
+                parts.statistics.bytes_out += u64::from(packet.len);
             }
         }
-        Engine::list_batch(subscription.peer, state, parts.batches);
+        parts.flush.list(now, subscription.peer, state);
     }
 
     /// Chooses anew which layer each subscriber of a track should get, and asks for keyframes
@@ -159,93 +175,48 @@ fn place(
     )
 }
 
-fn write_media(
-    batch: &mut SendBatch,
-    srtp: &Srtp,
-    subscription: &Subscription,
-    packet: &[u8],
-    received: &Received,
-    rewrite: &Rewrite,
-) {
-    let (len, header_len) = (packet.len(), received.header_len);
-    batch.push(len + MAX_OVERHEAD, |out| {
-        out[..len].copy_from_slice(packet);
-        patch_header(
-            &mut out[..len],
-            rewrite.sequence as u16,
-            rewrite.timestamp,
-            subscription.ssrc,
-        );
-        if let Some(descriptor) = &received.vp8 {
-            patch_picture(&mut out[header_len..len], descriptor, rewrite);
-        }
-        let roc = (rewrite.sequence >> 16) as u32;
-        srtp.sender.protect_rtp(roc, header_len, out, len)
-    });
-}
-
-fn patch_picture(payload: &mut [u8], descriptor: &Vp8Descriptor, rewrite: &Rewrite) {
-    if let Some(ids) = rewrite.picture {
-        vp8::patch(payload, descriptor, ids.picture_id, ids.tl0);
-    }
-}
-
-/// Writes a cached packet once more: as a retransmission stream's packet (RFC 4588) where the
+/// How a cached packet is sent once more: on the retransmission stream (RFC 4588) where the
 /// subscriber takes one, else exactly as it was. Byte for byte the same plaintext under the
-/// same index, so that the repeated SRTP nonce reveals nothing. Returns its length.
-fn write_again(
-    state: &mut Peer,
-    subscription: &mut Subscription,
-    track: &Track,
-    sequence: u16,
-) -> Option<usize> {
-    let srtp = state.srtp.as_ref()?;
-    let (layer, source_sequence, sent) = subscription.forwarder.sent_as(sequence)?;
+/// same index, so that the repeated SRTP nonce reveals nothing.
+fn again(subscription: &mut Subscription, track: &Track, sequence: u16) -> Option<QueuedPacket> {
+    let (layer, source, sent) = subscription.forwarder.sent_as(sequence)?;
     let layer_state = track.layers.get(usize::from(layer))?;
-    let cached = layer_state.cache.get(source_sequence)?;
+    let cached = layer_state.cache.get(source)?;
     let codec = layer_state.codec?;
     let header = RtpHeader::parse(cached.packet)?;
-    let header_len = usize::from(cached.header_len);
-    let body = cached.packet.get(header_len..)?;
+    let body = cached.packet.get(usize::from(cached.header_len)..)?;
     let descriptor = (codec == Codec::Vp8)
         .then(|| Vp8Descriptor::parse(body))
         .flatten();
-    let source = SourcePacket {
+    let packet = SourcePacket {
         layer,
-        sequence: source_sequence,
+        sequence: source,
         timestamp: header.timestamp,
         picture: descriptor.as_ref().and_then(picture_ids),
     };
-    let rewrite = subscription.forwarder.rewrite_again(sent, &source)?;
-    let repair = subscription.rtx_ssrc.zip(codec.rtx_payload_type());
-    let osn_len = if repair.is_some() { 2 } else { 0 };
-    let len = cached.packet.len() + osn_len;
-    let body_start = header_len + osn_len;
-    let rtx_sequence = subscription.rtx_sequence;
-    let ssrc = subscription.ssrc;
-    state.batch.push(len + MAX_OVERHEAD, |out| {
-        out[..header_len].copy_from_slice(&cached.packet[..header_len]);
-        out[body_start..len].copy_from_slice(body);
-        if let Some(descriptor) = &descriptor {
-            patch_picture(&mut out[body_start..len], descriptor, &rewrite);
-        }
-        let (number, ssrc) = match repair {
-            Some((rtx_ssrc, payload_type)) => {
-                out[header_len..body_start]
-                    .copy_from_slice(&(rewrite.sequence as u16).to_be_bytes());
-                patch_payload_type(&mut out[..len], payload_type);
-                (rtx_sequence, rtx_ssrc)
-            }
-            None => (rewrite.sequence, ssrc),
-        };
-        patch_header(&mut out[..len], number as u16, rewrite.timestamp, ssrc);
-        srtp.sender
-            .protect_rtp((number >> 16) as u32, header_len, out, len)
-    });
-    if repair.is_some() {
+    let rewrite = subscription.forwarder.rewrite_again(sent, &packet)?;
+    let mut queued = QueuedPacket {
+        track: subscription.track,
+        layer,
+        source,
+        sequence: rewrite.sequence,
+        timestamp: rewrite.timestamp,
+        ssrc: subscription.ssrc,
+        picture: rewrite.picture,
+        repair: None,
+        len: cached.packet.len() as u16,
+    };
+    if let Some((ssrc, payload_type)) = subscription.rtx_ssrc.zip(codec.rtx_payload_type()) {
+        queued.repair = Some(Repair {
+            payload_type,
+            original: rewrite.sequence as u16,
+        });
+        queued.len += REPAIR_HEADER as u16;
+        queued.ssrc = ssrc;
+        queued.sequence = subscription.rtx_sequence;
         subscription.rtx_sequence += 1;
     }
-    Some(len)
+    Some(queued)
 }
 
 /// Whether a track's subscribers need a keyframe to start.

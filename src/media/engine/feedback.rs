@@ -58,7 +58,7 @@ impl Engine {
             }
             RtcpPacket::Nack { media, sequences } => {
                 if let Some(subscription) = self.subscription_of(peer, media) {
-                    self.retransmit(subscription, sequences);
+                    self.retransmit(now, subscription, sequences);
                 }
             }
             RtcpPacket::PictureLoss { media } => self.keyframe_requested(now, peer, media),
@@ -325,23 +325,22 @@ impl Engine {
         to_ntp(self.config.wall_clock + elapsed).wrapping_add(NTP_OFFSET << 32)
     }
 
-    /// Encrypts what `write` puts into the buffer and lists it for sending. `write` gets our
+    /// Encrypts what `write` puts into the buffer of what leaves next. `write` gets our
     /// SSRC for feedback.
     fn send_rtcp(&mut self, peer: u32, write: impl FnOnce(u32, &mut [u8]) -> usize) {
-        let parts = self.fan_out_parts();
-        let state = &mut parts.peers[peer as usize];
+        let state = &mut self.peers[peer as usize];
         let sender = state.feedback_ssrc;
-        let Some(srtp) = &mut state.srtp else {
+        let (Some(path), Some(srtp)) = (state.path(), &mut state.srtp) else {
             return;
         };
-        state.batch.push(MAX_RTCP + MAX_RTCP_OVERHEAD, |out| {
+        let room = MAX_RTCP + MAX_RTCP_OVERHEAD;
+        self.outgoing.push(path, room, |out| {
             let len = write(sender, &mut out[..MAX_RTCP]);
             if len == 0 {
                 return 0;
             }
             srtp.sender.protect_rtcp(out, len)
         });
-        Engine::list_batch(peer, state, parts.batches);
     }
 }
 

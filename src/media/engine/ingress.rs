@@ -20,7 +20,17 @@ pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// A retransmission may name a packet at most this far from the newest.
 const REPAIR_WINDOW: u64 = 2_048;
 
-/// A packet ready to be forwarded. Its bytes are in the engine's scratch buffer.
+/// Sizes of packets are rounded up to a multiple of this, bytes. Encoders split a video frame
+/// into packets that differ by a few bytes; those of a voice differ by dozens, and there are
+/// many of them.
+const VIDEO_SIZE_STEP: usize = 16;
+const AUDIO_SIZE_STEP: usize = 32;
+/// A packet that would become larger than this is not rounded up: it has to fit the path.
+const LARGEST_PADDED: usize = 1_216;
+/// In a header's first byte (RFC 3550, section 5.1).
+const PADDING_BIT: u8 = 0x20;
+
+/// A packet ready to be forwarded. Its bytes are in the layer's cache.
 pub(super) struct Received {
     pub(super) source: SourcePacket,
     pub(super) codec: Codec,
@@ -28,7 +38,6 @@ pub(super) struct Received {
     pub(super) len: usize,
     /// A subscriber can start with this packet.
     pub(super) starts: bool,
-    pub(super) vp8: Option<vp8::Vp8Descriptor>,
 }
 
 /// What a datagram holds, once it is authenticated.
@@ -168,6 +177,7 @@ impl Engine {
         let header_len = write_header(&mut self.scratch[..], &template, extensions);
         let len = header_len + body.len();
         self.scratch.get_mut(header_len..len)?.copy_from_slice(body);
+        let len = pad(&mut self.scratch[..], header_len, len, track.kind);
         patch_header(
             &mut self.scratch[..len],
             sequence as u16,
@@ -205,7 +215,6 @@ impl Engine {
             header_len,
             len,
             starts,
-            vp8,
         })
     }
 
@@ -226,6 +235,26 @@ impl Engine {
         );
         self.choose_layers(now, track);
     }
+}
+
+/// Makes a packet's length a multiple of a step, by RTP padding (RFC 3550, section 5.1), so that
+/// packets of nearly the same size become ones of the same size, which the kernel sends as one
+/// run. It is done before the packet is cached: what is sent again under the same index must
+/// be the same to the last byte. Returns the new length.
+fn pad(packet: &mut [u8], header_len: usize, len: usize, kind: MediaKind) -> usize {
+    let step = match kind {
+        MediaKind::Audio => AUDIO_SIZE_STEP,
+        MediaKind::Video => VIDEO_SIZE_STEP,
+    };
+    let padded = len.next_multiple_of(step);
+    // A packet without payload says by that what it is.
+    if len == header_len || padded == len || padded > LARGEST_PADDED {
+        return len;
+    }
+    packet[0] |= PADDING_BIT;
+    packet[len..padded].fill(0);
+    packet[padded - 1] = (padded - len) as u8;
+    padded
 }
 
 /// The counters of a VP8 descriptor that has them.
@@ -300,6 +329,25 @@ fn find_owner(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn padding_rounds_the_size_up_and_counts_itself() {
+        let mut packet = [0x80; 64];
+        assert_eq!(pad(&mut packet, 12, 40, MediaKind::Video), 48);
+        assert_eq!(packet[0], 0xa0);
+        assert_eq!(packet[40..48], [0, 0, 0, 0, 0, 0, 0, 8]);
+        let header = RtpHeader::parse(&packet).unwrap();
+        assert_eq!(header.payload(&packet[..48]).map(<[u8]>::len), Some(28));
+    }
+
+    #[test]
+    fn what_has_the_size_already_or_no_payload_is_not_padded() {
+        let mut packet = [0x80; 2_048];
+        for (header_len, len) in [(12, 64), (12, 12), (12, 1_220)] {
+            assert_eq!(pad(&mut packet, header_len, len, MediaKind::Audio), len);
+        }
+        assert_eq!(packet[0], 0x80);
+    }
 
     #[test]
     fn a_retransmission_is_extended_around_the_newest_packet() {

@@ -49,6 +49,8 @@ pub struct EngineStatistics {
     pub bytes_out: u64,
     /// Datagrams that belong to nobody or did not authenticate.
     pub datagrams_dropped: u64,
+    /// RTP packets not sent because a subscriber's queue was full.
+    pub packets_dropped: u64,
     /// Sequence numbers asked for again by subscribers.
     pub nacks_in: u64,
     /// Sequence numbers asked for again from publishers.
@@ -69,6 +71,6 @@ pub struct EngineStatistics {
     pub tracks: u64,
     /// Gauge: subscriptions.
     pub subscriptions: u64,
-    /// Gauge: bytes held in packet caches and send batches.
+    /// Gauge: bytes held in packet caches and send queues.
     pub buffer_bytes: u64,
 }

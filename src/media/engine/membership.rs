@@ -113,8 +113,9 @@ impl Engine {
         let removed = self.subscriptions.remove(index as usize);
         let of_track = &mut self.tracks[removed.track as usize].subscriptions;
         of_track.retain(|&other| other != index);
-        let of_peer = &mut self.peers[removed.peer as usize].subscriptions;
-        of_peer.retain(|&other| other != index);
+        let peer = &mut self.peers[removed.peer as usize];
+        peer.subscriptions.retain(|&other| other != index);
+        peer.queue.cancel(removed.track);
     }
 
     pub(super) fn set_subscription(

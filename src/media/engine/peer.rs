@@ -1,4 +1,4 @@
-//! One peer connection as the packet path sees it: keys, stream table, send batch.
+//! One peer connection as the packet path sees it: keys, stream table, send queue.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -8,7 +8,8 @@ use super::ids::{RoomId, TransportId};
 use super::io::LocalSocket;
 use super::receive::transport_cc::TransportCcRecorder;
 use super::rtp::extensions::ExtensionMap;
-use super::send_batch::SendBatch;
+use super::send_batch::Path;
+use super::send_queue::SendQueue;
 use super::srtp::{ReplayWindow, SrtpReceiver, SrtpSender};
 use super::timers::Armed;
 use super::transport::Transport;
@@ -50,8 +51,8 @@ pub(crate) struct Peer {
     pub(crate) srtp: Option<Srtp>,
     /// Socket on which the peer's last check arrived.
     pub(crate) local: LocalSocket,
-    pub(crate) batch: SendBatch,
-    /// Whether the engine has this peer on its list of batches to send.
+    pub(crate) queue: SendQueue,
+    /// Whether the engine has this peer on its list of those with packets to send.
     pub(crate) listed: bool,
     /// Addresses under which the engine finds this peer.
     pub(crate) addresses: Vec<SocketAddr>,
@@ -86,7 +87,7 @@ impl Peer {
             transport,
             srtp: None,
             local: LocalSocket::default(),
-            batch: SendBatch::default(),
+            queue: SendQueue::default(),
             listed: false,
             addresses: Vec::new(),
             payload_types: [None; 128],
@@ -112,6 +113,14 @@ impl Peer {
             }
         }
         self.extensions = ExtensionMap::new(&mapping.extensions);
+    }
+
+    /// Where the peer's datagrams go, once a path is known.
+    pub(crate) fn path(&self) -> Option<Path> {
+        let local = self.local;
+        self.transport
+            .remote()
+            .map(|destination| Path { destination, local })
     }
 
     pub(crate) fn payload(&self, payload_type: u8) -> Option<Payload> {

@@ -1,20 +1,31 @@
-//! The datagrams that wait to leave for one peer, laid out as the runs that one system call
-//! can send.
+//! The datagrams that leave next, laid out as the runs that one system call can send.
 //!
-//! A run is a stretch of datagrams of equal size, of which the last may be shorter (what UDP
-//! segmentation offload takes). Packets are written straight into their place, so nothing is
-//! copied again before the kernel.
+//! A run is a stretch of datagrams of equal size to one destination, of which the last may be
+//! shorter (what UDP segmentation offload takes). Packets are written straight into their place,
+//! so nothing is copied again before the kernel.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::io::LocalSocket;
 
 /// The kernel takes at most this many segments in one call.
 const MAX_SEGMENTS: u16 = 64;
 /// Largest payload of one segmented send: a UDP datagram's bound.
 const MAX_RUN_BYTES: usize = 65_000;
 
+/// Where datagrams go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub(crate) destination: SocketAddr,
+    /// From which socket.
+    pub(crate) local: LocalSocket,
+}
+
 /// One stretch of equal datagrams.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run {
+    pub(crate) path: Path,
     start: usize,
     end: usize,
     segment_size: usize,
@@ -23,7 +34,7 @@ pub(crate) struct Run {
     closed: bool,
 }
 
-/// Runs of datagrams for one destination.
+/// Runs of datagrams.
 #[derive(Debug, Default)]
 pub(crate) struct SendBatch {
     bytes: Vec<u8>,
@@ -31,10 +42,6 @@ pub(crate) struct SendBatch {
 }
 
 impl SendBatch {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
     /// Bytes of memory held.
     pub(crate) fn memory(&self) -> usize {
         self.bytes.capacity()
@@ -42,7 +49,7 @@ impl SendBatch {
 
     /// Lets `write` put one datagram of at most `room` bytes in place; it returns the length
     /// that it used, 0 for none.
-    pub(crate) fn push(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+    pub(crate) fn push(&mut self, path: Path, room: usize, write: impl FnOnce(&mut [u8]) -> usize) {
         let start = self.bytes.len();
         self.bytes.resize(start + room, 0);
         let written = write(&mut self.bytes[start..]).min(room);
@@ -53,6 +60,7 @@ impl SendBatch {
         let end = start + written;
         if let Some(run) = self.runs.back_mut()
             && !run.closed
+            && run.path == path
             && written <= run.segment_size
             && run.segments < MAX_SEGMENTS
             && end - run.start <= MAX_RUN_BYTES
@@ -63,6 +71,7 @@ impl SendBatch {
             return;
         }
         self.runs.push_back(Run {
+            path,
             start,
             end,
             segment_size: written,
@@ -96,8 +105,19 @@ impl SendBatch {
 mod tests {
     use super::*;
 
+    fn path(port: u16) -> Path {
+        Path {
+            destination: SocketAddr::from(([127, 0, 0, 1], port)),
+            local: LocalSocket(0),
+        }
+    }
+
     fn push(batch: &mut SendBatch, length: usize) {
-        batch.push(1500, |buffer| {
+        push_to(batch, 1, length);
+    }
+
+    fn push_to(batch: &mut SendBatch, port: u16, length: usize) {
+        batch.push(path(port), 1500, |buffer| {
             buffer[..length].fill(length as u8);
             length
         });
@@ -134,6 +154,15 @@ mod tests {
     }
 
     #[test]
+    fn a_run_has_one_destination() {
+        let mut batch = SendBatch::default();
+        for port in [1, 1, 2, 2] {
+            push_to(&mut batch, port, 100);
+        }
+        assert_eq!(runs(&mut batch), [(200, Some(100)), (200, Some(100))]);
+    }
+
+    #[test]
     fn a_run_stays_within_the_kernels_bounds() {
         let mut batch = SendBatch::default();
         for _ in 0..130 {
@@ -148,7 +177,7 @@ mod tests {
     #[test]
     fn a_datagram_that_is_not_written_leaves_no_trace() {
         let mut batch = SendBatch::default();
-        batch.push(1500, |_| 0);
-        assert!(batch.is_empty());
+        batch.push(path(1), 1500, |_| 0);
+        assert!(batch.pop().is_none());
     }
 }

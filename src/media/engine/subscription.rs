@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::command::NewSubscription;
 use super::forwarder::Forwarder;
 use super::ids::SubscriptionId;
+use super::send_queue::LastQueued;
 
 /// Retransmissions that one subscription may take from the cache between two reports.
 const RETRANSMISSIONS_A_SECOND: u16 = 1_000;
@@ -25,6 +26,8 @@ pub(crate) struct Subscription {
     pub(crate) forwarder: Forwarder,
     /// Extended sequence number of the next retransmission.
     pub(crate) rtx_sequence: u64,
+    pub(crate) last_queued: LastQueued,
+    pub(crate) last_repair_queued: LastQueued,
     pub(crate) started: bool,
     pub(crate) packets: u32,
     pub(crate) octets: u32,
@@ -64,6 +67,8 @@ impl Subscription {
             // take it for the end of the former cycle (RFC 3711, section 3.3.1).
             forwarder: Forwarder::new(clock_rate, first_sequence & 0x7fff),
             rtx_sequence: u64::from(first_rtx_sequence & 0x7fff),
+            last_queued: LastQueued::default(),
+            last_repair_queued: LastQueued::default(),
             started: false,
             packets: 0,
             octets: 0,

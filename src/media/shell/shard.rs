@@ -30,7 +30,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub struct ShardStatistics {
     stopping: AtomicBool,
-    values: [AtomicU64; 19],
+    values: [AtomicU64; 20],
 }
 
 impl ShardStatistics {
@@ -55,6 +55,7 @@ impl ShardStatistics {
             packets_out: next(),
             bytes_out: next(),
             datagrams_dropped: next(),
+            packets_dropped: next(),
             nacks_in: next(),
             nacks_out: next(),
             retransmissions: next(),
@@ -71,17 +72,17 @@ impl ShardStatistics {
 
     /// Runs that the kernel did not take.
     pub fn sends_dropped(&self) -> u64 {
-        self.values[16].load(Ordering::Relaxed)
+        self.values[17].load(Ordering::Relaxed)
     }
 
     /// Events that no room took.
     pub fn events_dropped(&self) -> u64 {
-        self.values[17].load(Ordering::Relaxed)
+        self.values[18].load(Ordering::Relaxed)
     }
 
     /// Times that the engine had to be started anew.
     pub fn restarts(&self) -> u64 {
-        self.values[18].load(Ordering::Relaxed)
+        self.values[19].load(Ordering::Relaxed)
     }
 
     fn publish(&self, engine: &EngineStatistics, more: [u64; 3]) {
@@ -91,6 +92,7 @@ impl ShardStatistics {
             engine.packets_out,
             engine.bytes_out,
             engine.datagrams_dropped,
+            engine.packets_dropped,
             engine.nacks_in,
             engine.nacks_out,
             engine.retransmissions,
@@ -154,7 +156,11 @@ impl Shard {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(16);
         while !self.statistics.is_stopping() {
-            if let Err(error) = self.poll.poll(&mut events, self.wait())
+            if let Some(until) = self.engine.gathers_until() {
+                // Nothing that comes meanwhile leaves earlier: sleeping through it spares a
+                // wake-up for each datagram, and the next read finds them all.
+                std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            } else if let Err(error) = self.poll.poll(&mut events, self.wait())
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "a media shard cannot wait for its sockets");
