@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
+use crate::media::engine::command::Wish;
 use crate::media::engine::ids::{SubscriptionId, TrackId, TransportId};
 use crate::media::negotiation::{PublisherNegotiation, SubscriberNegotiation};
 
@@ -42,8 +43,7 @@ pub(super) struct Subscription {
     pub(super) rtx_ssrc: Option<u32>,
     /// The client has accepted it and the engine sends it.
     pub(super) active: bool,
-    pub(super) enabled: bool,
-    pub(super) max_layer: u8,
+    pub(super) wish: Wish,
 }
 
 /// Whom a participant lets see its tracks.

@@ -248,6 +248,7 @@ impl Room {
             track: id,
             transport,
             kind: negotiated.kind,
+            screen: request.source == TrackSource::ScreenShare as i32,
             source: negotiated.source,
         })));
         if request.muted {

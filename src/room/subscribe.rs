@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::participant::{Audience, ParticipantKey, Subscription};
 use super::state::Room;
 use crate::media::codec::MediaKind;
-use crate::media::engine::command::{Command, NewSubscription};
+use crate::media::engine::command::{Command, NewSubscription, Wish};
 use crate::media::engine::ids::TrackId;
 use crate::media::negotiation::SendTrack;
 
@@ -73,9 +73,12 @@ impl Room {
             ssrc: rand::random_range(1..u32::MAX),
             rtx_ssrc: (track.kind == MediaKind::Video).then(|| rand::random_range(1..u32::MAX)),
             active: false,
-            enabled: true,
-            // A client that says what it shows starts small and is shown more as it says so.
-            max_layer: if viewer.adaptive_stream { 0 } else { 2 },
+            wish: Wish {
+                // A client that says what it shows starts small and is shown more as it says
+                // so.
+                max_layer: if viewer.adaptive_stream { 0 } else { 2 },
+                ..Wish::default()
+            },
         };
         let owner = track.owner;
         let track_sid = track.info.sid.clone();
@@ -203,8 +206,7 @@ impl Room {
                         transport,
                         ssrc: subscription.ssrc,
                         rtx_ssrc: subscription.rtx_ssrc,
-                        enabled: subscription.enabled,
-                        max_layer: subscription.max_layer,
+                        wish: subscription.wish,
                     }));
                 first.push(subscription.track);
             }
@@ -290,16 +292,20 @@ impl Room {
             } else {
                 track.layer_of_quality(settings.quality)
             };
-            if (subscription.enabled, subscription.max_layer) == (enabled, max_layer) {
+            let wish = Wish {
+                enabled,
+                max_layer,
+                max_frame_rate: settings.fps.min(u32::from(u8::MAX)) as u8,
+                priority: settings.priority.min(u32::from(u8::MAX)) as u8,
+            };
+            if subscription.wish == wish {
                 continue;
             }
-            subscription.enabled = enabled;
-            subscription.max_layer = max_layer;
+            subscription.wish = wish;
             if subscription.active {
                 self.media.command(Command::SetSubscription {
                     subscription: subscription.id,
-                    enabled,
-                    max_layer,
+                    wish,
                 });
             }
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use moim::media::codec::{Codec, MediaKind};
 use moim::media::engine::Command;
-use moim::media::engine::command::{IceCredentials, NewSubscription, NewTrack, NewTransport};
+use moim::media::engine::command::{IceCredentials, NewSubscription, NewTrack, NewTransport, Wish};
 use moim::media::engine::ids::TransportId;
 use moim::media::negotiation::{
     PublisherNegotiation, SendTrack, SubscriberNegotiation, TrackDecision,
@@ -149,6 +149,7 @@ impl Peer {
                     track,
                     transport,
                     kind: negotiated.kind,
+                    screen: false,
                     source: negotiated.source.clone(),
                 })),
             );
@@ -192,8 +193,7 @@ impl Peer {
                 transport,
                 ssrc,
                 rtx_ssrc,
-                enabled: true,
-                max_layer: 2,
+                wish: Wish::default(),
             });
         }
         let offer = negotiation.offer().expect("an offer");

@@ -65,11 +65,8 @@ pub enum Command {
     SetSubscription {
         /// Which subscription.
         subscription: SubscriptionId,
-        /// Send at all. `false` while the subscriber does not show it, or the publisher does
-        /// not permit it.
-        enabled: bool,
-        /// The best layer to send: 0 lowest, 2 highest.
-        max_layer: u8,
+        /// What is wanted from now on.
+        wish: Wish,
     },
     /// Sends one message on a data channel of each of the connections. The bytes are shared.
     SendData {
@@ -196,6 +193,8 @@ pub struct NewTrack {
     pub transport: TransportId,
     /// Audio or video.
     pub kind: MediaKind,
+    /// It shows a screen, which comes before cameras where not everything fits.
+    pub screen: bool,
     /// Where its packets are found.
     pub source: TrackSource,
 }
@@ -224,8 +223,31 @@ pub struct NewSubscription {
     pub ssrc: u32,
     /// SSRC of retransmissions, when the subscriber takes RTX.
     pub rtx_ssrc: Option<u32>,
-    /// As in [`Command::SetSubscription`].
+    /// What the subscriber wants of it.
+    pub wish: Wish,
+}
+
+/// What a subscriber wants of a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Send at all. `false` while the subscriber does not show it, or the publisher does not
+    /// permit it.
     pub enabled: bool,
-    /// As in [`Command::SetSubscription`].
+    /// The best spatial layer to send: 0 lowest, 2 highest.
     pub max_layer: u8,
+    /// Frames a second that are enough; 0 for all there are.
+    pub max_frame_rate: u8,
+    /// Which of the tracks that do not all fit come first: 1 before 2 and so on; 0, unsaid, last.
+    pub priority: u8,
+}
+
+impl Default for Wish {
+    fn default() -> Wish {
+        Wish {
+            enabled: true,
+            max_layer: 2,
+            max_frame_rate: 0,
+            priority: 0,
+        }
+    }
 }

@@ -174,11 +174,9 @@ impl Engine {
             Command::SetTrackMuted { track, muted } => self.set_track_muted(now, track, muted),
             Command::AddSubscription(new) => self.add_subscription(now, &new),
             Command::RemoveSubscription(subscription) => self.remove_subscription(subscription),
-            Command::SetSubscription {
-                subscription,
-                enabled,
-                max_layer,
-            } => self.set_subscription(now, subscription, enabled, max_layer),
+            Command::SetSubscription { subscription, wish } => {
+                self.set_subscription(now, subscription, wish);
+            }
             Command::SendData {
                 transports,
                 channel,

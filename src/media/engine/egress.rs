@@ -120,11 +120,11 @@ impl Engine {
     pub(super) fn choose_layer(&mut self, now: Instant, index: u32) {
         let subscription = &mut self.subscriptions[index as usize];
         let track = &self.tracks[subscription.track as usize];
-        if !subscription.enabled || track.muted {
+        if !subscription.wish.enabled || track.muted {
             subscription.forwarder.pause();
             return;
         }
-        subscription.target = track.best_layer(subscription.max_layer, now);
+        subscription.target = track.best_layer(subscription.wish.max_layer, now);
         let (track, target) = (subscription.track, subscription.target);
         let waits = target.is_some() && subscription.forwarder.layer() != target;
         if let Some(layer) = target.filter(|_| waits) {
@@ -147,7 +147,7 @@ fn place(
     received: &Received,
     now: Instant,
 ) -> Option<Rewrite> {
-    if !subscription.enabled {
+    if !subscription.wish.enabled {
         return None;
     }
     let layer = received.source.layer;
@@ -158,7 +158,7 @@ fn place(
     // A switch, or the start: at a packet that needs nothing before it. Whoever sees nothing
     // yet takes the first layer that offers one, as long as it is not more than he asked for.
     let wanted = subscription.target == Some(layer)
-        || (flowing.is_none() && layer <= subscription.max_layer);
+        || (flowing.is_none() && layer <= subscription.wish.max_layer);
     if !wanted || !received.starts {
         return None;
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rand::RngExt;
 
-use super::command::{NewSubscription, NewTrack, TrackSource};
+use super::command::{NewSubscription, NewTrack, TrackSource, Wish};
 use super::dispatch::Engine;
 use super::ids::{SubscriptionId, TrackId};
 use super::peer::StreamOwner;
@@ -21,7 +21,8 @@ impl Engine {
             return;
         }
         let room = self.peers[peer as usize].room;
-        let track = Track::new(new.track, room, peer, new.kind, new.source.clone());
+        let mut track = Track::new(new.track, room, peer, new.kind, new.source.clone());
+        track.screen = new.screen;
         let index = self.tracks.insert(track) as u32;
         self.track_index.insert(new.track, index);
         self.peers[peer as usize].tracks.push(index);
@@ -122,15 +123,12 @@ impl Engine {
         &mut self,
         now: Instant,
         subscription: SubscriptionId,
-        enabled: bool,
-        max_layer: u8,
+        wish: Wish,
     ) {
         let Some(&index) = self.subscription_index.get(&subscription) else {
             return;
         };
-        let state = &mut self.subscriptions[index as usize];
-        state.enabled = enabled;
-        state.max_layer = max_layer;
+        self.subscriptions[index as usize].wish = wish;
         self.choose_layer(now, index);
     }
 }

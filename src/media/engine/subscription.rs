@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::command::NewSubscription;
+use super::command::{NewSubscription, Wish};
 use super::forwarder::Forwarder;
 use super::ids::SubscriptionId;
 use super::send_queue::LastQueued;
@@ -19,8 +19,7 @@ pub(crate) struct Subscription {
     pub(crate) peer: u32,
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: Option<u32>,
-    pub(crate) enabled: bool,
-    pub(crate) max_layer: u8,
+    pub(crate) wish: Wish,
     /// The layer that should flow, when one is alive.
     pub(crate) target: Option<u8>,
     pub(crate) forwarder: Forwarder,
@@ -60,8 +59,7 @@ impl Subscription {
             peer,
             ssrc: new.ssrc,
             rtx_ssrc: new.rtx_ssrc,
-            enabled: new.enabled,
-            max_layer: new.max_layer,
+            wish: new.wish,
             target: None,
             // Half the range, so that a client that sees the second packet first does not
             // take it for the end of the former cycle (RFC 3711, section 3.3.1).

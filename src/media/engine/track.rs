@@ -145,6 +145,8 @@ pub(crate) struct Track {
     pub(crate) kind: MediaKind,
     pub(crate) source: TrackSource,
     pub(crate) muted: bool,
+    /// It shows a screen.
+    pub(crate) screen: bool,
     /// Lowest first, never empty.
     pub(crate) layers: Vec<Layer>,
     /// Indexes of the subscriptions.
@@ -167,6 +169,7 @@ impl Track {
             kind,
             source: TrackSource::default(),
             muted: false,
+            screen: false,
             layers: Vec::new(),
             subscriptions: Vec::new(),
             audio_level: AudioLevelMeter::default(),
