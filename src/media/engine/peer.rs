@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::command::{Payload, ReceiveMapping};
 use super::ids::{RoomId, TransportId};
 use super::io::LocalSocket;
+use super::pacer::Pacer;
 use super::receive::transport_cc::TransportCcRecorder;
 use super::rtp::extensions::ExtensionMap;
 use super::send_batch::Path;
-use super::send_queue::SendQueue;
+use super::send_queue::{LastQueued, QueuedPacket, SendQueue};
 use super::srtp::{ReplayWindow, SrtpReceiver, SrtpSender};
 use super::timers::Armed;
 use super::transport::Transport;
@@ -52,6 +53,7 @@ pub(crate) struct Peer {
     /// Socket on which the peer's last check arrived.
     pub(crate) local: LocalSocket,
     pub(crate) queue: SendQueue,
+    pub(crate) pacer: Pacer,
     /// Whether the engine has this peer on its list of those with packets to send.
     pub(crate) listed: bool,
     /// Addresses under which the engine finds this peer.
@@ -88,6 +90,7 @@ impl Peer {
             srtp: None,
             local: LocalSocket::default(),
             queue: SendQueue::default(),
+            pacer: Pacer::default(),
             listed: false,
             addresses: Vec::new(),
             payload_types: [None; 128],
@@ -121,6 +124,42 @@ impl Peer {
         self.transport
             .remote()
             .map(|destination| Path { destination, local })
+    }
+
+    /// Bits a second that may be sent to this peer in all; `None` while there is no bound.
+    pub(crate) fn estimate(&self) -> Option<u64> {
+        None
+    }
+
+    /// Queues a packet, or makes it wait for its time when it is `paced`; `last` is its stream's.
+    /// False when there is no room.
+    pub(crate) fn enqueue(
+        &mut self,
+        now: Instant,
+        packet: QueuedPacket,
+        last: &mut LastQueued,
+        paced: bool,
+    ) -> bool {
+        if !self.listed {
+            let estimate = self.estimate();
+            self.pacer.refill(now, estimate);
+        }
+        if paced && !self.pacer.is_open() {
+            return self.pacer.delay(packet);
+        }
+        self.pacer.spend(packet.len);
+        self.queue.push(packet, last)
+    }
+
+    /// Whether there is anything to send.
+    pub(crate) fn has_packets(&self) -> bool {
+        !self.queue.is_empty() || self.pacer.is_delaying()
+    }
+
+    /// Lets go of what is queued of a track.
+    pub(crate) fn cancel(&mut self, track: u32) {
+        self.queue.cancel(track);
+        self.pacer.cancel(track);
     }
 
     pub(crate) fn payload(&self, payload_type: u8) -> Option<Payload> {
