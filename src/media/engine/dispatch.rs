@@ -372,6 +372,7 @@ impl Engine {
         }
         self.queue_control(peer);
         let state = &mut self.peers[peer as usize];
+        state.update_path();
         if let Some(when) = state.transport.poll_timeout() {
             self.timers
                 .arm(TimerOwner::Peer(peer), &mut state.armed, when);

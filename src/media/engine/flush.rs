@@ -126,7 +126,7 @@ fn release_paced(now: Instant, state: &mut Peer, subscriptions: &mut Slab<Subscr
 
 /// Writes the next packets of a peer's queue.
 fn write_queue(outgoing: &mut SendBatch, state: &mut Peer, tracks: &Slab<Track>) {
-    let path = state.path();
+    let path = state.path;
     for queued in state.queue.take(WRITTEN_AT_ONCE) {
         if let (Some(path), Some(srtp)) = (path, &state.srtp) {
             write_packet(outgoing, path, &srtp.sender, tracks, queued);

@@ -44,12 +44,31 @@ pub(crate) struct ReceivedStream {
     pub(crate) window: ReplayWindow,
 }
 
-/// One peer connection.
+/// How what a peer publishes is read.
+#[derive(Default)]
+pub(crate) struct ReceiveFormat {
+    payload_types: PayloadTypes,
+    pub(crate) extensions: ExtensionMap,
+}
+
+/// What each payload type carries.
+struct PayloadTypes([Option<Payload>; 128]);
+
+impl Default for PayloadTypes {
+    fn default() -> Self {
+        PayloadTypes([None; 128])
+    }
+}
+
+/// One peer connection. What a packet on its way out does not touch lies elsewhere, so that a
+/// subscriber is a few lines of memory.
 pub(crate) struct Peer {
     pub(crate) id: TransportId,
     pub(crate) room: RoomId,
-    pub(crate) transport: Transport,
+    pub(crate) transport: Box<Transport>,
     pub(crate) srtp: Option<Srtp>,
+    /// Where the peer's datagrams go, once that is known.
+    pub(crate) path: Option<Path>,
     /// Socket on which the peer's last check arrived.
     pub(crate) local: LocalSocket,
     pub(crate) queue: SendQueue,
@@ -58,8 +77,7 @@ pub(crate) struct Peer {
     pub(crate) listed: bool,
     /// Addresses under which the engine finds this peer.
     pub(crate) addresses: Vec<SocketAddr>,
-    payload_types: [Option<Payload>; 128],
-    pub(crate) extensions: ExtensionMap,
+    pub(crate) format: Box<ReceiveFormat>,
     /// SSRC of each received stream; the state at the same index of `streams`.
     ssrcs: Vec<u32>,
     streams: Vec<ReceivedStream>,
@@ -86,15 +104,15 @@ impl Peer {
         Peer {
             id,
             room,
-            transport,
+            transport: Box::new(transport),
             srtp: None,
+            path: None,
             local: LocalSocket::default(),
             queue: SendQueue::default(),
             pacer: Pacer::default(),
             listed: false,
             addresses: Vec::new(),
-            payload_types: [None; 128],
-            extensions: ExtensionMap::default(),
+            format: Box::default(),
             ssrcs: Vec::new(),
             streams: Vec::new(),
             tracks: Vec::new(),
@@ -109,21 +127,23 @@ impl Peer {
     }
 
     pub(crate) fn set_mapping(&mut self, mapping: &ReceiveMapping) {
-        self.payload_types = [None; 128];
+        let mut payload_types = PayloadTypes::default();
         for &(payload_type, payload) in &mapping.payload_types {
-            if let Some(entry) = self.payload_types.get_mut(usize::from(payload_type)) {
+            if let Some(entry) = payload_types.0.get_mut(usize::from(payload_type)) {
                 *entry = Some(payload);
             }
         }
-        self.extensions = ExtensionMap::new(&mapping.extensions);
+        *self.format = ReceiveFormat {
+            payload_types,
+            extensions: ExtensionMap::new(&mapping.extensions),
+        };
     }
 
-    /// Where the peer's datagrams go, once a path is known.
-    pub(crate) fn path(&self) -> Option<Path> {
+    /// After anything happened to the transport: notes where it leads.
+    pub(crate) fn update_path(&mut self) {
         let local = self.local;
-        self.transport
-            .remote()
-            .map(|destination| Path { destination, local })
+        let remote = self.transport.remote();
+        self.path = remote.map(|destination| Path { destination, local });
     }
 
     /// Bits a second that may be sent to this peer in all; `None` while there is no bound.
@@ -163,7 +183,7 @@ impl Peer {
     }
 
     pub(crate) fn payload(&self, payload_type: u8) -> Option<Payload> {
-        self.payload_types[usize::from(payload_type & 0x7f)]
+        self.format.payload_types.0[usize::from(payload_type & 0x7f)]
     }
 
     /// Index of the stream of an SSRC.
