@@ -8,6 +8,7 @@ use crate::media::engine::command::HeaderExtension;
 pub(crate) mod ids {
     pub(crate) const DEPENDENCY_DESCRIPTOR: u8 = 1;
     pub(crate) const ABS_CAPTURE_TIME: u8 = 2;
+    pub(crate) const TRANSPORT_CC: u8 = 3;
     pub(crate) const AUDIO_LEVEL: u8 = 5;
     pub(crate) const VIDEO_ORIENTATION: u8 = 6;
     pub(crate) const PLAYOUT_DELAY: u8 = 7;
@@ -18,6 +19,7 @@ pub(crate) fn subscriber_id(extension: HeaderExtension) -> Option<u8> {
     match extension {
         HeaderExtension::DependencyDescriptor => Some(ids::DEPENDENCY_DESCRIPTOR),
         HeaderExtension::AbsCaptureTime => Some(ids::ABS_CAPTURE_TIME),
+        HeaderExtension::TransportCc => Some(ids::TRANSPORT_CC),
         HeaderExtension::AudioLevel => Some(ids::AUDIO_LEVEL),
         HeaderExtension::VideoOrientation => Some(ids::VIDEO_ORIENTATION),
         HeaderExtension::PlayoutDelay => Some(ids::PLAYOUT_DELAY),
