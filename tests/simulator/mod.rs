@@ -146,7 +146,7 @@ impl Simulation {
     }
 
     fn collect(&mut self) {
-        let mut sent = self.server.drain();
+        let mut sent = self.server.drain(self.now);
         for peer in &mut self.peers {
             sent.extend(peer.drain());
         }

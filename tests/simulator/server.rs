@@ -128,9 +128,9 @@ impl Server {
         }
     }
 
-    pub(super) fn drain(&mut self) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
+    pub(super) fn drain(&mut self, now: Instant) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
         let mut out = Vec::new();
-        while let Some(transmit) = self.engine.poll_transmit() {
+        while let Some(transmit) = self.engine.poll_transmit(now) {
             let size = transmit.segment_size.unwrap_or(transmit.contents.len());
             for segment in transmit.contents.chunks(size) {
                 out.push((ADDRESS, transmit.destination, segment.to_vec()));

@@ -225,10 +225,10 @@ impl Engine {
         self.flush.due()
     }
 
-    /// The next datagrams to send; `None` when all are handed out.
-    pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+    /// The next datagrams to send, which leave at `now`; `None` when all are handed out.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
         let Some(datagram) = self.control.pop_front() else {
-            return self.next_run();
+            return self.next_run(now);
         };
         let datagram = self.sent_control.insert(datagram);
         Some(Transmit {
@@ -252,7 +252,11 @@ impl Engine {
             .flat_map(|(_, track)| &track.layers)
             .map(|layer| layer.cache.memory())
             .sum();
-        let queues: usize = self.peers.iter().map(|(_, p)| p.queue.memory()).sum();
+        let queues: usize = self
+            .peers
+            .iter()
+            .map(|(_, p)| p.queue.memory() + p.pacer.memory())
+            .sum();
         EngineStatistics {
             transports: self.peers.len() as u64,
             tracks: self.tracks.len() as u64,
@@ -368,6 +372,7 @@ impl Engine {
         }
         self.queue_control(peer);
         let state = &mut self.peers[peer as usize];
+        state.update_path();
         if let Some(when) = state.transport.poll_timeout() {
             self.timers
                 .arm(TimerOwner::Peer(peer), &mut state.armed, when);

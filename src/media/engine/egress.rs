@@ -39,6 +39,7 @@ impl Engine {
                 continue;
             };
             let packet = QueuedPacket {
+                subscription: index,
                 track: track_index,
                 layer: received.source.layer,
                 source: received.source.sequence,
@@ -49,7 +50,8 @@ impl Engine {
                 repair: None,
                 len: received.len as u16,
             };
-            if !state.queue.push(packet, &mut subscription.last_queued) {
+            let paced = track.kind == MediaKind::Video;
+            if !state.enqueue(now, packet, &mut subscription.last_queued, paced) {
                 statistics.packets_dropped += 1;
                 continue;
             }
@@ -79,11 +81,11 @@ impl Engine {
     pub(super) fn retransmit(
         &mut self,
         now: Instant,
-        subscription: u32,
+        index: u32,
         missing: impl Iterator<Item = u16>,
     ) {
         let parts = self.fan_out_parts();
-        let subscription = &mut parts.subscriptions[subscription as usize];
+        let subscription = &mut parts.subscriptions[index as usize];
         let track = &parts.tracks[subscription.track as usize];
         let state = &mut parts.peers[subscription.peer as usize];
         for sequence in missing {
@@ -91,14 +93,14 @@ impl Engine {
             if subscription.retransmissions_left == 0 {
                 break;
             }
-            let Some(packet) = again(subscription, track, sequence) else {
+            let Some(packet) = again(index, subscription, track, sequence) else {
                 continue;
             };
             let last = match packet.repair {
                 Some(_) => &mut subscription.last_repair_queued,
                 None => &mut subscription.last_queued,
             };
-            if state.queue.push(packet, last) {
+            if state.enqueue(now, packet, last, false) {
                 subscription.retransmissions_left -= 1;
                 parts.statistics.retransmissions += 1;
                 parts.statistics.packets_out += 1;
@@ -178,7 +180,12 @@ fn place(
 /// How a cached packet is sent once more: on the retransmission stream (RFC 4588) where the
 /// subscriber takes one, else exactly as it was. Byte for byte the same plaintext under the
 /// same index, so that the repeated SRTP nonce reveals nothing.
-fn again(subscription: &mut Subscription, track: &Track, sequence: u16) -> Option<QueuedPacket> {
+fn again(
+    index: u32,
+    subscription: &mut Subscription,
+    track: &Track,
+    sequence: u16,
+) -> Option<QueuedPacket> {
     let (layer, source, sent) = subscription.forwarder.sent_as(sequence)?;
     let layer_state = track.layers.get(usize::from(layer))?;
     let cached = layer_state.cache.get(source)?;
@@ -196,6 +203,7 @@ fn again(subscription: &mut Subscription, track: &Track, sequence: u16) -> Optio
     };
     let rewrite = subscription.forwarder.rewrite_again(sent, &packet)?;
     let mut queued = QueuedPacket {
+        subscription: index,
         track: subscription.track,
         layer,
         source,

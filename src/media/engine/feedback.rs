@@ -330,7 +330,7 @@ impl Engine {
     fn send_rtcp(&mut self, peer: u32, write: impl FnOnce(u32, &mut [u8]) -> usize) {
         let state = &mut self.peers[peer as usize];
         let sender = state.feedback_ssrc;
-        let (Some(path), Some(srtp)) = (state.path(), &mut state.srtp) else {
+        let (Some(path), Some(srtp)) = (state.path, &mut state.srtp) else {
             return;
         };
         let room = MAX_RTCP + MAX_RTCP_OVERHEAD;

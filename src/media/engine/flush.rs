@@ -17,6 +17,7 @@ use super::rtp::extensions::{patch_header, patch_payload_type};
 use super::send_batch::{Path, SendBatch};
 use super::send_queue::QueuedPacket;
 use super::srtp::{MAX_OVERHEAD, SrtpSender};
+use super::subscription::Subscription;
 use super::track::Track;
 
 /// A packet waits at most this long for others to share its way with.
@@ -39,7 +40,7 @@ pub(super) struct Flush {
 impl Flush {
     /// Puts a peer on the list when it has packets.
     pub(super) fn list(&mut self, now: Instant, peer: u32, state: &mut Peer) {
-        if state.listed || state.queue.is_empty() {
+        if state.listed || !state.has_packets() {
             return;
         }
         state.listed = true;
@@ -82,7 +83,7 @@ impl Flush {
 
 impl Engine {
     /// The next media and RTCP datagrams to send.
-    pub(super) fn next_run(&mut self) -> Option<Transmit<'_>> {
+    pub(super) fn next_run(&mut self, now: Instant) -> Option<Transmit<'_>> {
         let run = loop {
             if let Some(run) = self.outgoing.pop() {
                 break run;
@@ -90,11 +91,15 @@ impl Engine {
             self.outgoing.clear();
             let peer = self.flush.next()?;
             let state = &mut self.peers[peer as usize];
+            if !state.queue.is_begun() {
+                release_paced(now, state, &mut self.subscriptions);
+            }
             write_queue(&mut self.outgoing, state, &self.tracks);
             if state.queue.is_written() {
                 state.queue.clear();
                 state.listed = false;
                 self.flush.done();
+                self.flush.list(now, peer, state);
             }
         };
         let (contents, segment_size) = self.outgoing.contents(run);
@@ -107,9 +112,21 @@ impl Engine {
     }
 }
 
+/// Puts those of a peer's paced packets into its queue whose time has come.
+fn release_paced(now: Instant, state: &mut Peer, subscriptions: &mut Slab<Subscription>) {
+    let estimate = state.estimate();
+    state.pacer.refill(now, estimate);
+    while let Some(packet) = state.pacer.release() {
+        // What ends takes its packets with it, so the stream is there.
+        if let Some(subscription) = subscriptions.get_mut(packet.subscription as usize) {
+            state.queue.push(packet, &mut subscription.last_queued);
+        }
+    }
+}
+
 /// Writes the next packets of a peer's queue.
 fn write_queue(outgoing: &mut SendBatch, state: &mut Peer, tracks: &Slab<Track>) {
-    let path = state.path();
+    let path = state.path;
     for queued in state.queue.take(WRITTEN_AT_ONCE) {
         if let (Some(path), Some(srtp)) = (path, &state.srtp) {
             write_packet(outgoing, path, &srtp.sender, tracks, queued);

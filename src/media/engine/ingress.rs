@@ -62,7 +62,8 @@ impl Engine {
         let packet = &datagram[..authentic.len];
 
         let state = &mut self.peers[peer as usize];
-        let extensions = ReceivedExtensions::read(&authentic.header, packet, &state.extensions);
+        let extensions =
+            ReceivedExtensions::read(&authentic.header, packet, &state.format.extensions);
         if let Some(sequence) = extensions.transport_cc {
             state.transport_cc.record(sequence, now);
         }
@@ -283,7 +284,7 @@ fn find_owner(
     packet: &[u8],
     payload: Payload,
 ) -> Option<StreamOwner> {
-    let extensions = ReceivedExtensions::read(header, packet, &state.extensions);
+    let extensions = ReceivedExtensions::read(header, packet, &state.format.extensions);
     let (repair, codec) = match payload {
         Payload::Media(codec) => (false, codec),
         Payload::Rtx(codec) => (true, codec),

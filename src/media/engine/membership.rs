@@ -116,7 +116,7 @@ impl Engine {
         of_track.retain(|&other| other != index);
         let peer = &mut self.peers[removed.peer as usize];
         peer.subscriptions.retain(|&other| other != index);
-        peer.queue.cancel(removed.track);
+        peer.cancel(removed.track);
     }
 
     pub(super) fn set_subscription(

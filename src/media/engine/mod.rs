@@ -4,6 +4,7 @@
 //! at which it wants to be called next. It reads no clock, opens no socket, starts no thread.
 #![forbid(unsafe_code)]
 
+mod allocation;
 pub mod command;
 mod dispatch;
 mod egress;
@@ -15,6 +16,7 @@ pub mod ids;
 mod ingress;
 pub mod io;
 mod membership;
+mod pacer;
 mod packet_cache;
 mod payload;
 mod peer;

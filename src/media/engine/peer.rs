@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::command::{Payload, ReceiveMapping};
 use super::ids::{RoomId, TransportId};
 use super::io::LocalSocket;
+use super::pacer::Pacer;
 use super::receive::transport_cc::TransportCcRecorder;
 use super::rtp::extensions::ExtensionMap;
 use super::send_batch::Path;
-use super::send_queue::SendQueue;
+use super::send_queue::{LastQueued, QueuedPacket, SendQueue};
 use super::srtp::{ReplayWindow, SrtpReceiver, SrtpSender};
 use super::timers::Armed;
 use super::transport::Transport;
@@ -43,21 +44,40 @@ pub(crate) struct ReceivedStream {
     pub(crate) window: ReplayWindow,
 }
 
-/// One peer connection.
+/// How what a peer publishes is read.
+#[derive(Default)]
+pub(crate) struct ReceiveFormat {
+    payload_types: PayloadTypes,
+    pub(crate) extensions: ExtensionMap,
+}
+
+/// What each payload type carries.
+struct PayloadTypes([Option<Payload>; 128]);
+
+impl Default for PayloadTypes {
+    fn default() -> Self {
+        PayloadTypes([None; 128])
+    }
+}
+
+/// One peer connection. What a packet on its way out does not touch lies elsewhere, so that a
+/// subscriber is a few lines of memory.
 pub(crate) struct Peer {
     pub(crate) id: TransportId,
     pub(crate) room: RoomId,
-    pub(crate) transport: Transport,
+    pub(crate) transport: Box<Transport>,
     pub(crate) srtp: Option<Srtp>,
+    /// Where the peer's datagrams go, once that is known.
+    pub(crate) path: Option<Path>,
     /// Socket on which the peer's last check arrived.
     pub(crate) local: LocalSocket,
     pub(crate) queue: SendQueue,
+    pub(crate) pacer: Pacer,
     /// Whether the engine has this peer on its list of those with packets to send.
     pub(crate) listed: bool,
     /// Addresses under which the engine finds this peer.
     pub(crate) addresses: Vec<SocketAddr>,
-    payload_types: [Option<Payload>; 128],
-    pub(crate) extensions: ExtensionMap,
+    pub(crate) format: Box<ReceiveFormat>,
     /// SSRC of each received stream; the state at the same index of `streams`.
     ssrcs: Vec<u32>,
     streams: Vec<ReceivedStream>,
@@ -84,14 +104,15 @@ impl Peer {
         Peer {
             id,
             room,
-            transport,
+            transport: Box::new(transport),
             srtp: None,
+            path: None,
             local: LocalSocket::default(),
             queue: SendQueue::default(),
+            pacer: Pacer::default(),
             listed: false,
             addresses: Vec::new(),
-            payload_types: [None; 128],
-            extensions: ExtensionMap::default(),
+            format: Box::default(),
             ssrcs: Vec::new(),
             streams: Vec::new(),
             tracks: Vec::new(),
@@ -106,25 +127,63 @@ impl Peer {
     }
 
     pub(crate) fn set_mapping(&mut self, mapping: &ReceiveMapping) {
-        self.payload_types = [None; 128];
+        let mut payload_types = PayloadTypes::default();
         for &(payload_type, payload) in &mapping.payload_types {
-            if let Some(entry) = self.payload_types.get_mut(usize::from(payload_type)) {
+            if let Some(entry) = payload_types.0.get_mut(usize::from(payload_type)) {
                 *entry = Some(payload);
             }
         }
-        self.extensions = ExtensionMap::new(&mapping.extensions);
+        *self.format = ReceiveFormat {
+            payload_types,
+            extensions: ExtensionMap::new(&mapping.extensions),
+        };
     }
 
-    /// Where the peer's datagrams go, once a path is known.
-    pub(crate) fn path(&self) -> Option<Path> {
+    /// After anything happened to the transport: notes where it leads.
+    pub(crate) fn update_path(&mut self) {
         let local = self.local;
-        self.transport
-            .remote()
-            .map(|destination| Path { destination, local })
+        let remote = self.transport.remote();
+        self.path = remote.map(|destination| Path { destination, local });
+    }
+
+    /// Bits a second that may be sent to this peer in all; `None` while there is no bound.
+    pub(crate) fn estimate(&self) -> Option<u64> {
+        None
+    }
+
+    /// Queues a packet, or makes it wait for its time when it is `paced`; `last` is its stream's.
+    /// False when there is no room.
+    pub(crate) fn enqueue(
+        &mut self,
+        now: Instant,
+        packet: QueuedPacket,
+        last: &mut LastQueued,
+        paced: bool,
+    ) -> bool {
+        if !self.listed {
+            let estimate = self.estimate();
+            self.pacer.refill(now, estimate);
+        }
+        if paced && !self.pacer.is_open() {
+            return self.pacer.delay(packet);
+        }
+        self.pacer.spend(packet.len);
+        self.queue.push(packet, last)
+    }
+
+    /// Whether there is anything to send.
+    pub(crate) fn has_packets(&self) -> bool {
+        !self.queue.is_empty() || self.pacer.is_delaying()
+    }
+
+    /// Lets go of what is queued of a track.
+    pub(crate) fn cancel(&mut self, track: u32) {
+        self.queue.cancel(track);
+        self.pacer.cancel(track);
     }
 
     pub(crate) fn payload(&self, payload_type: u8) -> Option<Payload> {
-        self.payload_types[usize::from(payload_type & 0x7f)]
+        self.format.payload_types.0[usize::from(payload_type & 0x7f)]
     }
 
     /// Index of the stream of an SSRC.

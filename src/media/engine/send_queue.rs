@@ -27,6 +27,8 @@ pub(crate) struct Repair {
 /// One packet to be written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QueuedPacket {
+    /// Index of the subscription.
+    pub(crate) subscription: u32,
     /// Index of the track.
     pub(crate) track: u32,
     pub(crate) layer: u8,
@@ -75,6 +77,11 @@ impl SendQueue {
     /// Bytes of memory held.
     pub(crate) fn memory(&self) -> usize {
         self.waiting.capacity() * size_of::<Waiting>() + self.order.capacity() * size_of::<u32>()
+    }
+
+    /// Whether [`SendQueue::take`] has handed out anything.
+    pub(crate) fn is_begun(&self) -> bool {
+        !self.order.is_empty()
     }
 
     /// Adds a packet; `last` is kept by its stream from one packet to the next. False when the
@@ -159,11 +166,12 @@ impl SendQueue {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn packet(ssrc: u32, sequence: u64, len: u16) -> QueuedPacket {
+    pub(crate) fn packet(ssrc: u32, sequence: u64, len: u16) -> QueuedPacket {
         QueuedPacket {
+            subscription: ssrc,
             track: ssrc,
             layer: 0,
             source: sequence,

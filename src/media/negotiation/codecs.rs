@@ -4,6 +4,12 @@ use super::sdp::Section;
 use crate::media::codec::Codec;
 use crate::media::engine::command::Payload;
 
+/// Feedback on the arrival of each packet of a connection
+/// (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+pub(super) const TRANSPORT_CC: &str = "transport-cc";
+/// The receiver's own estimate (draft-alvestrand-rmcat-remb-03), from those without the former.
+pub(super) const REMB: &str = "goog-remb";
+
 /// A payload type of an m-line that means something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Format<'a> {
@@ -131,10 +137,19 @@ pub(super) fn fmtp(codec: Codec) -> Option<&'static str> {
     }
 }
 
-/// The RTCP feedback that we understand of a video or audio codec.
+/// Whether an m-line says that its sender gives or takes this feedback on a format.
+pub(super) fn takes_feedback(section: &Section<'_>, format: &Format<'_>, feedback: &str) -> bool {
+    section
+        .values("rtcp-fb")
+        .filter_map(|value| value.split_once(' '))
+        .filter(|(of, _)| *of == "*" || of.parse() == Ok(format.payload_type))
+        .any(|(_, named)| named.trim() == feedback)
+}
+
+/// The RTCP feedback about a codec that we understand and, from publishers, ask for.
 pub(super) fn feedback(codec: Codec) -> &'static [&'static str] {
     match codec {
-        Codec::Opus => &["nack"],
-        _ => &["nack", "nack pli", "ccm fir"],
+        Codec::Opus => &["nack", TRANSPORT_CC],
+        _ => &["nack", "nack pli", "ccm fir", TRANSPORT_CC],
     }
 }

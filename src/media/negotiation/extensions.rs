@@ -1,5 +1,6 @@
 //! The RTP header extensions by their names, and which are wanted where.
 
+use super::sdp::Section;
 use crate::media::codec::MediaKind;
 use crate::media::engine::command::HeaderExtension;
 use crate::media::engine::subscriber_extension_id;
@@ -63,25 +64,39 @@ fn name(extension: HeaderExtension) -> &'static str {
 /// Whether we want an extension from publishers.
 pub(super) fn wanted(extension: HeaderExtension, kind: MediaKind) -> bool {
     match extension {
-        HeaderExtension::Mid | HeaderExtension::AbsCaptureTime => true,
+        HeaderExtension::Mid | HeaderExtension::AbsCaptureTime | HeaderExtension::TransportCc => {
+            true
+        }
         HeaderExtension::AudioLevel => kind == MediaKind::Audio,
         HeaderExtension::AbsSendTime => false,
         HeaderExtension::Rid
         | HeaderExtension::RepairedRid
-        | HeaderExtension::TransportCc
         | HeaderExtension::DependencyDescriptor
         | HeaderExtension::VideoOrientation
         | HeaderExtension::PlayoutDelay => kind == MediaKind::Video,
     }
 }
 
+/// Whether an m-line of an answer takes an extension that was offered.
+pub(super) fn taken(extension: HeaderExtension, section: &Section<'_>) -> bool {
+    section.values("extmap").any(|value| {
+        let name = value.split_ascii_whitespace().nth(1);
+        name.and_then(by_name) == Some(extension)
+    })
+}
+
 /// What subscribers are offered: id and name.
 pub(super) fn offered(kind: MediaKind) -> impl Iterator<Item = (u8, &'static str)> {
     let extensions: &[HeaderExtension] = match kind {
-        MediaKind::Audio => &[HeaderExtension::AbsCaptureTime, HeaderExtension::AudioLevel],
+        MediaKind::Audio => &[
+            HeaderExtension::AbsCaptureTime,
+            HeaderExtension::TransportCc,
+            HeaderExtension::AudioLevel,
+        ],
         MediaKind::Video => &[
             HeaderExtension::DependencyDescriptor,
             HeaderExtension::AbsCaptureTime,
+            HeaderExtension::TransportCc,
             HeaderExtension::VideoOrientation,
             HeaderExtension::PlayoutDelay,
         ],

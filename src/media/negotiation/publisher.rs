@@ -311,15 +311,9 @@ impl<'a> Answer<'a> {
         if let Some(fmtp) = fmtp {
             let _ = write!(self.sections, "a=fmtp:{number} {fmtp}\r\n");
         }
-        let transport_cc = (codec.kind() == MediaKind::Video).then_some("transport-cc");
-        for feedback in codecs::feedback(codec).iter().copied().chain(transport_cc) {
-            let line = format!("{number} {feedback}");
-            let wildcard = format!("* {feedback}");
-            let offered = section
-                .values("rtcp-fb")
-                .any(|value| value == line || value == wildcard);
-            if offered {
-                let _ = write!(self.sections, "a=rtcp-fb:{line}\r\n");
+        for feedback in codecs::feedback(codec) {
+            if codecs::takes_feedback(section, format, feedback) {
+                let _ = write!(self.sections, "a=rtcp-fb:{number} {feedback}\r\n");
             }
         }
     }

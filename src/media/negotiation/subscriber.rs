@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::codecs::{self, known_formats};
-use super::sdp::Description;
+use super::codecs::{self, Format, known_formats};
+use super::sdp::{Description, Section};
 use super::{LocalEndpoint, NegotiationError, RemoteDescription, extensions};
 use crate::media::codec::{Codec, MediaKind};
-use crate::media::engine::command::{IceCredentials, Payload};
+use crate::media::engine::command::{HeaderExtension, IceCredentials, Payload};
 
 /// M-lines of one connection: enough for two tracks of each of a hundred publishers.
 const MAX_SECTIONS: usize = 256;
@@ -57,6 +57,8 @@ pub struct AcceptedTrack {
     pub key: u32,
     /// The client takes retransmissions as a stream of their own.
     pub takes_rtx: bool,
+    /// It reports the arrival of each packet that carries a transport-wide sequence number.
+    pub takes_transport_cc: bool,
     /// What it can decode.
     pub codecs: Vec<Codec>,
 }
@@ -249,6 +251,7 @@ impl SubscriberNegotiation {
                     outcome.accepted.push(AcceptedTrack {
                         key: track.key,
                         takes_rtx: formats.iter().any(|f| matches!(f.payload, Payload::Rtx(_))),
+                        takes_transport_cc: takes_transport_cc(theirs, &formats),
                         codecs: formats.iter().filter_map(|f| media(f.payload)).collect(),
                     });
                 }
@@ -297,13 +300,23 @@ impl SubscriberNegotiation {
     }
 }
 
+/// An answer takes it by the header extension and by the feedback for what it decodes.
+fn takes_transport_cc(section: &Section<'_>, formats: &[Format<'_>]) -> bool {
+    extensions::taken(HeaderExtension::TransportCc, section)
+        && formats
+            .iter()
+            .filter(|format| matches!(format.payload, Payload::Media(_)))
+            .all(|format| codecs::takes_feedback(section, format, codecs::TRANSPORT_CC))
+}
+
 fn write_codec(out: &mut String, codec: Codec) {
     let number = codec.payload_type();
     let _ = write!(out, "a=rtpmap:{number} {}\r\n", codecs::rtpmap(codec));
     if let Some(fmtp) = codecs::fmtp(codec) {
         let _ = write!(out, "a=fmtp:{number} {fmtp}\r\n");
     }
-    for feedback in codecs::feedback(codec) {
+    let remb = (codec.kind() == MediaKind::Video).then_some(codecs::REMB);
+    for feedback in codecs::feedback(codec).iter().copied().chain(remb) {
         let _ = write!(out, "a=rtcp-fb:{number} {feedback}\r\n");
     }
     if let Some(rtx) = codec.rtx_payload_type() {

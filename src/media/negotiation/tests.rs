@@ -264,6 +264,50 @@ fn an_m_line_is_used_again_only_after_the_client_knows_its_track_ended() {
 }
 
 #[test]
+fn each_packets_arrival_is_reported_on_when_both_sides_take_it() {
+    let name = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+    let mut negotiation = SubscriberNegotiation::new(local(), 1);
+    negotiation.add_track(send(1, MediaKind::Audio));
+    negotiation.add_track(send(2, MediaKind::Video));
+    let offer = negotiation.offer().unwrap();
+    let extmap = format!("a=extmap:3 {name}");
+    assert_eq!(lines(&offer.sdp, &extmap).count(), 2);
+    assert_eq!(lines(&offer.sdp, "a=rtcp-fb:111 transport-cc").count(), 1);
+    assert_eq!(lines(&offer.sdp, "a=rtcp-fb:35 transport-cc").count(), 1);
+    assert_eq!(lines(&offer.sdp, "a=rtcp-fb:96 goog-remb").count(), 1);
+
+    let taken = client_answer(&offer.sdp);
+    let without_audio_feedback = taken.replace("a=rtcp-fb:111 transport-cc\r\n", "");
+    let without_extension = taken.replace(&format!("{extmap}\r\n"), "");
+    let cases = [
+        (without_audio_feedback, [false, true]),
+        (without_extension, [false, false]),
+        (taken, [true, true]),
+    ];
+    for (sdp, expected) in cases {
+        let answer = negotiation.answer(0, &sdp).unwrap();
+        let takes = answer.accepted.iter().map(|track| track.takes_transport_cc);
+        assert_eq!(takes.collect::<Vec<_>>(), expected);
+        negotiation.restart_ice(local().ice);
+        negotiation.offer().unwrap();
+    }
+}
+
+#[test]
+fn publishers_number_all_their_packets() {
+    let answer = answer(BROWSER).unwrap();
+    let sections: Vec<&str> = answer.sdp.split("m=").collect();
+    for media in sections
+        .iter()
+        .filter(|s| !s.starts_with("application"))
+        .skip(1)
+    {
+        assert!(media.contains("transport-wide-cc-extensions"), "{media}");
+        assert!(media.contains(" transport-cc"), "{media}");
+    }
+}
+
+#[test]
 fn there_is_never_more_than_one_offer_under_way() {
     let mut negotiation = SubscriberNegotiation::new(local(), 1);
     let offer = negotiation.offer().unwrap();

@@ -242,7 +242,7 @@ impl Shard {
     }
 
     fn send(&mut self) {
-        while let Some(transmit) = self.engine.poll_transmit() {
+        while let Some(transmit) = self.engine.poll_transmit(Instant::now()) {
             let Some(socket) = self.sockets.get(usize::from(transmit.local.0)) else {
                 continue;
             };

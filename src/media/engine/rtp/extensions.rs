@@ -8,6 +8,7 @@ use crate::media::engine::command::HeaderExtension;
 pub(crate) mod ids {
     pub(crate) const DEPENDENCY_DESCRIPTOR: u8 = 1;
     pub(crate) const ABS_CAPTURE_TIME: u8 = 2;
+    pub(crate) const TRANSPORT_CC: u8 = 3;
     pub(crate) const AUDIO_LEVEL: u8 = 5;
     pub(crate) const VIDEO_ORIENTATION: u8 = 6;
     pub(crate) const PLAYOUT_DELAY: u8 = 7;
@@ -18,6 +19,7 @@ pub(crate) fn subscriber_id(extension: HeaderExtension) -> Option<u8> {
     match extension {
         HeaderExtension::DependencyDescriptor => Some(ids::DEPENDENCY_DESCRIPTOR),
         HeaderExtension::AbsCaptureTime => Some(ids::ABS_CAPTURE_TIME),
+        HeaderExtension::TransportCc => Some(ids::TRANSPORT_CC),
         HeaderExtension::AudioLevel => Some(ids::AUDIO_LEVEL),
         HeaderExtension::VideoOrientation => Some(ids::VIDEO_ORIENTATION),
         HeaderExtension::PlayoutDelay => Some(ids::PLAYOUT_DELAY),
@@ -27,6 +29,9 @@ pub(crate) fn subscriber_id(extension: HeaderExtension) -> Option<u8> {
 
 /// Largest extension data that the one-byte form can carry.
 const ONE_BYTE_MAX: usize = 16;
+/// Profiles of the two forms (RFC 8285, sections 4.2 and 4.3).
+const ONE_BYTE_PROFILE: u16 = 0xbede;
+const TWO_BYTE_PROFILE: u16 = 0x1000;
 
 /// Meaning of each extension id on one connection.
 #[derive(Debug)]
@@ -120,9 +125,11 @@ pub(crate) struct HeaderTemplate {
     pub(crate) marker: bool,
 }
 
-/// Writes the header that subscribers get, sequence number, timestamp and SSRC left zero. The
-/// two-byte form is taken when an element is too long for the one-byte form (allowed by
-/// a=extmap-allow-mixed). Elements that do not fit into `out` are left out.
+/// Writes the header that subscribers get, sequence number, timestamp, SSRC and transport-wide
+/// sequence number left zero; the last stands first among the elements, where
+/// [`patch_transport_sequence`] finds it. The two-byte form is taken when an element is too long
+/// for the one-byte form (allowed by a=extmap-allow-mixed). Elements that do not fit into `out`
+/// are left out.
 pub(crate) fn write_header(
     out: &mut [u8],
     template: &HeaderTemplate,
@@ -134,8 +141,9 @@ pub(crate) fn write_header(
     let two_byte = extensions
         .forwarded()
         .any(|(_, data)| data.len() > ONE_BYTE_MAX);
+    let sequence = Some((ids::TRANSPORT_CC, &[0; 2][..]));
     let mut end = 16;
-    for (id, data) in extensions.forwarded() {
+    for (id, data) in sequence.into_iter().chain(extensions.forwarded()) {
         let head = if two_byte { 2 } else { 1 };
         if end + head + data.len() + 3 > out.len() {
             continue;
@@ -150,15 +158,16 @@ pub(crate) fn write_header(
         out[end..end + data.len()].copy_from_slice(data);
         end += data.len();
     }
-    if end == 16 {
-        return 12;
-    }
     while end % 4 != 0 {
         out[end] = 0;
         end += 1;
     }
     out[0] |= 0x10;
-    let profile: u16 = if two_byte { 0x1000 } else { 0xbede };
+    let profile = if two_byte {
+        TWO_BYTE_PROFILE
+    } else {
+        ONE_BYTE_PROFILE
+    };
     out[12..14].copy_from_slice(&profile.to_be_bytes());
     out[14..16].copy_from_slice(&(((end - 16) / 4) as u16).to_be_bytes());
     end
@@ -169,6 +178,13 @@ pub(crate) fn patch_header(packet: &mut [u8], sequence: u16, timestamp: u32, ssr
     packet[2..4].copy_from_slice(&sequence.to_be_bytes());
     packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
     packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
+}
+
+/// Sets the transport-wide sequence number in a header made by [`write_header`].
+pub(crate) fn patch_transport_sequence(packet: &mut [u8], sequence: u16) {
+    let one_byte = packet[12..14] == ONE_BYTE_PROFILE.to_be_bytes();
+    let at = if one_byte { 17 } else { 18 };
+    packet[at..at + 2].copy_from_slice(&sequence.to_be_bytes());
 }
 
 /// Sets the payload type and leaves the marker.
@@ -210,7 +226,13 @@ mod tests {
         let out = written(&read);
         let header = RtpHeader::parse(&out).unwrap();
         let extensions: Vec<_> = header.extensions(&out).collect();
-        assert_eq!(extensions, [(ids::AUDIO_LEVEL, &[0x8a][..])]);
+        assert_eq!(
+            extensions,
+            [
+                (ids::TRANSPORT_CC, &[0, 0][..]),
+                (ids::AUDIO_LEVEL, &[0x8a][..])
+            ]
+        );
         assert_eq!((header.sequence, header.timestamp, header.ssrc), (1, 2, 3));
     }
 
@@ -229,6 +251,7 @@ mod tests {
         assert_eq!(
             extensions,
             [
+                (ids::TRANSPORT_CC, &[0, 0][..]),
                 (ids::DEPENDENCY_DESCRIPTOR, &long[..]),
                 (ids::PLAYOUT_DELAY, &[1, 2, 3][..])
             ]
@@ -236,7 +259,18 @@ mod tests {
     }
 
     #[test]
-    fn without_extensions_the_header_is_twelve_bytes() {
-        assert_eq!(written(&ReceivedExtensions::default()).len(), 12);
+    fn the_transport_wide_sequence_number_is_set_in_both_forms() {
+        let long = [9u8; 40];
+        for descriptor in [None, Some(&long[..])] {
+            let mut out = written(&ReceivedExtensions {
+                dependency_descriptor: descriptor,
+                audio_level_data: Some(&[7]),
+                ..Default::default()
+            });
+            patch_transport_sequence(&mut out, 0xabcd);
+            let header = RtpHeader::parse(&out).unwrap();
+            let found = header.extensions(&out).next();
+            assert_eq!(found, Some((ids::TRANSPORT_CC, &[0xab, 0xcd][..])));
+        }
     }
 }

@@ -1,0 +1,286 @@
+//! What a subscriber's bandwidth is spent on: which of its video tracks is sent in which size.
+//!
+//! Everything gets its smallest size before anything gets a larger one; a shared screen grows
+//! before cameras, cameras grow by what the client calls more important, and equals grow in
+//! turns. What does not fit in its smallest size is paused. What is left over thus goes to what
+//! is looked at, as far as it is wanted.
+//!
+//! Invariant: the sum of what is chosen is within the budget.
+
+/// Ways in which one track can be sent, at most.
+pub(crate) const MAX_CHOICES: usize = 12;
+/// A larger choice than the current one is made when that much of the budget is enough for it, in
+/// percent: so that a rate which varies around a step does not flap.
+const UPGRADE_PERCENT: u64 = 92;
+
+/// What comes first: the smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    camera: bool,
+    priority: u8,
+}
+
+impl Rank {
+    /// `priority` as in [`super::command::Wish`].
+    pub(crate) fn new(screen: bool, priority: u8) -> Rank {
+        Rank {
+            camera: !screen,
+            // Unsaid is last.
+            priority: priority.wrapping_sub(1),
+        }
+    }
+}
+
+/// One track that wants a share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate {
+    /// Index of the subscription.
+    pub(crate) subscription: u32,
+    rank: Rank,
+    /// Bits per second of each choice, rising.
+    bitrates: [u64; MAX_CHOICES],
+    count: usize,
+    /// The choice that is sent now.
+    current: Option<usize>,
+    /// The choice that has been made; `None` to pause.
+    pub(crate) chosen: Option<usize>,
+}
+
+impl Candidate {
+    /// A track without choices.
+    pub(crate) fn new(subscription: u32, rank: Rank) -> Candidate {
+        Candidate {
+            subscription,
+            rank,
+            bitrates: [0; MAX_CHOICES],
+            count: 0,
+            current: None,
+            chosen: None,
+        }
+    }
+
+    /// Adds a choice, larger than those before; `current` when it is the one sent now. One that
+    /// costs less than a smaller one is taken for as dear as that.
+    pub(crate) fn add(&mut self, bitrate: u64, current: bool) {
+        if self.count == MAX_CHOICES {
+            return;
+        }
+        let before = self.count.checked_sub(1).map_or(0, |i| self.bitrates[i]);
+        if current {
+            self.current = Some(self.count);
+        }
+        self.bitrates[self.count] = bitrate.max(before);
+        self.count += 1;
+    }
+
+    fn cost(&self, choice: Option<usize>) -> u64 {
+        choice.map_or(0, |index| self.bitrates[index])
+    }
+
+    fn largest(&self) -> Option<usize> {
+        self.count.checked_sub(1)
+    }
+
+    /// What the next larger choice costs more.
+    fn step(&self) -> Option<u64> {
+        let next = self.chosen.map_or(0, |index| index + 1);
+        (next < self.count).then(|| self.bitrates[next] - self.cost(self.chosen))
+    }
+
+    fn grow(&mut self) {
+        self.chosen = Some(self.chosen.map_or(0, |index| index + 1));
+    }
+}
+
+/// What came of an allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Allocation {
+    /// Bits per second of what is chosen.
+    pub(crate) chosen: u64,
+    /// Bits per second of everything that is wanted.
+    pub(crate) wanted: u64,
+}
+
+/// Chooses for each candidate within `budget` bits a second. What is sent now stays as long as
+/// it fits and nothing better does with room to spare; `fresh` says that what is wanted has
+/// changed, and what is sent now does not count.
+pub(crate) fn allocate(candidates: &mut [Candidate], budget: u64, fresh: bool) -> Allocation {
+    candidates.sort_by_key(|candidate| candidate.rank);
+    let current: u64 = candidates.iter().map(|c| c.cost(c.current)).sum();
+    let all_there = candidates
+        .iter()
+        .all(|c| c.current.is_some() || c.count == 0);
+    let keep = !fresh && current <= budget;
+    let within = if keep && all_there {
+        budget * UPGRADE_PERCENT / 100
+    } else {
+        budget
+    };
+    fill(candidates, within);
+    if keep && all_there && chosen_levels(candidates) <= current_levels(candidates) {
+        for candidate in &mut *candidates {
+            candidate.chosen = candidate.current;
+        }
+    }
+    Allocation {
+        chosen: candidates.iter().map(|c| c.cost(c.chosen)).sum(),
+        wanted: candidates.iter().map(|c| c.cost(c.largest())).sum(),
+    }
+}
+
+/// Shares the budget out from nothing.
+fn fill(candidates: &mut [Candidate], budget: u64) {
+    let mut left = budget;
+    for candidate in &mut *candidates {
+        candidate.chosen = None;
+        take_step(candidate, &mut left);
+    }
+    for equals in candidates.chunk_by_mut(|a, b| a.rank == b.rank) {
+        // In turns, the smallest first: who cannot grow any more is passed over.
+        let mut level = 0;
+        while level < MAX_CHOICES {
+            let at_level = |candidate: &&mut Candidate| candidate.chosen == Some(level);
+            for candidate in equals.iter_mut().filter(at_level) {
+                take_step(candidate, &mut left);
+            }
+            level += 1;
+        }
+    }
+}
+
+fn take_step(candidate: &mut Candidate, left: &mut u64) {
+    if let Some(step) = candidate.step()
+        && step <= *left
+    {
+        *left -= step;
+        candidate.grow();
+    }
+}
+
+fn chosen_levels(candidates: &[Candidate]) -> usize {
+    let level = |candidate: &Candidate| candidate.chosen.map_or(0, |index| index + 1);
+    candidates.iter().map(level).sum()
+}
+
+fn current_levels(candidates: &[Candidate]) -> usize {
+    let level = |candidate: &Candidate| candidate.current.map_or(0, |index| index + 1);
+    candidates.iter().map(level).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAMERA: [u64; 3] = [150, 500, 1_700];
+
+    fn candidate(subscription: u32, rank: Rank, bitrates: &[u64]) -> Candidate {
+        let mut candidate = Candidate::new(subscription, rank);
+        for bitrate in bitrates {
+            candidate.add(*bitrate, false);
+        }
+        candidate
+    }
+
+    fn cameras(count: u32) -> Vec<Candidate> {
+        let rank = Rank::new(false, 0);
+        (0..count).map(|n| candidate(n, rank, &CAMERA)).collect()
+    }
+
+    fn chosen(candidates: &[Candidate], subscription: u32) -> Option<usize> {
+        let of = |c: &&Candidate| c.subscription == subscription;
+        candidates.iter().find(of).and_then(|c| c.chosen)
+    }
+
+    /// What was chosen is what is sent from now on.
+    fn send(candidates: &mut [Candidate]) {
+        for candidate in candidates {
+            candidate.current = candidate.chosen;
+        }
+    }
+
+    #[test]
+    fn equals_get_equal_shares() {
+        let mut candidates = cameras(5);
+        let allocation = allocate(&mut candidates, 2_600, true);
+        assert!((0..5).all(|n| chosen(&candidates, n) == Some(1)));
+        assert_eq!(
+            allocation,
+            Allocation {
+                chosen: 2_500,
+                wanted: 8_500
+            }
+        );
+    }
+
+    #[test]
+    fn a_screen_grows_before_cameras_and_everything_is_seen() {
+        let mut candidates = cameras(2);
+        candidates.push(candidate(9, Rank::new(true, 0), &[300, 1_500]));
+        allocate(&mut candidates, 1_900, true);
+        assert_eq!(chosen(&candidates, 9), Some(1));
+        assert_eq!(chosen(&candidates, 0), Some(0));
+        assert_eq!(chosen(&candidates, 1), Some(0));
+    }
+
+    #[test]
+    fn what_does_not_fit_at_its_smallest_is_paused_least_important_first() {
+        let mut candidates = vec![
+            candidate(0, Rank::new(false, 0), &CAMERA),
+            candidate(1, Rank::new(false, 2), &CAMERA),
+            candidate(2, Rank::new(false, 1), &CAMERA),
+        ];
+        allocate(&mut candidates, 310, true);
+        assert_eq!(chosen(&candidates, 2), Some(0));
+        assert_eq!(chosen(&candidates, 1), Some(0));
+        assert_eq!(chosen(&candidates, 0), None);
+    }
+
+    #[test]
+    fn a_budget_that_varies_around_a_step_does_not_flap() {
+        let mut candidates = cameras(1);
+        allocate(&mut candidates, 520, true);
+        send(&mut candidates);
+        assert_eq!(chosen(&candidates, 0), Some(1));
+        for budget in [1_690, 1_720, 1_650, 1_800] {
+            allocate(&mut candidates, budget, false);
+            assert_eq!(chosen(&candidates, 0), Some(1), "{budget}");
+        }
+        allocate(&mut candidates, 1_900, false);
+        send(&mut candidates);
+        assert_eq!(chosen(&candidates, 0), Some(2));
+        allocate(&mut candidates, 1_710, false);
+        assert_eq!(chosen(&candidates, 0), Some(2), "it still fits");
+        allocate(&mut candidates, 1_690, false);
+        assert_eq!(chosen(&candidates, 0), Some(1));
+    }
+
+    #[test]
+    fn random_candidates_never_exceed_the_budget_nor_leave_a_fitting_step() {
+        use rand::{RngExt, SeedableRng, rngs::SmallRng};
+        let mut rng = SmallRng::seed_from_u64(4);
+        for _ in 0..2_000 {
+            let mut candidates: Vec<Candidate> = (0..rng.random_range(1..20))
+                .map(|n| {
+                    let rank = Rank::new(rng.random(), rng.random_range(0..4));
+                    let mut candidate = Candidate::new(n, rank);
+                    for _ in 0..rng.random_range(0..15u8) {
+                        candidate.add(rng.random_range(1..1_000), rng.random());
+                    }
+                    candidate
+                })
+                .collect();
+            let budget = rng.random_range(0..10_000);
+            let allocation = allocate(&mut candidates, budget, rng.random());
+            assert!(allocation.chosen <= budget);
+            let left = budget * UPGRADE_PERCENT / 100;
+            if allocation.chosen < left {
+                let kept = candidates.iter().all(|c| c.chosen == c.current);
+                let left = left - allocation.chosen;
+                let none = candidates
+                    .iter()
+                    .all(|c| c.step().is_none_or(|step| step > left));
+                assert!(kept || none);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! How fast packets leave for one peer.
+//!
+//! A keyframe is ten times a frame, and a link takes it only as fast as it can: what comes faster
+//! waits in somebody's queue, where it delays the voice behind it. So video waits here instead,
+//! in the order in which it came, and audio, retransmissions and RTCP pass it.
+//!
+//! The engine sends in ticks, so the budget of a tick is what leaves as one burst, and a burst is
+//! what the kernel sends as runs.
+//!
+//! Invariant: while anything is delayed, video that comes is delayed too, so that a stream's
+//! packets leave in their order.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::send_queue::QueuedPacket;
+
+/// Packets leave this many times as fast as the peer's estimated rate, so that a frame is over
+/// well before the next one.
+const RATE_FACTOR: u64 = 5;
+const RATE_DIVISOR: u64 = 2;
+/// Time for which unused budget is kept.
+const BURST: Duration = Duration::from_millis(10);
+/// What waits leaves at least as fast as would empty the queue in this time, however low the
+/// estimate is: much later it is of no use.
+const DRAIN_TIME: Duration = Duration::from_millis(250);
+/// More than this many do not wait.
+const MAX_DELAYED: usize = 4_096;
+/// Memory that an empty queue may keep, in packets.
+const KEPT_CAPACITY: usize = 64;
+
+/// One peer's budget and what waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Pacer {
+    /// Bits that may leave now; below zero after a packet larger than what was left.
+    budget: i64,
+    refilled: Option<Instant>,
+    delayed: VecDeque<QueuedPacket>,
+    delayed_bytes: usize,
+}
+
+impl Pacer {
+    /// Whether video may leave at once.
+    pub(crate) fn is_open(&self) -> bool {
+        self.delayed.is_empty() && self.budget > 0
+    }
+
+    /// Whether anything waits.
+    pub(crate) fn is_delaying(&self) -> bool {
+        !self.delayed.is_empty()
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn memory(&self) -> usize {
+        self.delayed.capacity() * size_of::<QueuedPacket>()
+    }
+
+    /// Time has passed: the budget of `estimate` bits a second is added, `None` without a bound.
+    pub(crate) fn refill(&mut self, now: Instant, estimate: Option<u64>) {
+        let Some(estimate) = estimate else {
+            self.budget = i64::MAX / 2;
+            self.refilled = Some(now);
+            return;
+        };
+        let draining = self.delayed_bytes as u64 * 8 * 1_000 / DRAIN_TIME.as_millis() as u64;
+        let rate = (estimate * RATE_FACTOR / RATE_DIVISOR).max(draining);
+        let bits = |time: Duration| (rate * time.as_micros() as u64 / 1_000_000) as i64;
+        let most = bits(BURST);
+        let elapsed = self
+            .refilled
+            .map_or(BURST, |at| now.saturating_duration_since(at).min(BURST));
+        self.refilled = Some(now);
+        self.budget = self.budget.saturating_add(bits(elapsed)).min(most);
+    }
+
+    /// A packet of this length, in bytes, leaves.
+    pub(crate) fn spend(&mut self, len: u16) {
+        self.budget = self.budget.saturating_sub(8 * i64::from(len));
+    }
+
+    /// Makes a packet wait. False when too many do.
+    pub(crate) fn delay(&mut self, packet: QueuedPacket) -> bool {
+        if self.delayed.len() >= MAX_DELAYED {
+            return false;
+        }
+        self.delayed_bytes += usize::from(packet.len);
+        self.delayed.push_back(packet);
+        true
+    }
+
+    /// The next packet whose time has come; its length is spent.
+    pub(crate) fn release(&mut self) -> Option<QueuedPacket> {
+        if self.budget <= 0 {
+            return None;
+        }
+        let packet = self.delayed.pop_front()?;
+        self.delayed_bytes -= usize::from(packet.len);
+        self.spend(packet.len);
+        if self.delayed.is_empty() && self.delayed.capacity() > 2 * KEPT_CAPACITY {
+            self.delayed.shrink_to(KEPT_CAPACITY);
+        }
+        Some(packet)
+    }
+
+    /// Lets go of what waits of a track.
+    pub(crate) fn cancel(&mut self, track: u32) {
+        self.delayed.retain(|packet| packet.track != track);
+        self.delayed_bytes = self.delayed.iter().map(|p| usize::from(p.len)).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::engine::send_queue::tests::packet;
+    use crate::media::test_clock;
+
+    const TICK: Duration = Duration::from_millis(3);
+
+    #[test]
+    fn a_burst_is_spread_in_its_order() {
+        let mut now = test_clock::start();
+        let mut pacer = Pacer::default();
+        // 1 Mbit/s in bursts at 2.5 Mbit/s: 937 bytes a tick.
+        pacer.refill(now, Some(1_000_000));
+        let mut released = Vec::new();
+        for sequence in 0..30 {
+            if pacer.is_open() {
+                pacer.spend(1_000);
+                released.push(sequence);
+            } else {
+                assert!(pacer.delay(packet(1, sequence, 1_000)));
+            }
+        }
+        assert!((3..=4).contains(&released.len()), "{}", released.len());
+        let mut ticks = 0;
+        while pacer.is_delaying() {
+            now += TICK;
+            ticks += 1;
+            pacer.refill(now, Some(1_000_000));
+            let mut burst = 0;
+            while let Some(packet) = pacer.release() {
+                released.push(packet.sequence);
+                burst += 1;
+            }
+            assert!(burst <= 2);
+        }
+        assert!((24..=32).contains(&ticks), "{ticks} ticks for 26 packets");
+        assert_eq!(released, (0..30).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_waits_is_gone_in_time_however_low_the_estimate() {
+        let mut now = test_clock::start();
+        let mut pacer = Pacer::default();
+        for sequence in 0..100 {
+            pacer.delay(packet(1, sequence, 1_000));
+        }
+        let began = now;
+        while pacer.is_delaying() {
+            pacer.refill(now, Some(1_000));
+            while pacer.release().is_some() {}
+            now += TICK;
+        }
+        // The rate falls with what is left: 250 ms bring it to a third, a second to nothing.
+        assert!(
+            now - began < Duration::from_millis(1_600),
+            "{:?}",
+            now - began
+        );
+    }
+
+    #[test]
+    fn without_an_estimate_nothing_waits() {
+        let mut pacer = Pacer::default();
+        pacer.refill(test_clock::start(), None);
+        for _ in 0..10_000 {
+            assert!(pacer.is_open());
+            pacer.spend(1_200);
+        }
+    }
+}
