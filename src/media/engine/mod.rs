@@ -4,6 +4,8 @@
 //! at which it wants to be called next. It reads no clock, opens no socket, starts no thread.
 #![forbid(unsafe_code)]
 
+#[cfg_attr(not(test), allow(dead_code))]
+mod bandwidth;
 pub mod command;
 mod dispatch;
 mod egress;
