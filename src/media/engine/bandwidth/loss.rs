@@ -43,6 +43,8 @@ pub(super) struct LossControl {
     lost: u32,
     limit: Option<f64>,
     loss: f64,
+    /// Packets and losses of the present feedback.
+    present: (u32, u32),
 }
 
 impl LossControl {
@@ -53,6 +55,14 @@ impl LossControl {
         self.bytes += u64::from(len);
         self.packets += 1;
         self.lost += u32::from(!received);
+        self.present.0 += 1;
+        self.present.1 += u32::from(!received);
+    }
+
+    /// Whether the feedback that has just been read told of more loss than is usual.
+    pub(super) fn take_unusual_loss(&mut self) -> bool {
+        let (packets, lost) = std::mem::take(&mut self.present);
+        f64::from(lost) > 2.0 * self.loss * f64::from(packets)
     }
 
     /// A packet that was taken for lost is there after all.

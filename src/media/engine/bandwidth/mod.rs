@@ -83,6 +83,8 @@ pub(crate) struct BandwidthEstimator {
     /// When the silence takes its next part of the estimate, and what it left.
     silence_due: Micros,
     silence: f64,
+    /// Number after the latest packet that feedback told of.
+    reported: u64,
     /// Was the last packet that feedback told of part of a probe?
     in_probe: bool,
     report: ReportedLoss,
@@ -116,6 +118,7 @@ impl BandwidthEstimator {
             last_sent: 0,
             silence_due: 0,
             silence: 1.0,
+            reported: 0,
             in_probe: false,
             report: ReportedLoss::default(),
         }
@@ -181,6 +184,8 @@ impl BandwidthEstimator {
     /// The fate of one packet. Gives its departure if it arrived.
     fn on_packet(&mut self, sequence: u16, arrival: Option<Micros>) -> Option<Micros> {
         let packet = self.sent.report(sequence, arrival.is_some())?;
+        let reported = self.reported;
+        self.reported = reported.max(packet.number + 1);
         if packet.was_lost {
             self.loss.on_late_packet();
         } else {
@@ -192,7 +197,16 @@ impl BandwidthEstimator {
             self.probing.on_report(packet.sent, packet.len, arrival);
         }
         let arrival = arrival?;
-        self.acknowledged.on_packet(arrival, packet.len);
+        // When feedback got lost, what it told of counts as if it had taken as long.
+        let delay = arrival - packet.sent;
+        for (sent, len) in self.sent.assume_received(reported, packet.number) {
+            if packet.sent - sent < SILENCE / 2 {
+                self.acknowledged.on_packet(sent + delay, len);
+            }
+        }
+        if !packet.was_assumed {
+            self.acknowledged.on_packet(arrival, packet.len);
+        }
         self.queueing.on_packet(arrival - packet.sent);
         if in_probe != self.in_probe {
             // A probe makes a queue of its own, which is no trend.
@@ -212,11 +226,16 @@ impl BandwidthEstimator {
             usage,
             acknowledged: self.acknowledged.rate(),
             acknowledged_short: self.acknowledged.short_rate(),
-            queueing: self.queueing.current(),
+            queueing: self.queueing.mean(),
+            least_queueing: self.queueing.least(),
             rtt: self.rtt.unwrap_or(100_000),
+            unusual_loss: self.loss.take_unusual_loss(),
         });
+        if self.rate.take_longer_way() {
+            self.queueing.rebase();
+        }
         self.loss.update(self.rate.rate());
-        if self.silence < 1.0 && usage != Usage::Over && self.queueing.current() < LONG_QUEUE {
+        if self.silence < 1.0 && usage != Usage::Over && self.queueing.mean() < LONG_QUEUE {
             self.silence = (self.silence * SILENCE_INCREASE).min(1.0);
         }
         let known = Knowledge {

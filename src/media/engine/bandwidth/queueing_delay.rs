@@ -12,9 +12,12 @@ pub(super) struct QueueingDelay {
     /// Least delay of the windows, the current one last.
     least: [Option<Micros>; 3],
     window_ends: Micros,
+    /// Sum, number and least of the packets of the present feedback.
     sum: Micros,
     packets: i64,
-    current: Micros,
+    lowest: Micros,
+    mean: Micros,
+    shortest: Micros,
 }
 
 impl QueueingDelay {
@@ -22,6 +25,10 @@ impl QueueingDelay {
     pub(super) fn on_packet(&mut self, delay: Micros) {
         let least = &mut self.least[2];
         *least = Some(least.map_or(delay, |least| least.min(delay)));
+        self.lowest = match self.packets {
+            0 => delay,
+            _ => self.lowest.min(delay),
+        };
         self.sum += delay;
         self.packets += 1;
     }
@@ -30,7 +37,8 @@ impl QueueingDelay {
     pub(super) fn on_feedback(&mut self, now: Micros) {
         let base = self.least.iter().flatten().min();
         if let Some(base) = base.filter(|_| self.packets > 0) {
-            self.current = self.sum / self.packets - base;
+            self.mean = self.sum / self.packets - base;
+            self.shortest = self.lowest - base;
         }
         self.sum = 0;
         self.packets = 0;
@@ -42,8 +50,21 @@ impl QueueingDelay {
     }
 
     /// Mean of the packets of the last feedback.
-    pub(super) fn current(&self) -> Micros {
-        self.current
+    pub(super) fn mean(&self) -> Micros {
+        self.mean
+    }
+
+    /// Least of the packets of the last feedback.
+    pub(super) fn least(&self) -> Micros {
+        self.shortest
+    }
+
+    /// The delay of late was that of the way: what comes counts from there.
+    pub(super) fn rebase(&mut self) {
+        *self = QueueingDelay {
+            window_ends: self.window_ends,
+            ..QueueingDelay::default()
+        };
     }
 }
 
@@ -59,7 +80,7 @@ mod tests {
                 queueing.on_packet(delay);
             }
             queueing.on_feedback(now);
-            queueing.current()
+            queueing.mean()
         };
         assert_eq!(feedback(0, -70_000), 0);
         assert_eq!(feedback(100_000, -20_000), 50_000);

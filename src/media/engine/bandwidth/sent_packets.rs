@@ -12,6 +12,8 @@ const MAX_PACKETS: usize = 8_192;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Unknown,
+    /// Taken for received, as the feedback that told of it got lost.
+    Assumed,
     Lost,
     Received,
 }
@@ -33,6 +35,8 @@ pub(super) struct Reported {
     pub(super) len: u16,
     /// It had been reported missing before.
     pub(super) was_lost: bool,
+    /// It had been taken for received before.
+    pub(super) was_assumed: bool,
 }
 
 /// The packets sent last. Empty it holds no memory, and it grows with the packet rate.
@@ -74,12 +78,33 @@ impl SentPackets {
             return None;
         }
         let was_lost = packet.fate == Fate::Lost;
+        let was_assumed = packet.fate == Fate::Assumed;
         packet.fate = fate;
         Some(Reported {
             number: self.next - u64::from(back),
             sent: packet.sent,
             len: packet.len,
             was_lost,
+            was_assumed,
+        })
+    }
+
+    /// Feedback tells of that packet, and should have told of all before it: those from `from`
+    /// on of which none did are taken for received. Gives the departure and length of each.
+    pub(super) fn assume_received(
+        &mut self,
+        from: u64,
+        before: u64,
+    ) -> impl Iterator<Item = (Micros, u16)> {
+        let first = self.next - self.packets.len() as u64;
+        let index = |number: u64| (number.max(first) - first) as usize;
+        let range = index(from.min(before))..index(before);
+        self.packets.range_mut(range).filter_map(|packet| {
+            let unknown = packet.fate == Fate::Unknown;
+            unknown.then(|| {
+                packet.fate = Fate::Assumed;
+                (packet.sent, packet.len)
+            })
         })
     }
 
@@ -132,6 +157,20 @@ mod tests {
         assert!(sent.report((20_000 - MAX_PACKETS) as u16, true).is_some());
         sent.push(20_000 + KEPT_FOR, 100, 0);
         assert_eq!(sent.packets.len(), 1);
+    }
+
+    #[test]
+    fn what_no_feedback_told_of_is_assumed_once() {
+        let mut sent = SentPackets::default();
+        for count in 0..100 {
+            sent.push(count, 100, 0);
+        }
+        sent.report(10, true);
+        let assumed: Vec<_> = sent.assume_received(9, 12).collect();
+        assert_eq!(assumed, [(9, 100), (11, 100)]);
+        assert_eq!(sent.assume_received(0, 12).count(), 9);
+        assert!(sent.report(9, true).unwrap().was_assumed);
+        assert_eq!(sent.assume_received(50, 40).count(), 0);
     }
 
     #[test]

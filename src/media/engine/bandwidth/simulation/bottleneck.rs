@@ -86,6 +86,11 @@ impl Bottleneck {
         true
     }
 
+    /// How long what waits will take.
+    pub(super) fn wait(&self) -> Micros {
+        (f64::from(self.waiting_bytes) * 8e6 / self.rate) as Micros
+    }
+
     /// Sends what can leave until `now`.
     pub(super) fn serve(&mut self, now: Micros, rate: f64, out: &mut Vec<Passing>) {
         self.rate = rate;

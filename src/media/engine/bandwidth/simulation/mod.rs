@@ -134,7 +134,8 @@ fn run(scenario: &Scenario) -> Outcome {
             );
         }
         if let Some(tcp) = &mut tcp {
-            tcp.step(now, 2 * way, |number, bytes| {
+            let rtt = 2 * way + link.wait();
+            tcp.step(now, rtt, |number, bytes| {
                 let accepted = link.offer(Passing::new(TCP, number, bytes, now));
                 if !accepted {
                     passed.push(Passing::new(TCP, number, 0, now));

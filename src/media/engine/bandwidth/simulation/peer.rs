@@ -15,7 +15,7 @@ const FRAME_INTERVAL: Micros = 33_333;
 const PACKET: u32 = 1_200;
 /// The server sends in runs this far apart.
 const FLUSH: Micros = 3_000;
-/// Paced at this many times the estimate.
+/// Paced at this many times the estimate, while the way is not overloaded.
 const PACE: f64 = 1.5;
 
 /// Both ends.
@@ -125,6 +125,7 @@ impl Peer {
         let seconds = FLUSH as f64 / 1e6;
         let rate = match &self.probe {
             Some((probe, ..)) => probe.bps as f64,
+            None if self.estimator.congested() => self.estimate(),
             None => PACE * self.estimate(),
         };
         self.credit = (self.credit + rate / 8.0 * seconds).min(rate / 8.0 * seconds + 1_500.0);

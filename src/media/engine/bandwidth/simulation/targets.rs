@@ -87,15 +87,25 @@ fn others() {
     for queue in [Queue::DropTail(0.3), Queue::DropTail(0.2), Queue::CoDel] {
         for capacity in [1e6, 2e6, 5e6] {
             for rtt in [20.0, 100.0] {
-                let outcome = run(&Scenario {
-                    name: "two",
-                    capacity: vec![(0.0, capacity)],
-                    queue,
-                    rtt,
-                    starts: vec![0.0, 10.0],
-                    seconds: 120.0,
-                    ..Scenario::default()
-                });
+                let two = |seed| {
+                    let outcome = run(&Scenario {
+                        name: "two",
+                        capacity: vec![(0.0, capacity)],
+                        queue,
+                        rtt,
+                        starts: vec![0.0, 10.0],
+                        seconds: 120.0,
+                        seed,
+                        ..Scenario::default()
+                    });
+                    let rates = [0, 1].map(|flow| outcome.rate(flow, 60.0, 120.0) / capacity);
+                    format!(
+                        "{:2.0}+{:2.0} {:3.0} |",
+                        100.0 * rates[0],
+                        100.0 * rates[1],
+                        outcome.queueing(0.95, 60.0, 120.0)
+                    )
+                };
                 let tcp = run(&Scenario {
                     name: "tcp",
                     capacity: vec![(0.0, capacity)],
@@ -106,10 +116,10 @@ fn others() {
                     ..Scenario::default()
                 });
                 println!(
-                    "{queue:?} {rtt} two at {capacity}: {:5.1}% {:5.1}% q95 {:5.1}; beside TCP {:5.1}% TCP {:5.1}%",
-                    100.0 * outcome.rate(0, 60.0, 120.0) / capacity,
-                    100.0 * outcome.rate(1, 60.0, 120.0) / capacity,
-                    outcome.queueing(0.95, 60.0, 120.0),
+                    "{queue:?} {rtt} at {capacity}: two {} {} {}; beside TCP {:5.1}% TCP {:5.1}%",
+                    two(1),
+                    two(2),
+                    two(3),
                     100.0 * tcp.rate(0, 60.0, 120.0) / capacity,
                     100.0 * tcp.rate(TCP, 60.0, 120.0) / capacity,
                 );
