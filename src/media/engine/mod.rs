@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod allocation;
+mod bandwidth;
 pub mod command;
 mod dispatch;
 mod egress;

@@ -1,8 +1,10 @@
 //! RTCP packets (RFC 3550, RFC 4585, RFC 5104) without allocation: an iterator over a received
 //! compound, and writers for what we send.
 
+mod transport_feedback;
 mod write;
 
+pub(crate) use transport_feedback::TransportFeedback;
 pub(crate) use write::{write_nack, write_pli, write_receiver_report, write_sender_report};
 
 const SENDER_REPORT: u8 = 200;
@@ -15,6 +17,12 @@ const NACK: u8 = 1;
 const PLI: u8 = 1;
 /// Full intra request (RFC 5104, section 4.3.1).
 const FIR: u8 = 4;
+/// Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+const TRANSPORT_WIDE: u8 = 15;
+/// Application layer feedback (RFC 4585, section 6.4), of which we know REMB.
+const APPLICATION: u8 = 15;
+/// Most that a REMB is taken for, in bits per second: its exponent reaches far beyond any link.
+const MAX_REMB: u64 = 10_000_000_000;
 const REPORT_BLOCK_LEN: usize = 24;
 
 /// One report block (RFC 3550, section 6.4.1).
@@ -55,6 +63,12 @@ pub(crate) enum RtcpPacket<'a> {
     },
     FullIntraRequest {
         media: FirTargets<'a>,
+    },
+    TransportFeedback(TransportFeedback<'a>),
+    /// Receiver estimated maximum bitrate (draft-alvestrand-rmcat-remb-03).
+    Remb {
+        /// Bits per second, for all streams together.
+        bps: u64,
     },
     Other,
 }
@@ -112,8 +126,23 @@ fn read(count: u8, kind: u8, body: &[u8]) -> Option<RtcpPacket<'_>> {
                 rest: body.get(8..)?,
             },
         },
+        (TRANSPORT_FEEDBACK, TRANSPORT_WIDE) => {
+            RtcpPacket::TransportFeedback(TransportFeedback::parse(body)?)
+        }
+        (PAYLOAD_FEEDBACK, APPLICATION) => RtcpPacket::Remb { bps: remb(body)? },
         _ => return None,
     })
+}
+
+/// The rate of a REMB: 18 bits, shifted left by 6 bits' worth.
+fn remb(body: &[u8]) -> Option<u64> {
+    if body.get(8..12)? != b"REMB" {
+        return None;
+    }
+    let rate = word(body, 3)?;
+    let (exponent, mantissa) = ((rate >> 18) & 0x3f, u64::from(rate & 0x3_ffff));
+    let bps = u128::from(mantissa) << exponent;
+    Some(bps.min(u128::from(MAX_REMB)) as u64)
 }
 
 /// The `index`th 32-bit word.
@@ -251,6 +280,31 @@ mod tests {
             packets(&out[..len]).next(),
             Some(RtcpPacket::PictureLoss { media: 77 })
         ));
+    }
+
+    #[test]
+    fn a_remb_gives_its_rate_and_no_exponent_overflows() {
+        use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+        use rtc::shared::marshal::Marshal;
+        let remb = |bitrate| {
+            let remb = ReceiverEstimatedMaximumBitrate {
+                sender_ssrc: 1,
+                bitrate,
+                ssrcs: vec![7, 8],
+            };
+            remb.marshal().unwrap()
+        };
+        let rate = |bytes: &[u8]| match packets(bytes).next() {
+            Some(RtcpPacket::Remb { bps }) => bps,
+            _ => panic!("a REMB"),
+        };
+        assert_eq!(rate(&remb(262_143.0)), 262_143);
+        assert_eq!(rate(&remb(2_097_152.0)), 2_097_152);
+        let mut hostile = remb(2_097_152.0).to_vec();
+        hostile[17] = 0xff;
+        assert_eq!(rate(&hostile), MAX_REMB);
+        hostile[12] = b'X';
+        assert!(matches!(packets(&hostile).next(), Some(RtcpPacket::Other)));
     }
 
     #[test]

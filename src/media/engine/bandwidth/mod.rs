@@ -1,0 +1,370 @@
+//! How much can be sent to one subscriber, found by the sender.
+//!
+//! Every packet carries a transport-wide sequence number; the subscriber reports which arrived
+//! when. From that come a rate by delay (Google congestion control,
+//! draft-ietf-rmcat-gcc-02: [`arrival_groups`], [`trendline`], [`rate_control`]), a limit by loss
+//! ([`loss`]) and, by probes, room that is not used yet ([`probing`]). The least of the first two
+//! is the estimate. Peers without transport-wide feedback tell their own estimate
+//! (draft-alvestrand-rmcat-remb-03).
+//!
+//! Feedback that stays away: for 1.5 s nothing happens, as a gap is more often the way back
+//! than the way there. Then the estimate falls by a fifth every half second, down to
+//! [`SILENT_RATE`], as long as packets are sent. When feedback is there again it rises to what it
+//! was before within a second, unless that feedback tells of congestion.
+//!
+//! Lengths are those of the UDP payload: estimate and what is counted agree in that.
+
+mod acknowledged;
+mod arrival_groups;
+mod loss;
+mod probing;
+mod queueing_delay;
+mod rate_control;
+mod sent_packets;
+#[cfg(test)]
+mod simulation;
+mod trendline;
+
+use std::time::{Duration, Instant};
+
+use super::rtcp::TransportFeedback;
+use acknowledged::AcknowledgedRate;
+use arrival_groups::ArrivalGroups;
+use loss::LossControl;
+use probing::{Knowledge, Probing};
+pub(crate) use probing::{Probe, ProbeId};
+use queueing_delay::QueueingDelay;
+use rate_control::{Input, RateControl};
+use sent_packets::SentPackets;
+use trendline::{Trendline, Usage};
+
+/// Time in microseconds, since an instant that depends on whose clock it is.
+type Micros = i64;
+
+/// The estimate before anything is known, in bits per second: audio and the lowest layer of a
+/// camera.
+const START_RATE: f64 = 300_000.0;
+/// Bounds of the estimate.
+const MIN_RATE: f64 = 50_000.0;
+const MAX_RATE: f64 = 100_000_000.0;
+/// A tick of feedback.
+const TICK: Micros = 250;
+/// Feedback may be missing for this long.
+const SILENCE: Micros = 1_500_000;
+/// Then the estimate falls in these steps, to this rate.
+const SILENCE_STEP: Micros = 500_000;
+const SILENCE_DECREASE: f64 = 0.8;
+const SILENT_RATE: f64 = 100_000.0;
+/// And rises like this with each feedback when it is back.
+const SILENCE_INCREASE: f64 = 1.3;
+/// A queue shorter than this is no sign of congestion.
+const LONG_QUEUE: Micros = 60_000;
+
+/// What is known of the way to one subscriber.
+#[derive(Debug)]
+pub(crate) struct BandwidthEstimator {
+    epoch: Instant,
+    sent: SentPackets,
+    groups: ArrivalGroups,
+    trendline: Trendline,
+    queueing: QueueingDelay,
+    acknowledged: AcknowledgedRate,
+    rate: RateControl,
+    loss: LossControl,
+    probing: Probing,
+    /// Reference time of the last transport-wide feedback; `None` when there never was one.
+    reference: Option<i64>,
+    /// What the peer says it can take.
+    remb: Option<f64>,
+    rtt: Option<Micros>,
+    /// Since when packets are sent that no feedback has answered.
+    unanswered: Option<Micros>,
+    last_sent: Micros,
+    /// When the silence takes its next part of the estimate, and what it left.
+    silence_due: Micros,
+    silence: f64,
+    /// Number after the latest packet that feedback told of.
+    reported: u64,
+    /// Was the last packet that feedback told of part of a probe?
+    in_probe: bool,
+    report: ReportedLoss,
+}
+
+/// Loss by receiver reports, for peers that give nothing else.
+#[derive(Debug, Default)]
+struct ReportedLoss {
+    loss: f64,
+    bytes: u64,
+    since: Micros,
+}
+
+impl BandwidthEstimator {
+    /// An estimator of which nothing has been sent. It holds no memory beside itself.
+    pub(crate) fn new(now: Instant) -> Self {
+        BandwidthEstimator {
+            epoch: now,
+            sent: SentPackets::default(),
+            groups: ArrivalGroups::default(),
+            trendline: Trendline::default(),
+            queueing: QueueingDelay::default(),
+            acknowledged: AcknowledgedRate::default(),
+            rate: RateControl::new(START_RATE),
+            loss: LossControl::default(),
+            probing: Probing::default(),
+            reference: None,
+            remb: None,
+            rtt: None,
+            unanswered: None,
+            last_sent: 0,
+            silence_due: 0,
+            silence: 1.0,
+            reported: 0,
+            in_probe: false,
+            report: ReportedLoss::default(),
+        }
+    }
+
+    fn micros(&self, now: Instant) -> Micros {
+        now.saturating_duration_since(self.epoch).as_micros() as Micros
+    }
+
+    /// A packet of `len` bytes of UDP payload leaves now, under the transport-wide sequence
+    /// number that is returned. `tag` is the caller's, to find it by
+    /// [`Self::sequence_of_tag`]. `probe` is the probe that the packet is sent for.
+    pub(crate) fn on_sent(
+        &mut self,
+        now: Instant,
+        len: usize,
+        tag: u64,
+        probe: Option<ProbeId>,
+    ) -> u16 {
+        let now = self.micros(now);
+        let len = u16::try_from(len).unwrap_or(u16::MAX);
+        let number = self.sent.push(now, len, tag);
+        let estimate = self.bps();
+        self.probing.on_sent(now, number, len, probe, estimate);
+        self.report.bytes += u64::from(len);
+        let paused = now - self.last_sent > SILENCE;
+        self.last_sent = now;
+        if paused || self.unanswered.is_none() {
+            self.unanswered = Some(now);
+            self.silence_due = now + SILENCE;
+        }
+        number as u16
+    }
+
+    /// The number under which the latest packet with that tag was sent, while it is remembered.
+    /// A packet repeated byte for byte carries that number again, and is not sent anew to
+    /// [`Self::on_sent`].
+    pub(crate) fn sequence_of_tag(&self, tag: u64) -> Option<u16> {
+        self.sent.sequence_of_tag(tag)
+    }
+
+    /// Transport-wide feedback arrived.
+    pub(crate) fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+        let now = self.micros(now);
+        let reference = feedback.reference(self.reference);
+        self.reference = Some(reference);
+        let mut latest_sent = None;
+        for (sequence, ticks) in feedback.packets() {
+            let arrival = ticks.map(|ticks| (reference + ticks) * TICK);
+            if let Some(sent) = self.on_packet(sequence, arrival) {
+                latest_sent = latest_sent.max(Some(sent));
+            }
+        }
+        self.queueing.on_feedback(now);
+        let Some(latest_sent) = latest_sent else {
+            return;
+        };
+        self.note_rtt(now - latest_sent);
+        self.unanswered = None;
+        self.update(now);
+    }
+
+    /// The fate of one packet. Gives its departure if it arrived.
+    fn on_packet(&mut self, sequence: u16, arrival: Option<Micros>) -> Option<Micros> {
+        let packet = self.sent.report(sequence, arrival.is_some())?;
+        let reported = self.reported;
+        self.reported = reported.max(packet.number + 1);
+        if packet.was_lost {
+            self.loss.on_late_packet();
+        } else {
+            self.loss
+                .on_packet(packet.sent, packet.len, arrival.is_some());
+        }
+        let in_probe = self.probing.covers(packet.number);
+        if in_probe && !packet.was_lost {
+            self.probing.on_report(packet.sent, packet.len, arrival);
+        }
+        let arrival = arrival?;
+        // When feedback got lost, what it told of counts as if it had taken as long.
+        let delay = arrival - packet.sent;
+        for (sent, len) in self.sent.assume_received(reported, packet.number) {
+            if packet.sent - sent < SILENCE / 2 {
+                self.acknowledged.on_packet(sent + delay, len);
+            }
+        }
+        if !packet.was_assumed {
+            self.acknowledged.on_packet(arrival, packet.len);
+        }
+        self.queueing.on_packet(arrival - packet.sent);
+        if in_probe != self.in_probe {
+            // A probe makes a queue of its own, which is no trend.
+            self.groups.reset();
+            self.in_probe = in_probe;
+        }
+        if !in_probe && let Some(delta) = self.groups.on_packet(packet.sent, arrival) {
+            self.trendline.on_group(delta);
+        }
+        Some(packet.sent)
+    }
+
+    fn update(&mut self, now: Micros) {
+        let usage = self.trendline.usage();
+        self.rate.update(Input {
+            now,
+            usage,
+            acknowledged: self.acknowledged.rate(),
+            acknowledged_short: self.acknowledged.short_rate(),
+            queueing: self.queueing.mean(),
+            least_queueing: self.queueing.least(),
+            rtt: self.rtt.unwrap_or(100_000),
+            unusual_loss: self.loss.take_unusual_loss(),
+        });
+        if self.rate.take_longer_way() {
+            self.queueing.rebase();
+        }
+        self.loss.update(self.rate.rate());
+        if self.silence < 1.0 && usage != Usage::Over && self.queueing.mean() < LONG_QUEUE {
+            self.silence = (self.silence * SILENCE_INCREASE).min(1.0);
+        }
+        let known = Knowledge {
+            now,
+            estimate: self.bps(),
+            congested: self.is_limited(),
+        };
+        if let Some(found) = self.probing.update(known) {
+            self.rate.raise(found);
+        }
+    }
+
+    fn note_rtt(&mut self, rtt: Micros) {
+        let rtt = rtt.clamp(0, 2_000_000);
+        self.rtt = Some(self.rtt.map_or(rtt, |mean| (7 * mean + rtt) / 8));
+    }
+
+    /// A receiver estimated maximum bitrate arrived. It is the estimate where there is no
+    /// transport-wide feedback, else its upper bound.
+    pub(crate) fn on_remb(&mut self, now: Instant, bps: u64) {
+        let _ = now;
+        self.remb = Some((bps as f64).clamp(MIN_RATE, MAX_RATE));
+        self.unanswered = None;
+    }
+
+    /// A receiver report arrived: the share of packets lost since the last one, in 1/256, and
+    /// the round trip where it tells one.
+    pub(crate) fn on_report(&mut self, now: Instant, fraction_lost: u8, rtt: Option<Duration>) {
+        let now = self.micros(now);
+        if let Some(rtt) = rtt {
+            self.note_rtt(rtt.as_micros().min(2_000_000) as Micros);
+        }
+        if self.reference.is_some() {
+            return;
+        }
+        self.unanswered = None;
+        let loss = f64::from(fraction_lost) / 256.0;
+        self.report.loss = loss;
+        let time = now - self.report.since;
+        if time < 500_000 {
+            return;
+        }
+        let sent = self.report.bytes as f64 * 8_000_000.0 / time as f64;
+        (self.report.bytes, self.report.since) = (0, now);
+        self.rate.follow_loss(loss, sent);
+    }
+
+    fn bps(&self) -> f64 {
+        let mut rate = self.rate.rate();
+        if let Some(remb) = self.remb {
+            rate = match self.reference {
+                None => remb,
+                Some(_) => rate.min(remb),
+            };
+        }
+        if let Some(limit) = self.loss.limit() {
+            rate = rate.min(limit);
+        }
+        if self.silence < 1.0 {
+            rate = rate.min((rate * self.silence).max(SILENT_RATE));
+        }
+        rate.clamp(MIN_RATE, MAX_RATE)
+    }
+
+    /// What may be sent to this peer in all, in bits per second.
+    pub(crate) fn estimate(&self) -> u64 {
+        self.bps() as u64
+    }
+
+    fn is_limited(&self) -> bool {
+        self.rate.is_draining()
+            || self.trendline.usage() == Usage::Over
+            || self.loss.limit().is_some()
+            || self.silence < 1.0
+    }
+
+    /// Whether the way is overloaded now: the estimate is below what was sent lately.
+    pub(crate) fn congested(&self) -> bool {
+        self.is_limited()
+    }
+
+    /// Round trip time, feedback's own delay included, once known.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt.map(|rtt| Duration::from_micros(rtt as u64))
+    }
+
+    /// Share of packets lost lately, from 0 to 1.
+    pub(crate) fn loss(&self) -> f64 {
+        match self.reference {
+            Some(_) => self.loss.loss(),
+            None => self.report.loss,
+        }
+    }
+
+    /// What the subscriber would be sent if there were room, in bits per second in all; 0 when
+    /// it gets all that it could use. Probes are sent towards it.
+    pub(crate) fn want(&mut self, now: Instant, wanted_bps: u64) {
+        let _ = now;
+        self.probing.want(wanted_bps as f64);
+    }
+
+    /// The next probe to send, at once. Each is given once; packets sent for it are told to
+    /// [`Self::on_sent`].
+    pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        let now = self.micros(now);
+        self.probing.poll(now)
+    }
+
+    /// Feedback may have been missing for too long.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        let now = self.micros(now);
+        if self.silence_is_watched() && now >= self.silence_due {
+            self.silence *= SILENCE_DECREASE;
+            self.silence_due = now + SILENCE_STEP;
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called; `None` while nothing is sent.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.silence_is_watched()
+            .then(|| self.epoch + Duration::from_micros(self.silence_due as u64))
+    }
+
+    /// Only of who has given feedback it means something that he gives none; and only for as
+    /// long as he is sent something.
+    fn silence_is_watched(&self) -> bool {
+        self.reference.is_some()
+            && self.unanswered.is_some()
+            && self.silence_due - self.last_sent < SILENCE
+            && self.bps() > SILENT_RATE
+    }
+}

@@ -1,0 +1,389 @@
+//! Probes: short runs at more than the estimate, whose arrival tells whether there is room. They
+//! find at once what cautious growth would find in many seconds, and are the only way up when
+//! the media sent does not fill what is known already.
+
+use super::Micros;
+
+/// The first probe is this many times the start rate, each further one of the start twice what
+/// the last one found: 3, 6, 12 times.
+const FIRST: f64 = 3.0;
+const NEXT: f64 = 2.0;
+/// A probe of the start that finds this share of its rate is followed by a higher one.
+const FOUND: f64 = 0.7;
+/// A probe later on is at most this many times the estimate.
+const LATER: f64 = 2.0;
+/// And so much above what is wanted, as it finds a little less than it sends.
+const ABOVE_WANTED: f64 = 1.15;
+/// A probe has this length and at least so many packets.
+const LENGTH_SECONDS: f64 = 0.018;
+const MIN_PACKETS: u32 = 5;
+/// Packets of probes need not be longer than this.
+const MIN_LEN: f64 = 200.0;
+/// A probe without a result after this time has failed.
+const DEADLINE: Micros = 1_000_000;
+/// Time between probes: at first, and at most after probes that found nothing.
+const INTERVAL: Micros = 1_500_000;
+const MAX_INTERVAL: Micros = 4_000_000;
+/// When less than this share of what was sent arrives in the same time, the link was full.
+const FULL: f64 = 0.9;
+/// A full link carried this share of what it showed, as the rest was not always there.
+const OF_FULL: f64 = 0.95;
+/// Once the capacity is known, a full link has to show so much more than the estimate: less may
+/// be the share of others that the probe pushed aside.
+const CLEARLY_MORE: f64 = 1.4;
+
+/// Names a probe, so that its packets are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProbeId(u32);
+
+/// A run of packets to send.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Probe {
+    /// For [`super::BandwidthEstimator::on_sent`].
+    pub(crate) id: ProbeId,
+    /// At which rate, media sent meanwhile included, in bits per second.
+    pub(crate) bps: u64,
+    /// The least number of packets and of bytes; small packets are better than many bytes.
+    pub(crate) packets_min: u32,
+    /// See `packets_min`.
+    pub(crate) bytes_min: u32,
+}
+
+/// The packets from the first to the last of a probe, media among them included.
+#[derive(Debug, Clone, Copy)]
+struct Cluster {
+    probe: Probe,
+    started: Micros,
+    /// Numbers of the first and the last packet, once sent.
+    numbers: Option<(u64, u64)>,
+    sent_bytes: u32,
+    first_sent: Micros,
+    last_sent: Micros,
+    /// Reported packets, and those of them that arrived.
+    reported: u32,
+    arrived: u32,
+    arrived_bytes: u32,
+    first_arrival: (Micros, u32),
+    last_arrival: Micros,
+    /// First and last departure of those that arrived, and the bytes that left with the last.
+    departures: (Micros, Micros, u32),
+}
+
+/// Decides when to probe, and measures.
+#[derive(Debug)]
+pub(super) struct Probing {
+    wanted: f64,
+    planned: Option<Probe>,
+    cluster: Option<Cluster>,
+    next_id: u32,
+    /// Before media flows there is nothing to probe for; the start is over with the first probe
+    /// that finds a limit.
+    phase: Phase,
+    due: Micros,
+    interval: Micros,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Start,
+    Later,
+}
+
+/// What the estimator knows when a feedback packet has been read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Knowledge {
+    pub(super) now: Micros,
+    pub(super) estimate: f64,
+    /// The queue is growing or being emptied, or loss limits the rate.
+    pub(super) congested: bool,
+}
+
+impl Default for Probing {
+    fn default() -> Self {
+        Probing {
+            wanted: 0.0,
+            planned: None,
+            cluster: None,
+            next_id: 0,
+            phase: Phase::Idle,
+            due: 0,
+            interval: INTERVAL,
+        }
+    }
+}
+
+impl Probing {
+    /// What could be sent if there were room, in bits per second.
+    pub(super) fn want(&mut self, wanted: f64) {
+        self.wanted = wanted;
+    }
+
+    /// A packet leaves. Media starts with the first one.
+    pub(super) fn on_sent(
+        &mut self,
+        now: Micros,
+        number: u64,
+        len: u16,
+        probe: Option<ProbeId>,
+        estimate: f64,
+    ) {
+        if self.phase == Phase::Idle {
+            self.phase = Phase::Start;
+            self.plan(FIRST * estimate, estimate);
+        }
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        if probe != Some(cluster.probe.id) {
+            return;
+        }
+        let first = cluster.numbers.map_or(number, |(first, _)| first);
+        if cluster.numbers.is_none() {
+            cluster.first_sent = now;
+        }
+        cluster.numbers = Some((first, number));
+        cluster.sent_bytes += u32::from(len);
+        cluster.last_sent = now;
+    }
+
+    /// Whether a packet was sent in the course of the present probe.
+    pub(super) fn covers(&self, number: u64) -> bool {
+        self.cluster
+            .and_then(|cluster| cluster.numbers)
+            .is_some_and(|(first, last)| (first..=last).contains(&number))
+    }
+
+    /// A packet of the present probe was reported, for the first time.
+    pub(super) fn on_report(&mut self, sent: Micros, len: u16, arrival: Option<Micros>) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.reported += 1;
+        let Some(arrival) = arrival else {
+            return;
+        };
+        let len = u32::from(len);
+        if cluster.arrived == 0 {
+            cluster.first_arrival = (arrival, len);
+            cluster.last_arrival = arrival;
+            cluster.departures = (sent, sent, 0);
+        }
+        if arrival < cluster.first_arrival.0 {
+            cluster.first_arrival = (arrival, len);
+        }
+        cluster.last_arrival = cluster.last_arrival.max(arrival);
+        if sent > cluster.departures.1 {
+            cluster.departures = (cluster.departures.0, sent, 0);
+        }
+        cluster.departures.2 += len;
+        cluster.arrived += 1;
+        cluster.arrived_bytes += len;
+    }
+
+    /// The next probe to send.
+    pub(super) fn poll(&mut self, now: Micros) -> Option<Probe> {
+        if self.cluster.is_some() {
+            return None;
+        }
+        let probe = self.planned.take()?;
+        self.cluster = Some(Cluster {
+            probe,
+            started: now,
+            numbers: None,
+            sent_bytes: 0,
+            first_sent: now,
+            last_sent: now,
+            reported: 0,
+            arrived: 0,
+            arrived_bytes: 0,
+            first_arrival: (0, 0),
+            last_arrival: 0,
+            departures: (0, 0, 0),
+        });
+        Some(probe)
+    }
+
+    /// A feedback packet has been read. Gives the rate for which a probe found room.
+    pub(super) fn update(&mut self, known: Knowledge) -> Option<f64> {
+        if let Some(cluster) = self.cluster {
+            return self.finish(&cluster, known);
+        }
+        if known.congested {
+            // What has not left yet would make it worse.
+            self.planned = None;
+            self.due = self.due.max(known.now + INTERVAL);
+        } else if self.planned.is_none() && self.phase != Phase::Idle && known.now >= self.due {
+            self.plan(LATER * known.estimate, known.estimate);
+        }
+        None
+    }
+
+    fn finish(&mut self, cluster: &Cluster, known: Knowledge) -> Option<f64> {
+        let late = known.now - cluster.started > DEADLINE;
+        if !cluster.is_complete() && !late {
+            return None;
+        }
+        self.cluster = None;
+        let Some(found) = cluster.result() else {
+            self.due = known.now + INTERVAL;
+            return None;
+        };
+        let start = self.phase == Phase::Start;
+        let full = found < FULL * cluster.probe.bps as f64;
+        let needed = if full && !start { CLEARLY_MORE } else { 1.0 };
+        let raised = found > needed * known.estimate;
+        if start && found >= FOUND * cluster.probe.bps as f64 && !known.congested {
+            self.plan(NEXT * found, found);
+        } else {
+            self.phase = Phase::Later;
+        }
+        self.interval = if raised {
+            INTERVAL
+        } else {
+            (self.interval * 3 / 2).min(MAX_INTERVAL)
+        };
+        let wait = if raised && !full {
+            INTERVAL / 6
+        } else {
+            self.interval
+        };
+        self.due = known.now + wait;
+        raised.then_some(found)
+    }
+
+    fn plan(&mut self, bps: f64, estimate: f64) {
+        if self.wanted <= estimate {
+            return;
+        }
+        let bps = bps.min(ABOVE_WANTED * self.wanted);
+        let bytes = (bps / 8.0 * LENGTH_SECONDS).max(f64::from(MIN_PACKETS) * MIN_LEN);
+        self.next_id = self.next_id.wrapping_add(1);
+        self.planned = Some(Probe {
+            id: ProbeId(self.next_id),
+            bps: bps as u64,
+            packets_min: MIN_PACKETS,
+            bytes_min: bytes as u32,
+        });
+    }
+}
+
+impl Cluster {
+    /// All that was sent has been reported.
+    fn is_complete(&self) -> bool {
+        self.numbers.is_some_and(|(first, last)| {
+            let sent = last - first + 1;
+            sent >= u64::from(self.probe.packets_min)
+                && self.sent_bytes >= self.probe.bytes_min
+                && u64::from(self.reported) >= sent
+        })
+    }
+
+    /// Bits per second that the link took.
+    fn result(&self) -> Option<f64> {
+        if self.arrived < self.probe.packets_min * 3 / 4 {
+            return None;
+        }
+        let arrivals = self.last_arrival - self.first_arrival.0;
+        if arrivals <= 0 {
+            return None;
+        }
+        let arrived = self.arrived_bytes.saturating_sub(self.first_arrival.1);
+        let received = f64::from(arrived) * 8_000_000.0 / arrivals as f64;
+        let (first, last, with_last) = self.departures;
+        let sent = if last > first {
+            let left = self.arrived_bytes.saturating_sub(with_last);
+            f64::from(left) * 8_000_000.0 / (last - first) as f64
+        } else {
+            // All at once, for the queue to spread.
+            self.probe.bps as f64
+        };
+        // It may have been sent faster than asked for; that is no reason to believe less.
+        Some(if received < FULL * sent {
+            OF_FULL * received
+        } else {
+            received.min(sent)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: Knowledge = Knowledge {
+        now: 0,
+        estimate: 300_000.0,
+        congested: false,
+    };
+
+    /// Sends a probe over a link of `capacity` bits per second and reads its result.
+    fn send(probing: &mut Probing, probe: Probe, now: Micros, capacity: f64) -> Option<f64> {
+        let mut busy = now as f64;
+        let mut reports = Vec::new();
+        for number in 0..u64::from(probe.packets_min) {
+            let len = probe.bytes_min / probe.packets_min + 1;
+            let bits = f64::from(8 * len);
+            let sent = now + (number as f64 * bits * 1e6 / probe.bps as f64) as Micros;
+            probing.on_sent(sent, number, len as u16, Some(probe.id), 300_000.0);
+            busy = busy.max(sent as f64) + bits * 1e6 / capacity;
+            reports.push((sent, len as u16, busy as Micros));
+        }
+        for (sent, len, arrival) in reports {
+            probing.on_report(sent, len, Some(arrival));
+        }
+        let now = now + 100_000;
+        probing.update(Knowledge { now, ..KNOWN })
+    }
+
+    #[test]
+    fn the_start_goes_up_until_it_finds_the_limit() {
+        let mut probing = Probing::default();
+        probing.want(20_000_000.0);
+        assert!(probing.poll(0).is_none());
+        probing.on_sent(0, 0, 100, None, 300_000.0);
+        let mut found = Vec::new();
+        let mut now = 0;
+        while let Some(probe) = probing.poll(now) {
+            found.extend(send(&mut probing, probe, now, 4_000_000.0));
+            now += 150_000;
+        }
+        let rates: Vec<u64> = found.iter().map(|found| (found / 1e5) as u64).collect();
+        assert_eq!(rates[..2], [9, 18]);
+        assert!((36..=40).contains(rates.last().unwrap()), "{rates:?}");
+    }
+
+    #[test]
+    fn none_is_sent_when_nothing_more_is_wanted_or_while_congested() {
+        let mut probing = Probing::default();
+        probing.on_sent(0, 0, 100, None, 300_000.0);
+        assert!(probing.poll(0).is_none());
+        probing.update(KNOWN);
+        assert!(probing.poll(0).is_none());
+        probing.want(1_000_000.0);
+        probing.update(Knowledge {
+            congested: true,
+            ..KNOWN
+        });
+        assert!(probing.poll(0).is_none());
+        probing.update(Knowledge {
+            now: INTERVAL,
+            ..KNOWN
+        });
+        assert_eq!(probing.poll(0).map(|probe| probe.bps), Some(600_000));
+    }
+
+    #[test]
+    fn a_probe_that_got_lost_frees_the_way_for_the_next() {
+        let mut probing = Probing::default();
+        probing.want(1_000_000.0);
+        probing.on_sent(0, 0, 100, None, 300_000.0);
+        assert!(probing.poll(0).is_some());
+        assert!(probing.poll(0).is_none());
+        for second in 1..5 {
+            let now = second * 1_000_001;
+            assert_eq!(probing.update(Knowledge { now, ..KNOWN }), None);
+        }
+        assert!(probing.poll(5_000_000).is_some());
+    }
+}

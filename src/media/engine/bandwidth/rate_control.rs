@@ -1,0 +1,391 @@
+//! The rate by delay alone: it grows while the queue does not, and falls below what arrives when
+//! it does (draft-ietf-rmcat-gcc-02, section 5.5). Until the queue is empty again the rate goes
+//! down further for a moment, by as much as the queue is long.
+//!
+//! A queue that does not empty however little is sent is another's: of a flow that sends until
+//! packets are lost. Beside it, whoever yields to delay starves; so delay counts no more, and
+//! loss takes its place. From time to time it is tried again whether the queue empties.
+
+use super::trendline::Usage;
+use super::{MAX_RATE, MIN_RATE, Micros};
+
+/// What is kept of the arriving rate at overuse: less the longer the queue is.
+const DECREASE: (f64, f64) = (0.85, 0.92);
+/// Growth per second while the capacity is unknown.
+const GROWTH: f64 = 1.10;
+/// The rate grows to this many times the arriving one: what was not tried is not known.
+const MAX_AHEAD: f64 = 1.5;
+const AHEAD: f64 = 10_000.0;
+/// What arrives may be so much more or less than the capacity was, and still be it.
+const SPREAD: f64 = 0.15;
+/// Least time between two decreases, beside the round trip.
+const DECREASE_INTERVAL: Micros = 100_000;
+/// A queue shorter than this is not worth a decrease.
+const SHORT_QUEUE: Micros = 20_000;
+/// A queue is to be empty after about this time, and is given up on after `MAX_DRAIN`.
+const DRAIN_TIME: f64 = 600_000.0;
+const MAX_DRAIN: Micros = 1_500_000;
+const EMPTY_QUEUE: Micros = 20_000;
+/// A queue that varies less than this while it is drained is none: the way has become longer.
+const STEADY: Micros = 4_000;
+/// Beside a flow that fills the queue: how long until it is tried again whether it empties.
+const COMPETING_FOR: Micros = 10_000_000;
+/// What is kept at a loss there, and the least time between two of these, beside the round trip.
+const LOSS_DECREASE: f64 = 0.85;
+const LOSS_INTERVAL: Micros = 500_000;
+/// For this long after a decrease packets arrive that were sent before.
+const SETTLING: Micros = 300_000;
+/// Draining takes no more of the rate than this leaves.
+const LEAST_SHARE: f64 = 0.4;
+/// A packet, and the rate at which frames come, for the pace of cautious growth.
+const PACKET_BITS: f64 = 9_600.0;
+const FRAMES_PER_SECOND: f64 = 30.0;
+
+/// What a step goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Input {
+    pub(super) now: Micros,
+    pub(super) usage: Usage,
+    /// Arriving rates over half and over a quarter of a second, in bits per second.
+    pub(super) acknowledged: Option<f64>,
+    pub(super) acknowledged_short: Option<f64>,
+    /// Mean and least waiting time of the packets just reported.
+    pub(super) queueing: Micros,
+    pub(super) least_queueing: Micros,
+    pub(super) rtt: Micros,
+    /// More was lost just now than is usual here.
+    pub(super) unusual_loss: bool,
+}
+
+/// Whose queue it is.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// Ours, if there is one.
+    Alone,
+    /// It is being emptied.
+    Draining {
+        since: Micros,
+        /// What the link carries for us meanwhile.
+        carried: f64,
+        /// The part of that which is sent.
+        factor: f64,
+        /// Least and most that a packet waited, in the second half of the time.
+        range: Option<(Micros, Micros)>,
+    },
+    /// Another's, until it is tried again.
+    Competing { until: Micros, decreased: Micros },
+}
+
+/// The controller.
+#[derive(Debug)]
+pub(super) struct RateControl {
+    rate: f64,
+    /// What the link carried when it was overused.
+    capacity: Option<f64>,
+    last: Option<Micros>,
+    decreased: Option<Micros>,
+    phase: Phase,
+    longer_way: bool,
+    /// Waiting time in ordinary times, which is that of bursts and jitter.
+    usual_queueing: f64,
+}
+
+impl RateControl {
+    pub(super) fn new(rate: f64) -> Self {
+        RateControl {
+            rate,
+            capacity: None,
+            last: None,
+            decreased: None,
+            phase: Phase::Alone,
+            longer_way: false,
+            usual_queueing: 0.0,
+        }
+    }
+
+    /// Bits per second to send.
+    pub(super) fn rate(&self) -> f64 {
+        match self.phase {
+            Phase::Draining {
+                carried, factor, ..
+            } => self.rate.min(carried * factor).max(MIN_RATE),
+            _ => self.rate,
+        }
+    }
+
+    /// Whether a queue is being emptied.
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. })
+    }
+
+    /// True once after the delay turned out to be that of a longer way, not of a queue.
+    pub(super) fn take_longer_way(&mut self) -> bool {
+        std::mem::take(&mut self.longer_way)
+    }
+
+    /// A probe or another estimate says that there is room for `rate`.
+    pub(super) fn raise(&mut self, rate: f64) {
+        if rate > self.rate {
+            self.rate = rate.min(MAX_RATE);
+            self.forget_capacity_below(rate);
+        }
+    }
+
+    /// All that is known is the share lost of what was sent (draft-ietf-rmcat-gcc-02, section 6).
+    pub(super) fn follow_loss(&mut self, loss: f64, sent: f64) {
+        if loss > 0.1 {
+            self.rate *= 1.0 - 0.5 * loss;
+        } else if loss < 0.02 {
+            self.rate = (self.rate * 1.05).min((MAX_AHEAD * sent).max(self.rate));
+        }
+        self.rate = self.rate.clamp(MIN_RATE, MAX_RATE);
+    }
+
+    /// A feedback packet has been read.
+    pub(super) fn update(&mut self, input: Input) {
+        let since = self
+            .last
+            .map_or(0, |last| input.now - last)
+            .clamp(0, 1_000_000);
+        self.last = Some(input.now);
+        match self.phase {
+            Phase::Alone => match input.usage {
+                Usage::Over if input.queueing > SHORT_QUEUE => self.decrease(&input),
+                Usage::Normal => {
+                    let usual = input.queueing as f64 - self.usual_queueing;
+                    self.usual_queueing += 0.02 * usual;
+                    self.increase(&input, since);
+                }
+                _ => {}
+            },
+            Phase::Draining { .. } => self.drain(&input),
+            Phase::Competing { until, decreased } => {
+                self.compete(&input, since, until, decreased);
+            }
+        }
+        self.rate = self.rate.clamp(MIN_RATE, MAX_RATE);
+    }
+
+    fn decrease(&mut self, input: &Input) {
+        let Some(long) = input.acknowledged.or(input.acknowledged_short) else {
+            // Too early to know what arrives.
+            return;
+        };
+        let interval = input.rtt + DECREASE_INTERVAL;
+        if self
+            .decreased
+            .is_some_and(|last| input.now - last < interval)
+        {
+            return;
+        }
+        let carried = long.min(input.acknowledged_short.unwrap_or(long));
+        self.decreased = Some(input.now);
+        self.note_capacity(carried);
+        let kept = 1.0 - input.queueing as f64 / 1e6;
+        self.rate = self.rate.min(kept.clamp(DECREASE.0, DECREASE.1) * carried);
+        self.start_drain(input, carried);
+    }
+
+    /// A queue that is not longer than this counts as empty.
+    fn empty_queue(&self) -> Micros {
+        EMPTY_QUEUE
+            .max(self.usual_queueing as Micros)
+            .min(4 * EMPTY_QUEUE)
+    }
+
+    fn start_drain(&mut self, input: &Input, carried: f64) {
+        self.phase = Phase::Draining {
+            since: input.now,
+            carried,
+            factor: drain_factor(input.queueing),
+            range: None,
+        };
+    }
+
+    fn drain(&mut self, input: &Input) {
+        let empty = self.empty_queue();
+        let Phase::Draining {
+            since,
+            carried,
+            factor,
+            range,
+        } = &mut self.phase
+        else {
+            return;
+        };
+        if input.least_queueing < empty {
+            self.phase = Phase::Alone;
+            return;
+        }
+        *factor = drain_factor(input.queueing);
+        let time = input.now - *since;
+        if let (true, Some(now)) = (time < SETTLING, input.acknowledged_short) {
+            // What arrives was sent before and still fills the link: the last of what it
+            // carried earlier leaves the measurement.
+            *carried = carried.min(now);
+            self.rate = self.rate.min(DECREASE.0 * *carried).max(MIN_RATE);
+        }
+        if time > MAX_DRAIN / 2 {
+            let waited = input.least_queueing;
+            let (least, most) = range.unwrap_or((waited, waited));
+            *range = Some((least.min(waited), most.max(waited)));
+        }
+        if time < MAX_DRAIN {
+            return;
+        }
+        self.longer_way = range.is_some_and(|(least, most)| most - least < STEADY);
+        self.phase = if self.longer_way {
+            Phase::Alone
+        } else {
+            Phase::Competing {
+                until: input.now + COMPETING_FOR,
+                decreased: input.now,
+            }
+        };
+    }
+
+    fn compete(&mut self, input: &Input, since: Micros, until: Micros, decreased: Micros) {
+        if input.least_queueing < self.empty_queue() / 2 {
+            self.phase = Phase::Alone;
+        } else if let (true, Some(carried)) = (input.now >= until, input.acknowledged) {
+            self.start_drain(input, carried);
+        } else if input.unusual_loss && input.now - decreased > input.rtt + LOSS_INTERVAL {
+            self.rate *= LOSS_DECREASE;
+            self.phase = Phase::Competing {
+                until,
+                decreased: input.now,
+            };
+        } else {
+            self.capacity = None;
+            self.increase(input, since);
+        }
+    }
+
+    fn note_capacity(&mut self, carried: f64) {
+        self.capacity = match self.capacity {
+            Some(known) if (carried / known - 1.0).abs() < SPREAD => {
+                Some(known + 0.2 * (carried - known))
+            }
+            _ => Some(carried),
+        };
+    }
+
+    fn forget_capacity_below(&mut self, rate: f64) {
+        self.capacity = self
+            .capacity
+            .filter(|capacity| rate < (1.0 + SPREAD) * capacity);
+    }
+
+    fn increase(&mut self, input: &Input, since: Micros) {
+        let Some(arriving) = input.acknowledged else {
+            return;
+        };
+        let seconds = since as f64 / 1_000_000.0;
+        self.forget_capacity_below(arriving);
+        let grown = match self.capacity {
+            Some(_) => self.rate + seconds * self.cautious_growth(input.rtt),
+            None => self.rate * GROWTH.powf(seconds) + 1_000.0 * seconds,
+        };
+        let bound = MAX_AHEAD * arriving + AHEAD;
+        // The bound stops the growth; it does not take back what is known.
+        self.rate = grown.min(bound.max(self.rate));
+    }
+
+    /// Bits per second, each second: about a packet in the time that the answer takes.
+    fn cautious_growth(&self, rtt: Micros) -> f64 {
+        let frame = self.rate / FRAMES_PER_SECOND;
+        let packet = frame / (frame / PACKET_BITS).ceil().max(1.0);
+        let response = (rtt + 100_000) as f64 / 1_000_000.0;
+        (packet / response).max(4_000.0)
+    }
+}
+
+/// The part of what the link carries that is sent while a queue is emptied.
+fn drain_factor(queueing: Micros) -> f64 {
+    (1.0 - queueing as f64 / DRAIN_TIME).clamp(LEAST_SHARE, DECREASE.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(now: Micros, usage: Usage, acknowledged: f64) -> Input {
+        Input {
+            now,
+            usage,
+            acknowledged: Some(acknowledged),
+            acknowledged_short: Some(acknowledged),
+            queueing: if usage == Usage::Over { 100_000 } else { 0 },
+            least_queueing: 0,
+            rtt: 50_000,
+            unusual_loss: false,
+        }
+    }
+
+    #[test]
+    fn it_grows_only_as_far_as_was_tried_and_keeps_what_it_knew() {
+        let mut control = RateControl::new(300_000.0);
+        for step in 0..1_000 {
+            control.update(input(step * 100_000, Usage::Normal, 400_000.0));
+        }
+        assert_eq!(control.rate(), 610_000.0);
+        for step in 1_000..2_000 {
+            control.update(input(step * 100_000, Usage::Normal, 50_000.0));
+        }
+        assert_eq!(control.rate(), 610_000.0);
+    }
+
+    #[test]
+    fn overuse_takes_it_below_what_arrives_and_drains() {
+        let mut control = RateControl::new(2_000_000.0);
+        control.update(input(0, Usage::Over, 1_000_000.0));
+        assert!(control.is_draining());
+        assert!(control.rate() <= 900_000.0, "{}", control.rate());
+        let mut long = input(100_000, Usage::Normal, 1_000_000.0);
+        (long.queueing, long.least_queueing) = (300_000, 250_000);
+        control.update(long);
+        assert!(control.rate() <= 500_000.0, "{}", control.rate());
+        control.update(input(200_000, Usage::Normal, 1_000_000.0));
+        assert!(!control.is_draining());
+        assert!(control.rate() >= 850_000.0, "{}", control.rate());
+    }
+
+    /// A drain of a queue that stays, with the least delay that `least` gives for each step.
+    fn drain(least: impl Fn(i64) -> Micros) -> RateControl {
+        let mut control = RateControl::new(2_000_000.0);
+        control.update(input(0, Usage::Over, 1_000_000.0));
+        for step in 1..=15 {
+            let mut full = input(step * 100_000, Usage::Normal, 1_000_000.0);
+            (full.queueing, full.least_queueing) = (200_000, least(step));
+            control.update(full);
+        }
+        assert!(!control.is_draining());
+        assert!(control.rate() >= 850_000.0);
+        control
+    }
+
+    #[test]
+    fn beside_a_flow_that_fills_the_queue_loss_counts_and_delay_does_not() {
+        let mut control = drain(|step| 180_000 + step * 2_000);
+        assert!(!control.take_longer_way());
+        let mut full = input(1_700_000, Usage::Over, 1_000_000.0);
+        (full.queueing, full.least_queueing) = (200_000, 190_000);
+        let before = control.rate();
+        control.update(full);
+        assert!(control.rate() > before);
+        (full.now, full.unusual_loss) = (3_000_000, true);
+        control.update(full);
+        assert!(control.rate() < 0.9 * before);
+        (full.now, full.least_queueing) = (3_100_000, 0);
+        control.update(full);
+        control.update(input(3_200_000, Usage::Over, 1_000_000.0));
+        assert!(control.is_draining());
+    }
+
+    #[test]
+    fn a_delay_that_does_not_change_is_a_longer_way() {
+        let mut control = drain(|_| 180_000);
+        assert!(control.take_longer_way());
+        assert!(!control.take_longer_way());
+    }
+}

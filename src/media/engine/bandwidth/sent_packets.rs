@@ -1,0 +1,186 @@
+//! What was sent when, by transport-wide sequence number, until its feedback is there.
+
+use std::collections::VecDeque;
+
+use super::Micros;
+
+/// Packets are remembered for this long: more than a long way, a full queue and late feedback.
+const KEPT_FOR: Micros = 2_000_000;
+/// And at most so many of them.
+const MAX_PACKETS: usize = 8_192;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Unknown,
+    /// Taken for received, as the feedback that told of it got lost.
+    Assumed,
+    Lost,
+    Received,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SentPacket {
+    sent: Micros,
+    tag: u64,
+    len: u16,
+    fate: Fate,
+}
+
+/// A packet of which feedback tells something new.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reported {
+    /// Its number, counted from the first packet without wrapping.
+    pub(super) number: u64,
+    pub(super) sent: Micros,
+    pub(super) len: u16,
+    /// It had been reported missing before.
+    pub(super) was_lost: bool,
+    /// It had been taken for received before.
+    pub(super) was_assumed: bool,
+}
+
+/// The packets sent last. Empty it holds no memory, and it grows with the packet rate.
+#[derive(Debug, Default)]
+pub(super) struct SentPackets {
+    packets: VecDeque<SentPacket>,
+    /// Number of the next packet; its low 16 bits go on the wire.
+    next: u64,
+}
+
+impl SentPackets {
+    /// Remembers a packet and returns its number.
+    pub(super) fn push(&mut self, sent: Micros, len: u16, tag: u64) -> u64 {
+        while self
+            .packets
+            .front()
+            .is_some_and(|first| sent - first.sent > KEPT_FOR || self.packets.len() >= MAX_PACKETS)
+        {
+            self.packets.pop_front();
+        }
+        self.packets.push_back(SentPacket {
+            sent,
+            tag,
+            len,
+            fate: Fate::Unknown,
+        });
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Notes whether the packet of that sequence number arrived. `None` when it is not known, or
+    /// when that was known already.
+    pub(super) fn report(&mut self, sequence: u16, received: bool) -> Option<Reported> {
+        let back = (self.next as u16).wrapping_sub(sequence);
+        let index = self.packets.len().checked_sub(usize::from(back))?;
+        let packet = self.packets.get_mut(index)?;
+        let fate = if received { Fate::Received } else { Fate::Lost };
+        if packet.fate == fate || packet.fate == Fate::Received {
+            return None;
+        }
+        let was_lost = packet.fate == Fate::Lost;
+        let was_assumed = packet.fate == Fate::Assumed;
+        packet.fate = fate;
+        Some(Reported {
+            number: self.next - u64::from(back),
+            sent: packet.sent,
+            len: packet.len,
+            was_lost,
+            was_assumed,
+        })
+    }
+
+    /// Feedback tells of that packet, and should have told of all before it: those from `from`
+    /// on of which none did are taken for received. Gives the departure and length of each.
+    pub(super) fn assume_received(
+        &mut self,
+        from: u64,
+        before: u64,
+    ) -> impl Iterator<Item = (Micros, u16)> {
+        let first = self.next - self.packets.len() as u64;
+        let index = |number: u64| (number.max(first) - first) as usize;
+        let range = index(from.min(before))..index(before);
+        self.packets.range_mut(range).filter_map(|packet| {
+            let unknown = packet.fate == Fate::Unknown;
+            unknown.then(|| {
+                packet.fate = Fate::Assumed;
+                (packet.sent, packet.len)
+            })
+        })
+    }
+
+    /// The sequence number under which the latest packet with that tag was sent.
+    pub(super) fn sequence_of_tag(&self, tag: u64) -> Option<u16> {
+        let back = self
+            .packets
+            .iter()
+            .rev()
+            .position(|packet| packet.tag == tag)?;
+        Some((self.next - 1 - back as u64) as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fate_is_news_once_and_an_arrival_outdoes_a_loss() {
+        let mut sent = SentPackets::default();
+        for count in 0..70_000u64 {
+            sent.push(count as Micros, 100, count);
+        }
+        let sequence = 69_990u64 as u16;
+        let lost = sent.report(sequence, false).unwrap();
+        assert_eq!(
+            (lost.number, lost.sent, lost.was_lost),
+            (69_990, 69_990, false)
+        );
+        assert!(sent.report(sequence, false).is_none());
+        assert!(sent.report(sequence, true).unwrap().was_lost);
+        assert!(sent.report(sequence, true).is_none());
+        assert!(sent.report(sequence, false).is_none());
+    }
+
+    #[test]
+    fn what_was_never_sent_or_is_forgotten_is_not_known() {
+        let mut sent = SentPackets::default();
+        assert!(sent.report(0, true).is_none());
+        for count in 0..20_000u64 {
+            sent.push(count as Micros, 100, 0);
+        }
+        assert_eq!(sent.packets.len(), MAX_PACKETS);
+        assert!(sent.report(20_000, true).is_none());
+        assert!(
+            sent.report((20_000 - MAX_PACKETS - 1) as u16, true)
+                .is_none()
+        );
+        assert!(sent.report((20_000 - MAX_PACKETS) as u16, true).is_some());
+        sent.push(20_000 + KEPT_FOR, 100, 0);
+        assert_eq!(sent.packets.len(), 1);
+    }
+
+    #[test]
+    fn what_no_feedback_told_of_is_assumed_once() {
+        let mut sent = SentPackets::default();
+        for count in 0..100 {
+            sent.push(count, 100, 0);
+        }
+        sent.report(10, true);
+        let assumed: Vec<_> = sent.assume_received(9, 12).collect();
+        assert_eq!(assumed, [(9, 100), (11, 100)]);
+        assert_eq!(sent.assume_received(0, 12).count(), 9);
+        assert!(sent.report(9, true).unwrap().was_assumed);
+        assert_eq!(sent.assume_received(50, 40).count(), 0);
+    }
+
+    #[test]
+    fn a_tag_finds_the_latest_number() {
+        let mut sent = SentPackets::default();
+        for count in 0..65_540u64 {
+            sent.push(0, 100, count % 1_000);
+        }
+        assert_eq!(sent.sequence_of_tag(539), Some(65_539u64 as u16));
+        assert_eq!(sent.sequence_of_tag(540), Some(64_540));
+        assert_eq!(sent.sequence_of_tag(1_000), None);
+    }
+}
