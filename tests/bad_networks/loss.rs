@@ -94,7 +94,6 @@ fn ten_percent_of_loss_freezes_nothing_for_a_second() {
 
 /// What is lost on the way to the server is recovered before a viewer misses it for long.
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn ten_percent_of_upstream_loss_is_mended_by_the_server() {
     let mut pair = pair(11, lossy(Loss::Random(0.1), 20 * MS), wide(20 * MS), SPEAKS);
     pair.meeting.run(60 * SECOND);

@@ -98,8 +98,7 @@ impl Engine {
         }
         let held = Duration::from_secs_f64(f64::from(block.delay_since_sr) / 65_536.0);
         let rtt = now.saturating_duration_since(sent.at).saturating_sub(held);
-        let state = &mut self.peers[peer as usize];
-        state.rtt = (state.rtt * 7 + rtt.min(Duration::from_secs(2))) / 8;
+        self.peers[peer as usize].note_rtt(rtt);
     }
 
     fn keyframe_requested(&mut self, now: Instant, peer: u32, ssrc: u32) {

@@ -147,7 +147,9 @@ impl Engine {
             if layer.cache.get(sequence).is_some() {
                 return None;
             }
-            layer.nack.received(sequence, now);
+            if let Some(round_trip) = layer.nack.repaired(sequence, now) {
+                self.peers[track.peer as usize].note_rtt(round_trip);
+            }
         } else {
             if layer.ssrc != Some(header.ssrc) {
                 layer.restart(header.ssrc);

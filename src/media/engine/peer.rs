@@ -17,6 +17,8 @@ use super::transport::Transport;
 
 /// Round-trip time assumed until a report tells better.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// A longer one counts as this much.
+const MAX_RTT: Duration = Duration::from_secs(2);
 /// Streams of one publisher: every layer of every track, each with its retransmissions. More
 /// than this many are not remembered, so a flood of SSRCs fills nothing.
 const MAX_STREAMS: usize = 128;
@@ -124,6 +126,11 @@ impl Peer {
             rtt: INITIAL_RTT,
             armed: None,
         }
+    }
+
+    /// A round trip was measured.
+    pub(crate) fn note_rtt(&mut self, rtt: Duration) {
+        self.rtt = (self.rtt * 7 + rtt.min(MAX_RTT)) / 8;
     }
 
     pub(crate) fn set_mapping(&mut self, mapping: &ReceiveMapping) {
