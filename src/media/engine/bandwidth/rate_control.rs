@@ -10,7 +10,7 @@ use super::trendline::Usage;
 use super::{MAX_RATE, MIN_RATE, Micros};
 
 /// What is kept of the arriving rate at overuse: less the longer the queue is.
-const DECREASE: (f64, f64) = (0.85, 0.92);
+const DECREASE: (f64, f64) = (0.85, 0.90);
 /// Growth per second while the capacity is unknown.
 const GROWTH: f64 = 1.10;
 /// The rate grows to this many times the arriving one: what was not tried is not known.
@@ -22,6 +22,9 @@ const SPREAD: f64 = 0.15;
 const DECREASE_INTERVAL: Micros = 100_000;
 /// A queue shorter than this is not worth a decrease.
 const SHORT_QUEUE: Micros = 20_000;
+/// Up to a queue as long as this the link carries not much less than the rate.
+const LONG_QUEUE: Micros = 50_000;
+const LITTLE_LESS: f64 = 0.85;
 /// A queue is to be empty after about this time, and is given up on after `MAX_DRAIN`.
 const DRAIN_TIME: f64 = 600_000.0;
 const MAX_DRAIN: Micros = 1_500_000;
@@ -37,9 +40,8 @@ const LOSS_INTERVAL: Micros = 500_000;
 const SETTLING: Micros = 300_000;
 /// Draining takes no more of the rate than this leaves.
 const LEAST_SHARE: f64 = 0.4;
-/// A packet, and the rate at which frames come, for the pace of cautious growth.
-const PACKET_BITS: f64 = 9_600.0;
-const FRAMES_PER_SECOND: f64 = 30.0;
+/// Growth while the capacity is known, of a rate of 1 Mbit/s, in bits for each round trip.
+const CAUTIOUS_GROWTH: f64 = 7_000.0;
 
 /// What a step goes by.
 #[derive(Debug, Clone, Copy)]
@@ -178,11 +180,15 @@ impl RateControl {
         {
             return;
         }
-        let carried = long.min(input.acknowledged_short.unwrap_or(long));
+        let carried = if input.queueing > LONG_QUEUE {
+            long.min(input.acknowledged_short.unwrap_or(long))
+        } else {
+            // The link is overused by a little: less arrives by chance, or as little was sent.
+            long.max(LITTLE_LESS * self.rate)
+        };
         self.decreased = Some(input.now);
         self.note_capacity(carried);
-        let kept = 1.0 - input.queueing as f64 / 1e6;
-        self.rate = self.rate.min(kept.clamp(DECREASE.0, DECREASE.1) * carried);
+        self.rate = self.rate.min(kept(input.queueing) * carried);
         self.start_drain(input, carried);
     }
 
@@ -219,11 +225,12 @@ impl RateControl {
         }
         *factor = drain_factor(input.queueing);
         let time = input.now - *since;
-        if let (true, Some(now)) = (time < SETTLING, input.acknowledged_short) {
+        let settling = time < SETTLING && input.queueing > LONG_QUEUE;
+        if let (true, Some(now)) = (settling, input.acknowledged_short) {
             // What arrives was sent before and still fills the link: the last of what it
             // carried earlier leaves the measurement.
             *carried = carried.min(now);
-            self.rate = self.rate.min(DECREASE.0 * *carried).max(MIN_RATE);
+            self.rate = self.rate.min(kept(input.queueing) * *carried);
         }
         if time > MAX_DRAIN / 2 {
             let waited = input.least_queueing;
@@ -231,6 +238,12 @@ impl RateControl {
             *range = Some((least.min(waited), most.max(waited)));
         }
         if time < MAX_DRAIN {
+            return;
+        }
+        if range.is_some_and(|(_, most)| 10 * input.least_queueing < 7 * most) {
+            // It empties, if slowly.
+            *since += MAX_DRAIN / 2;
+            *range = None;
             return;
         }
         self.longer_way = range.is_some_and(|(least, most)| most - least < STEADY);
@@ -291,13 +304,18 @@ impl RateControl {
         self.rate = grown.min(bound.max(self.rate));
     }
 
-    /// Bits per second, each second: about a packet in the time that the answer takes.
+    /// Bits per second, each second. A higher rate grows by less of itself than a lower one: so
+    /// flows that share a link come together.
     fn cautious_growth(&self, rtt: Micros) -> f64 {
-        let frame = self.rate / FRAMES_PER_SECOND;
-        let packet = frame / (frame / PACKET_BITS).ceil().max(1.0);
         let response = (rtt + 100_000) as f64 / 1_000_000.0;
-        (packet / response).max(4_000.0)
+        let growth = CAUTIOUS_GROWTH * (self.rate / 1_000_000.0).sqrt() / response;
+        growth.min((GROWTH - 1.0) * self.rate)
     }
+}
+
+/// The part of what the link carries that is the rate after a decrease.
+fn kept(queueing: Micros) -> f64 {
+    (1.0 - queueing as f64 / 1e6).clamp(DECREASE.0, DECREASE.1)
 }
 
 /// The part of what the link carries that is sent while a queue is emptied.
