@@ -30,7 +30,7 @@ const FULL: f64 = 0.9;
 const OF_FULL: f64 = 0.95;
 /// Once the capacity is known, a full link has to show so much more than the estimate: less may
 /// be the share of others that the probe pushed aside.
-const CLEARLY_MORE: f64 = 1.4;
+const CLEARLY_MORE: f64 = 1.6;
 
 /// Names a probe, so that its packets are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

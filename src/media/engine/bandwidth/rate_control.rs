@@ -40,8 +40,8 @@ const LOSS_INTERVAL: Micros = 500_000;
 const SETTLING: Micros = 300_000;
 /// Draining takes no more of the rate than this leaves.
 const LEAST_SHARE: f64 = 0.4;
-/// Growth while the capacity is known, of a rate of 1 Mbit/s, in bits for each round trip.
-const CAUTIOUS_GROWTH: f64 = 7_000.0;
+/// Growth while the capacity is known, in bits for each round trip, from 1 Mbit/s on.
+const CAUTIOUS_GROWTH: f64 = 10_000.0;
 
 /// What a step goes by.
 #[derive(Debug, Clone, Copy)]
@@ -308,7 +308,7 @@ impl RateControl {
     /// flows that share a link come together.
     fn cautious_growth(&self, rtt: Micros) -> f64 {
         let response = (rtt + 100_000) as f64 / 1_000_000.0;
-        let growth = CAUTIOUS_GROWTH * (self.rate / 1_000_000.0).sqrt() / response;
+        let growth = CAUTIOUS_GROWTH * (self.rate / 1_000_000.0).sqrt().min(1.0) / response;
         growth.min((GROWTH - 1.0) * self.rate)
     }
 }
