@@ -31,6 +31,8 @@ const MAX_DRAIN: Micros = 1_500_000;
 const EMPTY_QUEUE: Micros = 20_000;
 /// A queue that varies less than this while it is drained is none: the way has become longer.
 const STEADY: Micros = 4_000;
+/// But it does not become longer again so soon.
+const LENGTHENED_ONCE_IN: Micros = 20_000_000;
 /// Beside a flow that fills the queue: how long until it is tried again whether it empties.
 const COMPETING_FOR: Micros = 10_000_000;
 /// What is kept at a loss there, and the least time between two of these, beside the round trip.
@@ -71,6 +73,8 @@ enum Phase {
         carried: f64,
         /// The part of that which is sent.
         factor: f64,
+        /// Is it a trial whether the queue is still another's?
+        trial: bool,
         /// Least and most that a packet waited, in the second half of the time.
         range: Option<(Micros, Micros)>,
     },
@@ -88,6 +92,8 @@ pub(super) struct RateControl {
     decreased: Option<Micros>,
     phase: Phase,
     longer_way: bool,
+    /// When that was last.
+    lengthened: Option<Micros>,
     /// Waiting time in ordinary times, which is that of bursts and jitter.
     usual_queueing: f64,
 }
@@ -101,6 +107,7 @@ impl RateControl {
             decreased: None,
             phase: Phase::Alone,
             longer_way: false,
+            lengthened: None,
             usual_queueing: 0.0,
         }
     }
@@ -189,7 +196,7 @@ impl RateControl {
         self.decreased = Some(input.now);
         self.note_capacity(carried);
         self.rate = self.rate.min(kept(input.queueing) * carried);
-        self.start_drain(input, carried);
+        self.start_drain(input, carried, false);
     }
 
     /// A queue that is not longer than this counts as empty.
@@ -199,11 +206,12 @@ impl RateControl {
             .min(4 * EMPTY_QUEUE)
     }
 
-    fn start_drain(&mut self, input: &Input, carried: f64) {
+    fn start_drain(&mut self, input: &Input, carried: f64, trial: bool) {
         self.phase = Phase::Draining {
             since: input.now,
             carried,
-            factor: drain_factor(input.queueing),
+            factor: drain_factor(input.queueing, trial),
+            trial,
             range: None,
         };
     }
@@ -214,18 +222,21 @@ impl RateControl {
             since,
             carried,
             factor,
+            trial,
             range,
         } = &mut self.phase
         else {
             return;
         };
-        if input.least_queueing < empty {
+        let time = input.now - *since;
+        // A trial goes on a little, so that whoever else thinks that he competes sees it too.
+        let goes_on = *trial && time < MAX_DRAIN;
+        if input.least_queueing < if goes_on { empty / 4 } else { empty } {
             self.phase = Phase::Alone;
             return;
         }
-        *factor = drain_factor(input.queueing);
-        let time = input.now - *since;
-        let settling = time < SETTLING && input.queueing > LONG_QUEUE;
+        *factor = drain_factor(input.queueing, *trial);
+        let settling = !*trial && time < SETTLING && input.queueing > LONG_QUEUE;
         if let (true, Some(now)) = (settling, input.acknowledged_short) {
             // What arrives was sent before and still fills the link: the last of what it
             // carried earlier leaves the measurement.
@@ -246,7 +257,14 @@ impl RateControl {
             *range = None;
             return;
         }
-        self.longer_way = range.is_some_and(|(least, most)| most - least < STEADY);
+        let steady = range.is_some_and(|(least, most)| most - least < STEADY);
+        let again = self
+            .lengthened
+            .is_some_and(|last| input.now - last < LENGTHENED_ONCE_IN);
+        self.longer_way = steady && !again;
+        if self.longer_way {
+            self.lengthened = Some(input.now);
+        }
         self.phase = if self.longer_way {
             Phase::Alone
         } else {
@@ -261,7 +279,7 @@ impl RateControl {
         if input.least_queueing < self.empty_queue() / 2 {
             self.phase = Phase::Alone;
         } else if let (true, Some(carried)) = (input.now >= until, input.acknowledged) {
-            self.start_drain(input, carried);
+            self.start_drain(input, carried, true);
         } else if input.unusual_loss && input.now - decreased > input.rtt + LOSS_INTERVAL {
             self.rate *= LOSS_DECREASE;
             self.phase = Phase::Competing {
@@ -319,7 +337,10 @@ fn kept(queueing: Micros) -> f64 {
 }
 
 /// The part of what the link carries that is sent while a queue is emptied.
-fn drain_factor(queueing: Micros) -> f64 {
+fn drain_factor(queueing: Micros, trial: bool) -> f64 {
+    if trial {
+        return LEAST_SHARE;
+    }
     (1.0 - queueing as f64 / DRAIN_TIME).clamp(LEAST_SHARE, DECREASE.1)
 }
 
