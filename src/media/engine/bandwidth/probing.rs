@@ -212,7 +212,7 @@ impl Probing {
         if known.congested {
             // What has not left yet would make it worse.
             self.planned = None;
-            self.due = self.due.max(known.now + INTERVAL);
+            self.due = self.due.max(known.now + INTERVAL / 2);
         } else if self.planned.is_none() && self.phase != Phase::Idle && known.now >= self.due {
             self.plan(LATER * known.estimate, known.estimate);
         }
