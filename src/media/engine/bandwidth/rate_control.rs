@@ -36,7 +36,7 @@ const LENGTHENED_ONCE_IN: Micros = 20_000_000;
 /// Beside a flow that fills the queue: how long until it is tried again whether it empties.
 const COMPETING_FOR: Micros = 15_000_000;
 /// What is kept at a loss there, and the least time between two of these, beside the round trip.
-const LOSS_DECREASE: f64 = 0.88;
+const LOSS_DECREASE: f64 = 0.86;
 const LOSS_INTERVAL: Micros = 500_000;
 /// For this long after a decrease packets arrive that were sent before.
 const SETTLING: Micros = 300_000;

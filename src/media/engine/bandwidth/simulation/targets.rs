@@ -30,7 +30,7 @@ fn a_link_is_used_and_its_queue_kept_short() {
                 100.0 * used
             );
             assert!(used >= 0.85, "{network}");
-            assert!(queueing < 80.0, "{network}");
+            assert!(queueing < 60.0, "{network}");
             assert!(found < 1.0, "{network}");
         }
     }
@@ -91,7 +91,7 @@ fn subscribers_of_one_link_get_alike() {
     let mut gaps = Vec::new();
     for capacity in [1e6, 2e6, 5e6] {
         for (queue, rtt) in networks() {
-            for seed in 1..4 {
+            for seed in 1..3 {
                 let outcome = run(&Scenario {
                     capacity: vec![(0.0, capacity)],
                     queue,
