@@ -7,8 +7,9 @@
 //! is the estimate. Peers without transport-wide feedback tell their own estimate
 //! (draft-alvestrand-rmcat-remb-03).
 //!
-//! The `rtc` crate has an estimator of the same family; it has no probes and no account of what
-//! fills a queue beside us, and takes a report of every packet as a list of its own.
+//! The `rtc` crate has an estimator of the same family. In the closed loop of the tests it fills
+//! the queue (95 % of packets under 196 ms at 2.5 Mbit/s where ours keeps 25 ms), takes 23 s to
+//! find that rate (ours 0.25 s), and falls to 5 % of the link at 10 % random loss (ours 79 %).
 //!
 //! Feedback that stays away: for 1.5 s nothing happens, as a gap is more often the way back
 //! than the way there. Then the estimate falls by a fifth every half second, down to
