@@ -159,6 +159,10 @@ impl Room {
             Event::SubscriptionStarted(subscription) => {
                 tracing::trace!(?subscription, "media flows");
             }
+            Event::StreamState {
+                subscription,
+                paused,
+            } => tracing::debug!(?subscription, paused, "what fits has changed"),
             Event::Speakers(levels) => self.speakers_changed(&levels),
         }
     }

@@ -206,6 +206,7 @@ impl Room {
                         transport,
                         ssrc: subscription.ssrc,
                         rtx_ssrc: subscription.rtx_ssrc,
+                        transport_cc: accepted.takes_transport_cc,
                         wish: subscription.wish,
                     }));
                 first.push(subscription.track);

@@ -9,7 +9,6 @@ use crate::meeting::Video;
 /// link falls from 2 Mbit/s to 800 kbit/s and rises again, while the other direction falls to
 /// 1 Mbit/s and 500 kbit/s at other times.
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn feedback_through_a_full_link_still_finds_the_rate() {
     let (down, up) = (link(2_000, 50 * MS), link(2_000, 50 * MS));
     let mut gallery = Gallery::new(53, 4, Video::Simulcast, down, up);
@@ -56,7 +55,6 @@ fn feedback_through_a_full_link_still_finds_the_rate() {
 
 /// A fifth of all feedback is lost, at a constant capacity.
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn a_fifth_of_the_feedback_lost_costs_nothing() {
     let mut up = wide(30 * MS);
     up.loss = Loss::Random(0.2);
@@ -77,7 +75,6 @@ fn a_fifth_of_the_feedback_lost_costs_nothing() {
 
 /// No feedback at all for five seconds: whatever the server does meanwhile, it comes back.
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn feedback_that_stops_for_five_seconds_is_survived() {
     let mut gallery = Gallery::new(21, 4, Video::Simulcast, link(1_500, 30 * MS), wide(30 * MS));
     for (at, loss) in [(15, Loss::Random(1.0)), (20, Loss::None), (40, Loss::None)] {

@@ -64,7 +64,7 @@ impl Gallery {
         }
         let speaks = Audio {
             red: false,
-            speaking: true,
+            speaking: video != Video::SimulcastFlat,
         };
         let voice = meeting.publish_audio(publishers[0], speaks);
         meeting.run(SECOND - meeting.elapsed());
@@ -136,6 +136,7 @@ impl Gallery {
         }
         Plot::new(&self.meeting, name, title)
             .rates(&self.meeting, self.down, &parts)
+            .estimate(&self.meeting, self.viewer)
             .queueing(&self.meeting, self.down)
             .layers(&self.meeting, &shown)
             .write();

@@ -4,7 +4,6 @@ use crate::gallery::{Gallery, MS, QUEUEING_LIMIT, SECOND, link, wide};
 use crate::meeting::Video;
 
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn media_is_back_within_a_second_of_the_first_check() {
     let down = link(8_000, 10 * MS);
     let mut gallery = Gallery::new(60, 4, Video::Simulcast, down, wide(10 * MS));

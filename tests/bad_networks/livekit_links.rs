@@ -38,21 +38,18 @@ fn one_camera(seed: u64, kilobits: u64, name: &'static str, title: &'static str,
 }
 
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn a_link_of_800_kbits_carries_the_middle_layer() {
     let title = "One camera on 800 kbit/s";
     one_camera(800, 800, "livekit-800k", title, 490e3);
 }
 
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn a_link_of_300_kbits_carries_the_low_layer() {
     let title = "One camera on 300 kbit/s";
     one_camera(300, 300, "livekit-300k", title, 145e3);
 }
 
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn a_fall_is_answered_in_a_second_and_a_rise_in_four() {
     let mut gallery = gallery(3_000, 1, 3_000);
     for (at, kilobits) in [(20, 600), (40, 3_000), (60, 3_000)] {
@@ -72,7 +69,6 @@ fn a_fall_is_answered_in_a_second_and_a_rise_in_four() {
 }
 
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn five_cameras_fill_2_mbits_and_get_the_same() {
     let mut gallery = gallery(2_000, 5, 2_000);
     gallery.run_to(60 * SECOND);
@@ -88,7 +84,6 @@ fn five_cameras_fill_2_mbits_and_get_the_same() {
 }
 
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn loss_on_a_sufficient_link_freezes_nothing() {
     let mut gallery = gallery(5, 1, 3_000);
     for link in [gallery.down, gallery.up] {

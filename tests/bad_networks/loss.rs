@@ -69,7 +69,6 @@ impl Pair {
 
 /// 5 % each way at a round trip of 80 ms, five minutes.
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn five_percent_of_loss_is_not_seen() {
     let mut pair = pair(5, wide(5 * MS), lossy(Loss::Random(0.05), 40 * MS), SPEAKS);
     pair.meeting.run(300 * SECOND);

@@ -90,6 +90,23 @@ impl Plot {
         self
     }
 
+    /// Adds to the rates what the server took a subscriber's network to carry.
+    pub(crate) fn estimate(mut self, meeting: &Meeting, client: ClientId) -> Plot {
+        let estimates = meeting.estimates(client).iter();
+        let curve = Curve {
+            name: "estimate".into(),
+            points: estimates
+                .map(|(at, bps)| (at.as_secs_f64(), *bps as f64 / 1e3))
+                .collect(),
+            colour: "#bbaa00",
+            steps: false,
+        };
+        if let Some(rates) = self.panels.first_mut() {
+            rates.curves.push(curve);
+        }
+        self
+    }
+
     /// The wait in front of a link, the longest in each tenth of a second, in ms.
     pub(crate) fn queueing(mut self, meeting: &Meeting, link: LinkId) -> Plot {
         let mut tenths: Vec<f64> = Vec::new();

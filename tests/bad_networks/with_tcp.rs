@@ -8,7 +8,6 @@ use crate::meeting::Video;
 
 /// Section 5.6: a TCP flow without an end takes part of 2 Mbit/s.
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn a_long_tcp_flow_leaves_media_its_share() {
     let mut gallery = Gallery::new(56, 4, Video::Simulcast, link(2_000, 50 * MS), wide(50 * MS));
     gallery.run_to(10 * SECOND);
@@ -33,7 +32,6 @@ fn a_long_tcp_flow_leaves_media_its_share() {
 
 /// Section 5.7: TCP flows of 30 to 100 kB come and go.
 #[test]
-#[ignore = "the engine does not use its estimate yet"]
 fn short_tcp_flows_do_not_freeze_pictures() {
     let mut gallery = Gallery::new(57, 4, Video::Simulcast, link(2_000, 50 * MS), wide(50 * MS));
     let mut random = SmallRng::seed_from_u64(57);

@@ -193,6 +193,7 @@ impl Peer {
                 transport,
                 ssrc,
                 rtx_ssrc,
+                transport_cc: true,
                 wish: Wish::default(),
             });
         }
@@ -215,6 +216,7 @@ impl Peer {
                 .iter()
                 .find(|accepted| accepted.key == new.subscription.0)
                 .expect("every track is answered");
+            new.transport_cc = accepted.takes_transport_cc;
             if !accepted.takes_rtx {
                 new.rtx_ssrc = None;
             }

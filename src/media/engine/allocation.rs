@@ -5,7 +5,8 @@
 //! turns. What does not fit in its smallest size is paused. What is left over thus goes to what
 //! is looked at, as far as it is wanted.
 //!
-//! Invariant: the sum of what is chosen is within the budget.
+//! Invariant: the sum of what is chosen is within the budget, but for what was sent before and
+//! arrives.
 
 /// Ways in which one track can be sent, at most.
 pub(crate) const MAX_CHOICES: usize = 12;
@@ -101,16 +102,32 @@ pub(crate) struct Allocation {
     pub(crate) wanted: u64,
 }
 
-/// Chooses for each candidate within `budget` bits a second. What is sent now stays as long as
-/// it fits and nothing better does with room to spare; `fresh` says that what is wanted has
-/// changed, and what is sent now does not count.
-pub(crate) fn allocate(candidates: &mut [Candidate], budget: u64, fresh: bool) -> Allocation {
+/// Why an allocation is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// What is wanted or there has changed: what is sent now does not count.
+    Wishes,
+    /// The budget has changed. What is sent now stays as long as it fits and nothing better
+    /// does with room to spare.
+    Budget,
+    /// As before, and more is sent than the way carries. Without this what is sent now stays
+    /// even where the budget is smaller: encoders vary, and that it arrives says more than an
+    /// estimate of what else would.
+    Congestion,
+}
+
+/// Chooses for each candidate within `budget` bits a second.
+pub(crate) fn allocate(candidates: &mut [Candidate], budget: u64, reason: Reason) -> Allocation {
     candidates.sort_by_key(|candidate| candidate.rank);
     let current: u64 = candidates.iter().map(|c| c.cost(c.current)).sum();
     let all_there = candidates
         .iter()
         .all(|c| c.current.is_some() || c.count == 0);
-    let keep = !fresh && current <= budget;
+    let keep = match reason {
+        Reason::Wishes => false,
+        Reason::Budget => true,
+        Reason::Congestion => current <= budget,
+    };
     let within = if keep && all_there {
         budget * UPGRADE_PERCENT / 100
     } else {
@@ -201,7 +218,7 @@ mod tests {
     #[test]
     fn equals_get_equal_shares() {
         let mut candidates = cameras(5);
-        let allocation = allocate(&mut candidates, 2_600, true);
+        let allocation = allocate(&mut candidates, 2_600, Reason::Wishes);
         assert!((0..5).all(|n| chosen(&candidates, n) == Some(1)));
         assert_eq!(
             allocation,
@@ -216,7 +233,7 @@ mod tests {
     fn a_screen_grows_before_cameras_and_everything_is_seen() {
         let mut candidates = cameras(2);
         candidates.push(candidate(9, Rank::new(true, 0), &[300, 1_500]));
-        allocate(&mut candidates, 1_900, true);
+        allocate(&mut candidates, 1_900, Reason::Wishes);
         assert_eq!(chosen(&candidates, 9), Some(1));
         assert_eq!(chosen(&candidates, 0), Some(0));
         assert_eq!(chosen(&candidates, 1), Some(0));
@@ -229,7 +246,7 @@ mod tests {
             candidate(1, Rank::new(false, 2), &CAMERA),
             candidate(2, Rank::new(false, 1), &CAMERA),
         ];
-        allocate(&mut candidates, 310, true);
+        allocate(&mut candidates, 310, Reason::Wishes);
         assert_eq!(chosen(&candidates, 2), Some(0));
         assert_eq!(chosen(&candidates, 1), Some(0));
         assert_eq!(chosen(&candidates, 0), None);
@@ -238,19 +255,21 @@ mod tests {
     #[test]
     fn a_budget_that_varies_around_a_step_does_not_flap() {
         let mut candidates = cameras(1);
-        allocate(&mut candidates, 520, true);
+        allocate(&mut candidates, 520, Reason::Wishes);
         send(&mut candidates);
         assert_eq!(chosen(&candidates, 0), Some(1));
         for budget in [1_690, 1_720, 1_650, 1_800] {
-            allocate(&mut candidates, budget, false);
+            allocate(&mut candidates, budget, Reason::Congestion);
             assert_eq!(chosen(&candidates, 0), Some(1), "{budget}");
         }
-        allocate(&mut candidates, 1_900, false);
+        allocate(&mut candidates, 1_900, Reason::Congestion);
         send(&mut candidates);
         assert_eq!(chosen(&candidates, 0), Some(2));
-        allocate(&mut candidates, 1_710, false);
+        allocate(&mut candidates, 1_710, Reason::Congestion);
         assert_eq!(chosen(&candidates, 0), Some(2), "it still fits");
-        allocate(&mut candidates, 1_690, false);
+        allocate(&mut candidates, 1_690, Reason::Budget);
+        assert_eq!(chosen(&candidates, 0), Some(2), "it arrives all the same");
+        allocate(&mut candidates, 1_690, Reason::Congestion);
         assert_eq!(chosen(&candidates, 0), Some(1));
     }
 
@@ -269,9 +288,16 @@ mod tests {
                     candidate
                 })
                 .collect();
+            let reason = if rng.random() {
+                Reason::Wishes
+            } else if rng.random() {
+                Reason::Budget
+            } else {
+                Reason::Congestion
+            };
             let budget = rng.random_range(0..10_000);
-            let allocation = allocate(&mut candidates, budget, rng.random());
-            assert!(allocation.chosen <= budget);
+            let allocation = allocate(&mut candidates, budget, reason);
+            assert!(allocation.chosen <= budget || reason == Reason::Budget);
             let left = budget * UPGRADE_PERCENT / 100;
             if allocation.chosen < left {
                 let kept = candidates.iter().all(|c| c.chosen == c.current);

@@ -223,6 +223,8 @@ pub struct NewSubscription {
     pub ssrc: u32,
     /// SSRC of retransmissions, when the subscriber takes RTX.
     pub rtx_ssrc: Option<u32>,
+    /// The subscriber reports when each packet arrived, by transport-wide sequence numbers.
+    pub transport_cc: bool,
     /// What the subscriber wants of it.
     pub wish: Wish,
 }

@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use super::allocation::{Candidate, Reason};
 use super::command::Command;
 use super::event::{Event, RoomEvent};
 use super::flush::Flush;
@@ -62,6 +63,8 @@ pub struct Engine {
     /// Media and RTCP that leave next.
     pub(super) outgoing: SendBatch,
     pub(super) statistics: EngineStatistics,
+    /// The tracks of the peer that is being allocated; kept for its memory.
+    pub(super) candidates: Vec<Candidate>,
     /// The packet being forwarded, in the form that subscribers get.
     pub(super) scratch: Box<[u8; MAX_DATAGRAM]>,
 }
@@ -100,6 +103,7 @@ impl Engine {
             flush: Flush::default(),
             outgoing: SendBatch::default(),
             statistics: EngineStatistics::default(),
+            candidates: Vec::new(),
             scratch: Box::new([0; MAX_DATAGRAM]),
         }
     }
@@ -290,10 +294,13 @@ impl Engine {
     fn add_transport(&mut self, now: Instant, new: &super::command::NewTransport) {
         let transport = super::transport::Transport::new(new, self.config.certificate.clone(), now);
         let feedback_ssrc = self.rng.random();
-        let peer = self
-            .peers
-            .insert(Peer::new(new.transport, new.room, transport, feedback_ssrc))
-            as u32;
+        let peer = self.peers.insert(Peer::new(
+            new.transport,
+            new.room,
+            transport,
+            feedback_ssrc,
+            now,
+        )) as u32;
         self.peer_index.insert(new.transport, peer);
         self.by_ufrag
             .insert(new.local_ice.ufrag.as_bytes().into(), peer);
@@ -407,7 +414,7 @@ impl Engine {
                     receiver: SrtpReceiver::new(profile, keys.remote_key, keys.remote_salt),
                 });
                 self.emit(room, Event::TransportConnected(id));
-                self.keyframes_for_peer(now, peer);
+                self.allocate(now, peer, Reason::Wishes);
             }
             TransportEvent::Message { channel, payload } => {
                 self.statistics.messages_in += 1;
@@ -437,6 +444,7 @@ impl Engine {
         self.settle_transport(now, peer);
         self.send_feedback(now, peer);
         self.send_reports(now, peer);
+        self.bandwidth_timeout(now, peer);
         self.arm_media_timers(peer);
     }
 

@@ -9,7 +9,7 @@ use super::forwarder::{Rewrite, SourcePacket};
 use super::ingress::{REPORT_INTERVAL, Received, picture_ids};
 use super::payload::vp8::Vp8Descriptor;
 use super::rtp::header::RtpHeader;
-use super::send_queue::{QueuedPacket, Repair};
+use super::send_queue::{Form, QueuedPacket};
 use super::subscription::Subscription;
 use super::timers::TimerOwner;
 use super::track::Track;
@@ -47,7 +47,8 @@ impl Engine {
                 timestamp: rewrite.timestamp,
                 ssrc: subscription.ssrc,
                 picture: rewrite.picture,
-                repair: None,
+                form: Form::Media,
+                reported: subscription.transport_cc,
                 len: received.len as u16,
             };
             let paced = track.kind == MediaKind::Video;
@@ -96,9 +97,9 @@ impl Engine {
             let Some(packet) = again(index, subscription, track, sequence) else {
                 continue;
             };
-            let last = match packet.repair {
-                Some(_) => &mut subscription.last_repair_queued,
-                None => &mut subscription.last_queued,
+            let last = match packet.form {
+                Form::Repair { .. } => &mut subscription.last_repair_queued,
+                _ => &mut subscription.last_queued,
             };
             if state.enqueue(now, packet, last, false) {
                 subscription.retransmissions_left -= 1;
@@ -110,34 +111,15 @@ impl Engine {
         parts.flush.list(now, subscription.peer, state);
     }
 
-    /// Chooses anew which layer each subscriber of a track should get, and asks for keyframes
-    /// where that means a switch.
+    /// What there is of a track has changed: each of its subscribers is allocated anew.
     pub(super) fn choose_layers(&mut self, now: Instant, track: u32) {
-        for subscription in self.tracks[track as usize].subscriptions.clone() {
-            self.choose_layer(now, subscription);
-        }
-    }
-
-    /// As [`Engine::choose_layers`], for one subscription.
-    pub(super) fn choose_layer(&mut self, now: Instant, index: u32) {
-        let subscription = &mut self.subscriptions[index as usize];
-        let track = &self.tracks[subscription.track as usize];
-        if !subscription.wish.enabled || track.muted {
-            subscription.forwarder.pause();
-            return;
-        }
-        subscription.target = track.best_layer(subscription.wish.max_layer, now);
-        let (track, target) = (subscription.track, subscription.target);
-        let waits = target.is_some() && subscription.forwarder.layer() != target;
-        if let Some(layer) = target.filter(|_| waits) {
-            self.want_keyframe(now, track, layer);
-        }
-    }
-
-    /// A peer can receive now: what it waits for should start with a keyframe.
-    pub(super) fn keyframes_for_peer(&mut self, now: Instant, peer: u32) {
-        for subscription in self.peers[peer as usize].subscriptions.clone() {
-            self.choose_layer(now, subscription);
+        for index in self.tracks[track as usize].subscriptions.clone() {
+            let subscription = &mut self.subscriptions[index as usize];
+            if self.tracks[track as usize].muted {
+                subscription.forwarder.pause();
+            }
+            let peer = subscription.peer;
+            self.allocate_again(now, peer);
         }
     }
 }
@@ -159,8 +141,9 @@ fn place(
     }
     // A switch, or the start: at a packet that needs nothing before it. Whoever sees nothing
     // yet takes the first layer that offers one, as long as it is not more than he asked for.
-    let wanted = subscription.target == Some(layer)
-        || (flowing.is_none() && layer <= subscription.wish.max_layer);
+    let wanted = subscription
+        .target
+        .is_some_and(|target| target == layer || (flowing.is_none() && layer < target));
     if !wanted || !received.starts {
         return None;
     }
@@ -180,7 +163,7 @@ fn place(
 /// How a cached packet is sent once more: on the retransmission stream (RFC 4588) where the
 /// subscriber takes one, else exactly as it was. Byte for byte the same plaintext under the
 /// same index, so that the repeated SRTP nonce reveals nothing.
-fn again(
+pub(super) fn again(
     index: u32,
     subscription: &mut Subscription,
     track: &Track,
@@ -211,14 +194,15 @@ fn again(
         timestamp: rewrite.timestamp,
         ssrc: subscription.ssrc,
         picture: rewrite.picture,
-        repair: None,
+        form: Form::Repeat,
+        reported: subscription.transport_cc,
         len: cached.packet.len() as u16,
     };
     if let Some((ssrc, payload_type)) = subscription.rtx_ssrc.zip(codec.rtx_payload_type()) {
-        queued.repair = Some(Repair {
+        queued.form = Form::Repair {
             payload_type,
             original: rewrite.sequence as u16,
-        });
+        };
         queued.len += REPAIR_HEADER as u16;
         queued.ssrc = ssrc;
         queued.sequence = subscription.rtx_sequence;

@@ -53,6 +53,13 @@ pub enum Event {
     },
     /// The first packet of a subscription has been sent.
     SubscriptionStarted(SubscriptionId),
+    /// A subscription's video does not fit into what its connection carries, or fits again.
+    StreamState {
+        /// Which one.
+        subscription: SubscriptionId,
+        /// Nothing of it is sent.
+        paused: bool,
+    },
     /// Who is heard: linear level 0.0 to 1.0 of each active audio track, loudest first. Sent
     /// when it changes, at most every 300 ms.
     Speakers(Vec<(TrackId, f32)>),

@@ -67,7 +67,11 @@ impl Engine {
                     self.keyframe_requested(now, peer, ssrc);
                 }
             }
-            _ => {}
+            RtcpPacket::TransportFeedback(feedback) => {
+                self.transport_feedback(now, peer, &feedback);
+            }
+            RtcpPacket::Remb { bps } => self.receiver_estimate(now, peer, bps),
+            RtcpPacket::Other => {}
         }
     }
 
@@ -98,7 +102,11 @@ impl Engine {
         }
         let held = Duration::from_secs_f64(f64::from(block.delay_since_sr) / 65_536.0);
         let rtt = now.saturating_duration_since(sent.at).saturating_sub(held);
-        self.peers[peer as usize].note_rtt(rtt);
+        let state = &mut self.peers[peer as usize];
+        state
+            .bandwidth
+            .on_report(now, block.fraction_lost, Some(rtt));
+        state.note_rtt(rtt);
     }
 
     fn keyframe_requested(&mut self, now: Instant, peer: u32, ssrc: u32) {

@@ -13,15 +13,18 @@ use super::dispatch::Engine;
 use super::io::Transmit;
 use super::payload::vp8::{self, Vp8Descriptor};
 use super::peer::Peer;
-use super::rtp::extensions::{patch_header, patch_payload_type};
+use super::probe::{self, ActiveProbe};
+use super::rtp::extensions::{
+    patch_header, patch_payload_type, patch_transport_sequence, write_padding_header,
+};
 use super::send_batch::{Path, SendBatch};
-use super::send_queue::QueuedPacket;
+use super::send_queue::{Form, QueuedPacket};
 use super::srtp::{MAX_OVERHEAD, SrtpSender};
 use super::subscription::Subscription;
 use super::track::Track;
 
 /// A packet waits at most this long for others to share its way with.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(3);
+pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(3);
 /// Packets written before they are handed out: the most that the kernel takes as one run.
 const WRITTEN_AT_ONCE: usize = 64;
 /// Bytes that a retransmission has before the payload (RFC 4588, section 4).
@@ -93,10 +96,15 @@ impl Engine {
             let state = &mut self.peers[peer as usize];
             if !state.queue.is_begun() {
                 release_paced(now, state, &mut self.subscriptions);
+                start_probe(now, state);
+                probe::fill(now, state, &mut self.subscriptions, &self.tracks);
             }
-            write_queue(&mut self.outgoing, state, &self.tracks);
+            write_queue(now, &mut self.outgoing, state, &self.tracks);
             if state.queue.is_written() {
                 state.queue.clear();
+                if state.probe.is_some_and(|active| active.is_over(now)) {
+                    state.probe = None;
+                }
                 state.listed = false;
                 self.flush.done();
                 self.flush.list(now, peer, state);
@@ -114,8 +122,8 @@ impl Engine {
 
 /// Puts those of a peer's paced packets into its queue whose time has come.
 fn release_paced(now: Instant, state: &mut Peer, subscriptions: &mut Slab<Subscription>) {
-    let estimate = state.estimate();
-    state.pacer.refill(now, estimate);
+    let pace = state.pace();
+    state.pacer.refill(now, pace);
     while let Some(packet) = state.pacer.release() {
         // What ends takes its packets with it, so the stream is there.
         if let Some(subscription) = subscriptions.get_mut(packet.subscription as usize) {
@@ -124,12 +132,38 @@ fn release_paced(now: Instant, state: &mut Peer, subscriptions: &mut Slab<Subscr
     }
 }
 
+/// Begins a probe when the estimator has planned one.
+fn start_probe(now: Instant, state: &mut Peer) {
+    if state.probe.is_none() && state.gives_feedback {
+        let planned = state.bandwidth.poll_probe(now);
+        state.probe = planned.map(|probe| ActiveProbe::new(probe, now));
+    }
+}
+
 /// Writes the next packets of a peer's queue.
-fn write_queue(outgoing: &mut SendBatch, state: &mut Peer, tracks: &Slab<Track>) {
-    let path = state.path;
+fn write_queue(now: Instant, outgoing: &mut SendBatch, state: &mut Peer, tracks: &Slab<Track>) {
+    let (Some(path), Some(srtp)) = (state.path, &state.srtp) else {
+        state.queue.take(usize::MAX).for_each(drop);
+        return;
+    };
     for queued in state.queue.take(WRITTEN_AT_ONCE) {
-        if let (Some(path), Some(srtp)) = (path, &state.srtp) {
-            write_packet(outgoing, path, &srtp.sender, tracks, queued);
+        // Of what was sent before, the number is sent again too.
+        let tag = u64::from(queued.ssrc) << 32 | (queued.sequence & 0xffff_ffff);
+        let number = match queued.form {
+            _ if !queued.reported => Some(0),
+            Form::Repeat => state.bandwidth.sequence_of_tag(tag),
+            _ => {
+                let len = usize::from(queued.len) + MAX_OVERHEAD;
+                let probe = state.probe.as_mut().map(|active| {
+                    active.packets += 1;
+                    active.bytes += len as u32;
+                    active.probe.id
+                });
+                Some(state.bandwidth.on_sent(now, len, tag, probe))
+            }
+        };
+        if let Some(number) = number {
+            write_packet(outgoing, path, &srtp.sender, tracks, queued, number);
         }
     }
 }
@@ -141,16 +175,21 @@ fn write_packet(
     sender: &SrtpSender,
     tracks: &Slab<Track>,
     queued: &QueuedPacket,
+    number: u16,
 ) -> Option<()> {
+    if let Form::Padding { payload_type } = queued.form {
+        write_padding(outgoing, path, sender, queued, payload_type, number);
+        return Some(());
+    }
     let layer = tracks
         .get(queued.track as usize)?
         .layers
         .get(usize::from(queued.layer))?;
     let cached = layer.cache.get(queued.source)?;
     let (packet, header_len) = (cached.packet, usize::from(cached.header_len));
-    let body_start = match queued.repair {
-        Some(_) => header_len + REPAIR_HEADER,
-        None => header_len,
+    let body_start = match queued.form {
+        Form::Repair { .. } => header_len + REPAIR_HEADER,
+        _ => header_len,
     };
     let len = packet.len() - header_len + body_start;
     if len != usize::from(queued.len) {
@@ -165,6 +204,7 @@ fn write_packet(
             queued.timestamp,
             queued.ssrc,
         );
+        patch_transport_sequence(&mut out[..len], number);
         if let Some(ids) = queued.picture
             && let Some(descriptor) = Vp8Descriptor::parse(&out[body_start..len])
         {
@@ -175,12 +215,37 @@ fn write_packet(
                 ids.tl0,
             );
         }
-        if let Some(repair) = queued.repair {
-            out[header_len..body_start].copy_from_slice(&repair.original.to_be_bytes());
-            patch_payload_type(&mut out[..len], repair.payload_type);
+        if let Form::Repair {
+            payload_type,
+            original,
+        } = queued.form
+        {
+            out[header_len..body_start].copy_from_slice(&original.to_be_bytes());
+            patch_payload_type(&mut out[..len], payload_type);
         }
         let roc = (queued.sequence >> 16) as u32;
         sender.protect_rtp(roc, header_len, out, len)
     });
     Some(())
+}
+
+/// Writes a packet of which the payload is nothing but padding.
+fn write_padding(
+    outgoing: &mut SendBatch,
+    path: Path,
+    sender: &SrtpSender,
+    queued: &QueuedPacket,
+    payload_type: u8,
+    number: u16,
+) {
+    let len = usize::from(queued.len);
+    outgoing.push(path, len + MAX_OVERHEAD, |out| {
+        let header_len = write_padding_header(out, payload_type);
+        out[header_len..len].fill(0);
+        out[len - 1] = (len - header_len) as u8;
+        let sequence = queued.sequence;
+        patch_header(out, sequence as u16, queued.timestamp, queued.ssrc);
+        patch_transport_sequence(out, number);
+        sender.protect_rtp((sequence >> 16) as u32, header_len, out, len)
+    });
 }

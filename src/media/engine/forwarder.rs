@@ -105,6 +105,16 @@ impl Forwarder {
         self.stretches[0].map(|stretch| stretch.layer)
     }
 
+    /// The newest sequence number that was sent.
+    pub(crate) fn latest(&self) -> Option<u16> {
+        self.last_sent_at.map(|_| self.highest_sent as u16)
+    }
+
+    /// The newest timestamp that was sent.
+    pub(crate) fn last_timestamp(&self) -> u32 {
+        self.last_timestamp
+    }
+
     /// Stops the flow; the next [`Forwarder::start`] continues it without a gap.
     pub(crate) fn pause(&mut self) {
         self.paused = true;

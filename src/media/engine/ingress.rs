@@ -10,6 +10,7 @@ use super::payload::{self, vp8};
 use super::peer::{Peer, StreamOwner};
 use super::rtp::extensions::{HeaderTemplate, ReceivedExtensions, patch_header, write_header};
 use super::rtp::header::RtpHeader;
+use super::srtp::MAX_OVERHEAD;
 use super::track::Track;
 use crate::media::codec::{Codec, MediaKind};
 
@@ -158,6 +159,7 @@ impl Engine {
             started |= layer.touch(now);
             layer.highest_sequence = layer.highest_sequence.max(sequence);
             layer.last_timestamp = header.timestamp;
+            layer.bitrate.add(packet.len() + MAX_OVERHEAD);
             layer.statistics.on_packet(
                 sequence,
                 header.timestamp,

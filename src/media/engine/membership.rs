@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use rand::RngExt;
 
+use super::allocation::Reason;
 use super::command::{NewSubscription, NewTrack, TrackSource, Wish};
 use super::dispatch::Engine;
 use super::ids::{SubscriptionId, TrackId};
@@ -103,8 +104,10 @@ impl Engine {
         let index = self.subscriptions.insert(subscription) as u32;
         self.subscription_index.insert(new.subscription, index);
         self.tracks[track as usize].subscriptions.push(index);
-        self.peers[peer as usize].subscriptions.push(index);
-        self.choose_layer(now, index);
+        let state = &mut self.peers[peer as usize];
+        state.subscriptions.push(index);
+        state.gives_feedback |= new.transport_cc;
+        self.allocate(now, peer, Reason::Wishes);
     }
 
     pub(super) fn remove_subscription(&mut self, subscription: SubscriptionId) {
@@ -128,7 +131,12 @@ impl Engine {
         let Some(&index) = self.subscription_index.get(&subscription) else {
             return;
         };
-        self.subscriptions[index as usize].wish = wish;
-        self.choose_layer(now, index);
+        let state = &mut self.subscriptions[index as usize];
+        state.wish = wish;
+        if !wish.enabled {
+            state.forwarder.pause();
+        }
+        let peer = state.peer;
+        self.allocate(now, peer, Reason::Wishes);
     }
 }

@@ -7,6 +7,7 @@
 mod allocation;
 mod bandwidth;
 pub mod command;
+mod congestion;
 mod dispatch;
 mod egress;
 pub mod event;
@@ -21,6 +22,8 @@ mod pacer;
 mod packet_cache;
 mod payload;
 mod peer;
+mod probe;
+mod rate_meter;
 mod receive;
 mod rtcp;
 pub mod rtp;

@@ -15,14 +15,10 @@ use std::time::{Duration, Instant};
 
 use super::send_queue::QueuedPacket;
 
-/// Packets leave this many times as fast as the peer's estimated rate, so that a frame is over
-/// well before the next one.
-const RATE_FACTOR: u64 = 5;
-const RATE_DIVISOR: u64 = 2;
 /// Time for which unused budget is kept.
 const BURST: Duration = Duration::from_millis(10);
 /// What waits leaves at least as fast as would empty the queue in this time, however low the
-/// estimate is: much later it is of no use.
+/// rate is: much later it is of no use.
 const DRAIN_TIME: Duration = Duration::from_millis(250);
 /// More than this many do not wait.
 const MAX_DELAYED: usize = 4_096;
@@ -55,15 +51,15 @@ impl Pacer {
         self.delayed.capacity() * size_of::<QueuedPacket>()
     }
 
-    /// Time has passed: the budget of `estimate` bits a second is added, `None` without a bound.
-    pub(crate) fn refill(&mut self, now: Instant, estimate: Option<u64>) {
-        let Some(estimate) = estimate else {
+    /// Time has passed: the budget of `rate` bits a second is added, `None` without a bound.
+    pub(crate) fn refill(&mut self, now: Instant, rate: Option<u64>) {
+        let Some(rate) = rate else {
             self.budget = i64::MAX / 2;
             self.refilled = Some(now);
             return;
         };
         let draining = self.delayed_bytes as u64 * 8 * 1_000 / DRAIN_TIME.as_millis() as u64;
-        let rate = (estimate * RATE_FACTOR / RATE_DIVISOR).max(draining);
+        let rate = rate.max(draining);
         let bits = |time: Duration| (rate * time.as_micros() as u64 / 1_000_000) as i64;
         let most = bits(BURST);
         let elapsed = self
@@ -121,8 +117,8 @@ mod tests {
     fn a_burst_is_spread_in_its_order() {
         let mut now = test_clock::start();
         let mut pacer = Pacer::default();
-        // 1 Mbit/s in bursts at 2.5 Mbit/s: 937 bytes a tick.
-        pacer.refill(now, Some(1_000_000));
+        // 937 bytes a tick.
+        pacer.refill(now, Some(2_500_000));
         let mut released = Vec::new();
         for sequence in 0..30 {
             if pacer.is_open() {
@@ -137,7 +133,7 @@ mod tests {
         while pacer.is_delaying() {
             now += TICK;
             ticks += 1;
-            pacer.refill(now, Some(1_000_000));
+            pacer.refill(now, Some(2_500_000));
             let mut burst = 0;
             while let Some(packet) = pacer.release() {
                 released.push(packet.sequence);
@@ -150,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_gone_in_time_however_low_the_estimate() {
+    fn what_waits_is_gone_in_time_however_low_the_rate() {
         let mut now = test_clock::start();
         let mut pacer = Pacer::default();
         for sequence in 0..100 {
@@ -171,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_estimate_nothing_waits() {
+    fn without_a_rate_nothing_waits() {
         let mut pacer = Pacer::default();
         pacer.refill(test_clock::start(), None);
         for _ in 0..10_000 {

@@ -3,15 +3,19 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::bandwidth::BandwidthEstimator;
 use super::command::{Payload, ReceiveMapping};
+use super::congestion::Allocated;
 use super::ids::{RoomId, TransportId};
 use super::io::LocalSocket;
 use super::pacer::Pacer;
+use super::probe::ActiveProbe;
+use super::rate_meter::RateMeter;
 use super::receive::transport_cc::TransportCcRecorder;
 use super::rtp::extensions::ExtensionMap;
 use super::send_batch::Path;
 use super::send_queue::{LastQueued, QueuedPacket, SendQueue};
-use super::srtp::{ReplayWindow, SrtpReceiver, SrtpSender};
+use super::srtp::{MAX_OVERHEAD, ReplayWindow, SrtpReceiver, SrtpSender};
 use super::timers::Armed;
 use super::transport::Transport;
 
@@ -75,6 +79,13 @@ pub(crate) struct Peer {
     pub(crate) local: LocalSocket,
     pub(crate) queue: SendQueue,
     pub(crate) pacer: Pacer,
+    pub(crate) bandwidth: Box<BandwidthEstimator>,
+    /// The peer reports what arrives, or what it can take: the estimate means something.
+    pub(crate) gives_feedback: bool,
+    pub(crate) allocated: Allocated,
+    /// What is sent before any video: audio and retransmissions.
+    pub(crate) before_video: RateMeter,
+    pub(crate) probe: Option<ActiveProbe>,
     /// Whether the engine has this peer on its list of those with packets to send.
     pub(crate) listed: bool,
     /// Addresses under which the engine finds this peer.
@@ -102,6 +113,7 @@ impl Peer {
         room: RoomId,
         transport: Transport,
         feedback_ssrc: u32,
+        now: Instant,
     ) -> Peer {
         Peer {
             id,
@@ -112,6 +124,11 @@ impl Peer {
             local: LocalSocket::default(),
             queue: SendQueue::default(),
             pacer: Pacer::default(),
+            bandwidth: Box::new(BandwidthEstimator::new(now)),
+            gives_feedback: false,
+            allocated: Allocated::default(),
+            before_video: RateMeter::default(),
+            probe: None,
             listed: false,
             addresses: Vec::new(),
             format: Box::default(),
@@ -155,7 +172,17 @@ impl Peer {
 
     /// Bits a second that may be sent to this peer in all; `None` while there is no bound.
     pub(crate) fn estimate(&self) -> Option<u64> {
-        None
+        self.gives_feedback.then(|| self.bandwidth.estimate())
+    }
+
+    /// Bits a second at which packets leave: faster than they come, so that a frame is over
+    /// well before the next one, but not while a queue on the way is to drain.
+    pub(crate) fn pace(&self) -> Option<u64> {
+        let estimate = self.estimate()?;
+        if self.bandwidth.congested() {
+            return Some(estimate);
+        }
+        Some(estimate.max(self.allocated.sent) * 3 / 2)
     }
 
     /// Queues a packet, or makes it wait for its time when it is `paced`; `last` is its stream's.
@@ -168,11 +195,15 @@ impl Peer {
         paced: bool,
     ) -> bool {
         if !self.listed {
-            let estimate = self.estimate();
-            self.pacer.refill(now, estimate);
+            let pace = self.pace();
+            self.pacer.refill(now, pace);
         }
         if paced && !self.pacer.is_open() {
             return self.pacer.delay(packet);
+        }
+        if !paced {
+            self.before_video
+                .add(usize::from(packet.len) + MAX_OVERHEAD);
         }
         self.pacer.spend(packet.len);
         self.queue.push(packet, last)
@@ -180,7 +211,7 @@ impl Peer {
 
     /// Whether there is anything to send.
     pub(crate) fn has_packets(&self) -> bool {
-        !self.queue.is_empty() || self.pacer.is_delaying()
+        !self.queue.is_empty() || self.pacer.is_delaying() || self.probe.is_some()
     }
 
     /// Lets go of what is queued of a track.

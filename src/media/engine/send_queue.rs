@@ -15,13 +15,25 @@ const MAX_QUEUED: usize = 4_096;
 /// Memory that an empty queue may keep, in packets.
 const KEPT_CAPACITY: usize = 256;
 
-/// What makes a packet one of the retransmission stream (RFC 4588).
+/// As what a packet leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Repair {
-    /// Payload type of the retransmission stream.
-    pub(crate) payload_type: u8,
-    /// Sequence number under which the packet was sent first.
-    pub(crate) original: u16,
+pub(crate) enum Form {
+    /// For the first time.
+    Media,
+    /// Once more, to the last byte as before: the index is the same, so the plaintext has to be.
+    Repeat,
+    /// Once more, on the retransmission stream (RFC 4588).
+    Repair {
+        /// Payload type of the retransmission stream.
+        payload_type: u8,
+        /// Sequence number under which the packet was sent first.
+        original: u16,
+    },
+    /// Nothing but RTP padding (RFC 3550, section 5.1), on the retransmission stream.
+    Padding {
+        /// Payload type of the retransmission stream.
+        payload_type: u8,
+    },
 }
 
 /// One packet to be written.
@@ -39,7 +51,9 @@ pub(crate) struct QueuedPacket {
     pub(crate) timestamp: u32,
     pub(crate) ssrc: u32,
     pub(crate) picture: Option<PictureIds>,
-    pub(crate) repair: Option<Repair>,
+    pub(crate) form: Form,
+    /// Its arrival is reported, by its transport-wide sequence number.
+    pub(crate) reported: bool,
     /// Length in the clear, as it leaves; 0 for one that is not to be sent any more.
     pub(crate) len: u16,
 }
@@ -99,6 +113,12 @@ impl SendQueue {
         };
         self.waiting.push(Waiting { packet, previous });
         true
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> u64 {
+        let len = |waiting: &Waiting| u64::from(waiting.packet.len);
+        self.waiting.iter().map(len).sum()
     }
 
     /// Lets go of what is queued of a track.
@@ -179,7 +199,8 @@ pub(super) mod tests {
             timestamp: 0,
             ssrc,
             picture: None,
-            repair: None,
+            form: Form::Media,
+            reported: true,
             len,
         }
     }

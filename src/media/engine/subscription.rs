@@ -19,9 +19,13 @@ pub(crate) struct Subscription {
     pub(crate) peer: u32,
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: Option<u32>,
+    /// The arrival of its packets is reported.
+    pub(crate) transport_cc: bool,
     pub(crate) wish: Wish,
     /// The layer that should flow, when one is alive.
     pub(crate) target: Option<u8>,
+    /// There is something to send and no room for it.
+    pub(crate) paused: bool,
     pub(crate) forwarder: Forwarder,
     /// Extended sequence number of the next retransmission.
     pub(crate) rtx_sequence: u64,
@@ -59,6 +63,8 @@ impl Subscription {
             peer,
             ssrc: new.ssrc,
             rtx_ssrc: new.rtx_ssrc,
+            transport_cc: new.transport_cc,
+            paused: false,
             wish: new.wish,
             target: None,
             // Half the range, so that a client that sees the second packet first does not
@@ -74,6 +80,11 @@ impl Subscription {
             last_report: None,
             retransmissions_left: RETRANSMISSIONS_A_SECOND,
         }
+    }
+
+    /// Whether anything can be sent on a retransmission stream.
+    pub(crate) fn can_repair(&self) -> bool {
+        self.rtx_ssrc.is_some() && self.transport_cc && self.wish.enabled
     }
 
     /// A new second: the right to retransmissions is whole again.

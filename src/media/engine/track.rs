@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::command::TrackSource;
+use super::allocation::Candidate;
+use super::command::{TrackSource, Wish};
 use super::ids::{RoomId, TrackId};
 use super::packet_cache::PacketCache;
+use super::rate_meter::RateMeter;
 use super::receive::audio_level::AudioLevelMeter;
 use super::receive::nack::NackGenerator;
 use super::receive::statistics::ReceiveStatistics;
@@ -17,6 +19,9 @@ const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 /// Packets and bytes kept of a layer for retransmission.
 const VIDEO_CACHE: (u16, usize) = (1_024, 1 << 20);
 const AUDIO_CACHE: (u16, usize) = (64, 32 << 10);
+
+/// What the layers of a camera cost before it is measured, bits a second.
+const NOMINAL_RATES: [u64; 3] = [150_000, 500_000, 1_700_000];
 
 /// The publisher's mapping of RTP time to its wall clock.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +44,7 @@ pub(crate) struct Layer {
     pub(crate) sender_report: Option<SenderReport>,
     pub(crate) highest_sequence: u64,
     pub(crate) last_timestamp: u32,
+    pub(crate) bitrate: RateMeter,
     last_packet: Option<Instant>,
     keyframe_wanted: bool,
     keyframe_requested_at: Option<Instant>,
@@ -59,6 +65,7 @@ impl Layer {
             sender_report: None,
             highest_sequence: 0,
             last_timestamp: 0,
+            bitrate: RateMeter::default(),
             last_packet: None,
             keyframe_wanted: false,
             keyframe_requested_at: None,
@@ -186,19 +193,42 @@ impl Track {
         self.source = source;
     }
 
-    /// The layer to send to someone who wants at most `max_layer`: the best one alive that is
-    /// not above it, else the lowest alive.
-    pub(crate) fn best_layer(&self, max_layer: u8, now: Instant) -> Option<u8> {
-        let alive = |layer: &u8| {
-            self.layers
-                .get(usize::from(*layer))
-                .is_some_and(|layer| layer.is_alive(now))
-        };
-        let count = self.layers.len() as u8;
-        let below = (0..count.min(max_layer.saturating_add(1)))
-            .rev()
-            .find(alive);
-        below.or_else(|| (0..count).find(alive))
+    /// The layers that can be sent to someone with this wish, the lowest first: those alive up
+    /// to what is wished, else the lowest alive.
+    fn choices(&self, now: Instant, wish: &Wish) -> impl Iterator<Item = u8> {
+        let alive = move |layer: &u8| self.layers[usize::from(*layer)].is_alive(now);
+        let lowest = (0..self.layers.len() as u8).find(alive);
+        let most = lowest.map_or(0, |lowest| lowest.max(wish.max_layer));
+        (0..self.layers.len() as u8).filter(move |layer| *layer <= most && alive(layer))
+    }
+
+    /// Adds what can be sent of this track, and what it costs.
+    pub(crate) fn offer_choices(
+        &mut self,
+        now: Instant,
+        wish: &Wish,
+        current: Option<u8>,
+        candidate: &mut Candidate,
+    ) {
+        for layer in &mut self.layers {
+            layer.bitrate.rate(now);
+        }
+        for layer in self.choices(now, wish) {
+            let state = &self.layers[usize::from(layer)];
+            let known = Some(state.bitrate.last()).filter(|rate| *rate > 0);
+            let nominal = NOMINAL_RATES[usize::from(layer).min(NOMINAL_RATES.len() - 1)];
+            candidate.add(known.unwrap_or(nominal), current == Some(layer));
+        }
+    }
+
+    /// The choice with this number, in the order of [`Track::offer_choices`].
+    pub(crate) fn choice(&self, now: Instant, wish: &Wish, number: usize) -> Option<u8> {
+        self.choices(now, wish).nth(number)
+    }
+
+    /// Whether there is anything to send.
+    pub(crate) fn has_choices(&self, now: Instant) -> bool {
+        self.layers.iter().any(|layer| layer.is_alive(now))
     }
 
     /// The timestamp in `from`'s clock of what `to` shows at `timestamp`, where both have had
@@ -244,18 +274,24 @@ mod tests {
     }
 
     #[test]
-    fn the_best_layer_is_the_highest_alive_within_the_wish() {
+    fn what_can_be_sent_are_the_layers_alive_within_the_wish() {
         let now = test_clock::start();
         let mut track = simulcast();
-        assert_eq!(track.best_layer(2, now), None);
+        let choices = |track: &Track, max_layer, now| {
+            let wish = Wish {
+                max_layer,
+                ..Wish::default()
+            };
+            track.choices(now, &wish).collect::<Vec<u8>>()
+        };
+        assert!(choices(&track, 2, now).is_empty());
         track.layers[1].touch(now);
-        assert_eq!(track.best_layer(0, now), Some(1));
+        assert_eq!(choices(&track, 0, now), [1]);
         track.layers[0].touch(now);
         track.layers[2].touch(now);
-        assert_eq!(track.best_layer(0, now), Some(0));
-        assert_eq!(track.best_layer(2, now), Some(2));
-        assert_eq!(track.best_layer(200, now), Some(2));
-        assert_eq!(track.best_layer(2, now + LAYER_ALIVE), None);
+        assert_eq!(choices(&track, 0, now), [0]);
+        assert_eq!(choices(&track, 200, now), [0, 1, 2]);
+        assert!(choices(&track, 2, now + LAYER_ALIVE).is_empty());
     }
 
     #[test]

@@ -47,6 +47,9 @@ use server::Server;
 use tcp::TcpFlow;
 use transport::Identity;
 
+/// The server's estimates are looked at this often.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// A participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientId(usize);
@@ -83,6 +86,8 @@ pub(crate) struct Meeting {
     clients: Vec<Client>,
     flows: Vec<Flow>,
     identity: Identity,
+    /// When the server's estimates are looked at next.
+    sample_due: Instant,
     /// Every datagram, when tracing.
     trace: Option<Vec<Traced>>,
 }
@@ -102,6 +107,7 @@ impl Meeting {
             clients: Vec::new(),
             flows: Vec::new(),
             identity,
+            sample_due: now,
             trace: None,
         }
     }
@@ -292,6 +298,13 @@ impl Meeting {
         subscriber.map_or(&[], |subscriber| &subscriber.bytes)
     }
 
+    /// What the server took a subscriber's network to carry, in bits a second: ten times a second
+    /// while it was known.
+    pub(crate) fn estimates(&self, client: ClientId) -> &[(Duration, u64)] {
+        let subscriber = self.clients[client.0].subscriber.as_ref();
+        subscriber.map_or(&[], |subscriber| &subscriber.estimates)
+    }
+
     /// Keyframes that a subscriber asked for.
     pub(crate) fn keyframe_requests(&self, client: ClientId) -> u32 {
         let subscriber = self.clients[client.0].subscriber.as_ref();
@@ -411,7 +424,25 @@ impl Meeting {
             self.send_tcp(index);
         }
         while self.server.poll_event().is_some() {}
+        self.sample();
         self.collect();
+    }
+
+    /// Notes the server's estimates.
+    fn sample(&mut self) {
+        if self.now < self.sample_due {
+            return;
+        }
+        self.sample_due = self.now + SAMPLE_INTERVAL;
+        let at = self.now - self.start;
+        for subscriber in self
+            .clients
+            .iter_mut()
+            .filter_map(|client| client.subscriber.as_mut())
+        {
+            let estimate = self.server.engine.estimate(subscriber.connection.id);
+            subscriber.estimates.extend(estimate.map(|bps| (at, bps)));
+        }
     }
 
     fn deliver(&mut self, body: Body) {

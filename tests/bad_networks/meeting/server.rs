@@ -124,6 +124,7 @@ impl Server {
             transport,
             ssrc,
             rtx_ssrc: (codec.kind() == MediaKind::Video).then_some(ssrc + 1),
+            transport_cc: true,
             wish,
         };
         self.command(now, Command::AddSubscription(new));

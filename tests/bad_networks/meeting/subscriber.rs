@@ -26,6 +26,8 @@ pub(super) struct Subscriber {
     pub(super) keyframe_requests: u32,
     /// Bytes that arrived as RTP, whatever they were, with UDP and IP, in tenths of a second.
     pub(super) bytes: Vec<u64>,
+    /// What the server took the network to carry, since the meeting began, in bits a second.
+    pub(super) estimates: Vec<(Duration, u64)>,
     ssrc: u32,
     nack_due: Instant,
     report_due: Instant,
@@ -41,6 +43,7 @@ impl Subscriber {
             arrivals: Arrivals::new(epoch),
             keyframe_requests: 0,
             bytes: Vec::new(),
+            estimates: Vec::new(),
             ssrc,
             nack_due: now + NACK_INTERVAL,
             report_due: now + REPORT_INTERVAL,

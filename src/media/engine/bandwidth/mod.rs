@@ -7,6 +7,10 @@
 //! is the estimate. Peers without transport-wide feedback tell their own estimate
 //! (draft-alvestrand-rmcat-remb-03).
 //!
+//! The `rtc` crate has an estimator of the same family. In the closed loop of the tests it fills
+//! the queue (95 % of packets under 196 ms at 2.5 Mbit/s where ours keeps 25 ms), takes 23 s to
+//! find that rate (ours 0.25 s), and falls to 5 % of the link at 10 % random loss (ours 79 %).
+//!
 //! Feedback that stays away: for 1.5 s nothing happens, as a gap is more often the way back
 //! than the way there. Then the estimate falls by a fifth every half second, down to
 //! [`SILENT_RATE`], as long as packets are sent. When feedback is there again it rises to what it
@@ -23,6 +27,8 @@ mod rate_control;
 mod sent_packets;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 mod trendline;
 
 use std::time::{Duration, Instant};
@@ -57,6 +63,12 @@ const SILENCE_DECREASE: f64 = 0.8;
 const SILENT_RATE: f64 = 100_000.0;
 /// And rises like this with each feedback when it is back.
 const SILENCE_INCREASE: f64 = 1.3;
+/// A peer's own estimate is believed up to this many times the last one for each second since,
+/// of which not more than one counts.
+const REMB_GROWTH: f64 = 4.0;
+const REMB_INTERVAL: Micros = 1_000_000;
+/// Receiver's times beyond this are no clock's; counting starts anew.
+const MAX_REFERENCE: i64 = 1 << 48;
 /// A queue shorter than this is no sign of congestion.
 const LONG_QUEUE: Micros = 60_000;
 
@@ -74,8 +86,8 @@ pub(crate) struct BandwidthEstimator {
     probing: Probing,
     /// Reference time of the last transport-wide feedback; `None` when there never was one.
     reference: Option<i64>,
-    /// What the peer says it can take.
-    remb: Option<f64>,
+    /// What the peer says it can take, and when it last did.
+    remb: Option<(Micros, f64)>,
     rtt: Option<Micros>,
     /// Since when packets are sent that no feedback has answered.
     unanswered: Option<Micros>,
@@ -163,7 +175,8 @@ impl BandwidthEstimator {
     /// Transport-wide feedback arrived.
     pub(crate) fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
         let now = self.micros(now);
-        let reference = feedback.reference(self.reference);
+        let near = self.reference.filter(|near| near.abs() < MAX_REFERENCE);
+        let reference = feedback.reference(near);
         self.reference = Some(reference);
         let mut latest_sent = None;
         for (sequence, ticks) in feedback.packets() {
@@ -238,13 +251,17 @@ impl BandwidthEstimator {
         if self.silence < 1.0 && usage != Usage::Over && self.queueing.mean() < LONG_QUEUE {
             self.silence = (self.silence * SILENCE_INCREASE).min(1.0);
         }
-        let known = Knowledge {
-            now,
-            estimate: self.bps(),
-            congested: self.is_limited(),
-        };
+        let known = self.knowledge(now);
         if let Some(found) = self.probing.update(known) {
             self.rate.raise(found);
+        }
+    }
+
+    fn knowledge(&self, now: Micros) -> Knowledge {
+        Knowledge {
+            now,
+            estimate: self.bps(),
+            congested: self.congested(),
         }
     }
 
@@ -253,12 +270,18 @@ impl BandwidthEstimator {
         self.rtt = Some(self.rtt.map_or(rtt, |mean| (7 * mean + rtt) / 8));
     }
 
-    /// A receiver estimated maximum bitrate arrived. It is the estimate where there is no
-    /// transport-wide feedback, else its upper bound.
+    /// A receiver estimated maximum bitrate arrived, in bits per second. It is the estimate where
+    /// there is no transport-wide feedback, though one that is followed up only step by step;
+    /// else it is the upper bound.
     pub(crate) fn on_remb(&mut self, now: Instant, bps: u64) {
-        let _ = now;
-        self.remb = Some((bps as f64).clamp(MIN_RATE, MAX_RATE));
-        self.unanswered = None;
+        let now = self.micros(now);
+        let mut rate = (bps as f64).clamp(MIN_RATE, MAX_RATE);
+        if self.reference.is_none() {
+            let (last, known) = self.remb.unwrap_or((now - REMB_INTERVAL, START_RATE));
+            let seconds = (now - last).clamp(0, REMB_INTERVAL) as f64 / 1_000_000.0;
+            rate = rate.min(known * REMB_GROWTH.powf(seconds));
+        }
+        self.remb = Some((now, rate));
     }
 
     /// A receiver report arrived: the share of packets lost since the last one, in 1/256, and
@@ -285,7 +308,7 @@ impl BandwidthEstimator {
 
     fn bps(&self) -> f64 {
         let mut rate = self.rate.rate();
-        if let Some(remb) = self.remb {
+        if let Some((_, remb)) = self.remb {
             rate = match self.reference {
                 None => remb,
                 Some(_) => rate.min(remb),
@@ -305,16 +328,13 @@ impl BandwidthEstimator {
         self.bps() as u64
     }
 
-    fn is_limited(&self) -> bool {
+    /// Whether the way is overloaded now, or known too little to send ahead of it: nothing is
+    /// probed, and pacing keeps to the estimate.
+    pub(crate) fn congested(&self) -> bool {
         self.rate.is_draining()
             || self.trendline.usage() == Usage::Over
             || self.loss.limit().is_some()
             || self.silence < 1.0
-    }
-
-    /// Whether the way is overloaded now: the estimate is below what was sent lately.
-    pub(crate) fn congested(&self) -> bool {
-        self.is_limited()
     }
 
     /// Round trip time, feedback's own delay included, once known.
@@ -333,8 +353,8 @@ impl BandwidthEstimator {
     /// What the subscriber would be sent if there were room, in bits per second in all; 0 when
     /// it gets all that it could use. Probes are sent towards it.
     pub(crate) fn want(&mut self, now: Instant, wanted_bps: u64) {
-        let _ = now;
-        self.probing.want(wanted_bps as f64);
+        let known = self.knowledge(self.micros(now));
+        self.probing.want(wanted_bps as f64, known);
     }
 
     /// The next probe to send, at once. Each is given once; packets sent for it are told to

@@ -30,7 +30,7 @@ const FULL: f64 = 0.9;
 const OF_FULL: f64 = 0.95;
 /// Once the capacity is known, a full link has to show so much more than the estimate: less may
 /// be the share of others that the probe pushed aside.
-const CLEARLY_MORE: f64 = 1.4;
+const CLEARLY_MORE: f64 = 1.6;
 
 /// Names a probe, so that its packets are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +115,26 @@ impl Default for Probing {
 
 impl Probing {
     /// What could be sent if there were room, in bits per second.
-    pub(super) fn want(&mut self, wanted: f64) {
+    pub(super) fn want(&mut self, wanted: f64, known: Knowledge) {
         self.wanted = wanted;
+        if self.cluster.is_none() {
+            self.consider(known);
+        }
+    }
+
+    /// Plans a probe if it is time for one, and takes a plan back that would do harm.
+    fn consider(&mut self, known: Knowledge) {
+        if known.congested {
+            self.planned = None;
+            self.due = self.due.max(known.now + INTERVAL / 2);
+        } else if self.planned.is_none() && known.now >= self.due {
+            let times = match self.phase {
+                Phase::Idle => return,
+                Phase::Start => FIRST,
+                Phase::Later => LATER,
+            };
+            self.plan(times * known.estimate, known.estimate);
+        }
     }
 
     /// A packet leaves. Media starts with the first one.
@@ -209,13 +227,7 @@ impl Probing {
         if let Some(cluster) = self.cluster {
             return self.finish(&cluster, known);
         }
-        if known.congested {
-            // What has not left yet would make it worse.
-            self.planned = None;
-            self.due = self.due.max(known.now + INTERVAL);
-        } else if self.planned.is_none() && self.phase != Phase::Idle && known.now >= self.due {
-            self.plan(LATER * known.estimate, known.estimate);
-        }
+        self.consider(known);
         None
     }
 
@@ -339,7 +351,7 @@ mod tests {
     #[test]
     fn the_start_goes_up_until_it_finds_the_limit() {
         let mut probing = Probing::default();
-        probing.want(20_000_000.0);
+        probing.want(20_000_000.0, KNOWN);
         assert!(probing.poll(0).is_none());
         probing.on_sent(0, 0, 100, None, 300_000.0);
         let mut found = Vec::new();
@@ -360,7 +372,7 @@ mod tests {
         assert!(probing.poll(0).is_none());
         probing.update(KNOWN);
         assert!(probing.poll(0).is_none());
-        probing.want(1_000_000.0);
+        probing.want(1_000_000.0, KNOWN);
         probing.update(Knowledge {
             congested: true,
             ..KNOWN
@@ -370,13 +382,13 @@ mod tests {
             now: INTERVAL,
             ..KNOWN
         });
-        assert_eq!(probing.poll(0).map(|probe| probe.bps), Some(600_000));
+        assert_eq!(probing.poll(0).map(|probe| probe.bps), Some(900_000));
     }
 
     #[test]
     fn a_probe_that_got_lost_frees_the_way_for_the_next() {
         let mut probing = Probing::default();
-        probing.want(1_000_000.0);
+        probing.want(1_000_000.0, KNOWN);
         probing.on_sent(0, 0, 100, None, 300_000.0);
         assert!(probing.poll(0).is_some());
         assert!(probing.poll(0).is_none());

@@ -6,6 +6,9 @@ use super::Micros;
 /// The least delay is that of the current and the last two windows of this length.
 const WINDOW: Micros = 10_000_000;
 
+/// No packet waits this long: a clock has jumped.
+const MAX_DELAY: Micros = 3_000_000;
+
 /// The delay and its base.
 #[derive(Debug, Default)]
 pub(super) struct QueueingDelay {
@@ -23,6 +26,12 @@ pub(super) struct QueueingDelay {
 impl QueueingDelay {
     /// A packet arrived after `delay`, which counts from an arbitrary zero.
     pub(super) fn on_packet(&mut self, delay: Micros) {
+        if self
+            .base()
+            .is_some_and(|base| (delay - base).abs() > MAX_DELAY)
+        {
+            self.rebase();
+        }
         let least = &mut self.least[2];
         *least = Some(least.map_or(delay, |least| least.min(delay)));
         self.lowest = match self.packets {
@@ -33,10 +42,13 @@ impl QueueingDelay {
         self.packets += 1;
     }
 
+    fn base(&self) -> Option<Micros> {
+        self.least.iter().flatten().min().copied()
+    }
+
     /// A feedback packet has been read to its end.
     pub(super) fn on_feedback(&mut self, now: Micros) {
-        let base = self.least.iter().flatten().min();
-        if let Some(base) = base.filter(|_| self.packets > 0) {
+        if let Some(base) = self.base().filter(|_| self.packets > 0) {
             self.mean = self.sum / self.packets - base;
             self.shortest = self.lowest - base;
         }
@@ -89,5 +101,8 @@ mod tests {
             feedback(second * 1_000_000, 30_000);
         }
         assert_eq!(feedback(41_000_000, 30_000), 0);
+        // A clock that jumped starts it anew.
+        assert_eq!(feedback(42_000_000, 90_000_000_000), 0);
+        assert_eq!(feedback(43_000_000, 90_000_020_000), 20_000);
     }
 }

@@ -10,7 +10,7 @@ use super::trendline::Usage;
 use super::{MAX_RATE, MIN_RATE, Micros};
 
 /// What is kept of the arriving rate at overuse: less the longer the queue is.
-const DECREASE: (f64, f64) = (0.85, 0.92);
+const DECREASE: (f64, f64) = (0.85, 0.90);
 /// Growth per second while the capacity is unknown.
 const GROWTH: f64 = 1.10;
 /// The rate grows to this many times the arriving one: what was not tried is not known.
@@ -22,24 +22,30 @@ const SPREAD: f64 = 0.15;
 const DECREASE_INTERVAL: Micros = 100_000;
 /// A queue shorter than this is not worth a decrease.
 const SHORT_QUEUE: Micros = 20_000;
+/// Up to a queue as long as this the link carries not much less than the rate.
+const LONG_QUEUE: Micros = 50_000;
+const LITTLE_LESS: f64 = 0.85;
 /// A queue is to be empty after about this time, and is given up on after `MAX_DRAIN`.
 const DRAIN_TIME: f64 = 600_000.0;
 const MAX_DRAIN: Micros = 1_500_000;
 const EMPTY_QUEUE: Micros = 20_000;
 /// A queue that varies less than this while it is drained is none: the way has become longer.
 const STEADY: Micros = 4_000;
+/// But it does not become longer again so soon.
+const LENGTHENED_ONCE_IN: Micros = 20_000_000;
 /// Beside a flow that fills the queue: how long until it is tried again whether it empties.
-const COMPETING_FOR: Micros = 10_000_000;
+const COMPETING_FOR: Micros = 15_000_000;
 /// What is kept at a loss there, and the least time between two of these, beside the round trip.
-const LOSS_DECREASE: f64 = 0.85;
+const LOSS_DECREASE: f64 = 0.86;
 const LOSS_INTERVAL: Micros = 500_000;
 /// For this long after a decrease packets arrive that were sent before.
 const SETTLING: Micros = 300_000;
 /// Draining takes no more of the rate than this leaves.
 const LEAST_SHARE: f64 = 0.4;
-/// A packet, and the rate at which frames come, for the pace of cautious growth.
-const PACKET_BITS: f64 = 9_600.0;
-const FRAMES_PER_SECOND: f64 = 30.0;
+/// Growth while the capacity is known, in bits for each round trip, from 1 Mbit/s on.
+const CAUTIOUS_GROWTH: f64 = 10_000.0;
+
+const MAX_CAUTIOUS_GROWTH: f64 = 0.07;
 
 /// What a step goes by.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +75,8 @@ enum Phase {
         carried: f64,
         /// The part of that which is sent.
         factor: f64,
+        /// Is it a trial whether the queue is still another's?
+        trial: bool,
         /// Least and most that a packet waited, in the second half of the time.
         range: Option<(Micros, Micros)>,
     },
@@ -86,6 +94,8 @@ pub(super) struct RateControl {
     decreased: Option<Micros>,
     phase: Phase,
     longer_way: bool,
+    /// When that was last.
+    lengthened: Option<Micros>,
     /// Waiting time in ordinary times, which is that of bursts and jitter.
     usual_queueing: f64,
 }
@@ -99,6 +109,7 @@ impl RateControl {
             decreased: None,
             phase: Phase::Alone,
             longer_way: false,
+            lengthened: None,
             usual_queueing: 0.0,
         }
     }
@@ -178,12 +189,16 @@ impl RateControl {
         {
             return;
         }
-        let carried = long.min(input.acknowledged_short.unwrap_or(long));
+        let carried = if input.queueing > LONG_QUEUE {
+            long.min(input.acknowledged_short.unwrap_or(long))
+        } else {
+            // The link is overused by a little: less arrives by chance, or as little was sent.
+            long.max(LITTLE_LESS * self.rate)
+        };
         self.decreased = Some(input.now);
         self.note_capacity(carried);
-        let kept = 1.0 - input.queueing as f64 / 1e6;
-        self.rate = self.rate.min(kept.clamp(DECREASE.0, DECREASE.1) * carried);
-        self.start_drain(input, carried);
+        self.rate = self.rate.min(kept(input.queueing) * carried);
+        self.start_drain(input, carried, false);
     }
 
     /// A queue that is not longer than this counts as empty.
@@ -193,11 +208,12 @@ impl RateControl {
             .min(4 * EMPTY_QUEUE)
     }
 
-    fn start_drain(&mut self, input: &Input, carried: f64) {
+    fn start_drain(&mut self, input: &Input, carried: f64, trial: bool) {
         self.phase = Phase::Draining {
             since: input.now,
             carried,
-            factor: drain_factor(input.queueing),
+            factor: drain_factor(input.queueing, trial),
+            trial,
             range: None,
         };
     }
@@ -208,22 +224,26 @@ impl RateControl {
             since,
             carried,
             factor,
+            trial,
             range,
         } = &mut self.phase
         else {
             return;
         };
-        if input.least_queueing < empty {
+        let time = input.now - *since;
+        // A trial goes on a little, so that whoever else thinks that he competes sees it too.
+        let goes_on = *trial && time < MAX_DRAIN;
+        if input.least_queueing < if goes_on { empty / 4 } else { empty } {
             self.phase = Phase::Alone;
             return;
         }
-        *factor = drain_factor(input.queueing);
-        let time = input.now - *since;
-        if let (true, Some(now)) = (time < SETTLING, input.acknowledged_short) {
+        *factor = drain_factor(input.queueing, *trial);
+        let settling = !*trial && time < SETTLING && input.queueing > LONG_QUEUE;
+        if let (true, Some(now)) = (settling, input.acknowledged_short) {
             // What arrives was sent before and still fills the link: the last of what it
             // carried earlier leaves the measurement.
             *carried = carried.min(now);
-            self.rate = self.rate.min(DECREASE.0 * *carried).max(MIN_RATE);
+            self.rate = self.rate.min(kept(input.queueing) * *carried);
         }
         if time > MAX_DRAIN / 2 {
             let waited = input.least_queueing;
@@ -233,7 +253,27 @@ impl RateControl {
         if time < MAX_DRAIN {
             return;
         }
-        self.longer_way = range.is_some_and(|(least, most)| most - least < STEADY);
+        if range.is_some_and(|(_, most)| 10 * input.least_queueing < 7 * most) {
+            // It empties, if slowly.
+            *since += MAX_DRAIN / 2;
+            *range = None;
+            return;
+        }
+        let steady = range.is_some_and(|(least, most)| most - least < STEADY);
+        let again = self
+            .lengthened
+            .is_some_and(|last| input.now - last < LENGTHENED_ONCE_IN);
+        self.longer_way = steady && !again;
+        if self.longer_way {
+            self.lengthened = Some(input.now);
+        }
+        let (trial, carried) = (*trial, *carried);
+        if !trial && !steady {
+            // It may have been misjudged what the link carries: once more, by less.
+            let carried = input.acknowledged.unwrap_or(carried).min(carried);
+            self.start_drain(input, carried, true);
+            return;
+        }
         self.phase = if self.longer_way {
             Phase::Alone
         } else {
@@ -248,7 +288,7 @@ impl RateControl {
         if input.least_queueing < self.empty_queue() / 2 {
             self.phase = Phase::Alone;
         } else if let (true, Some(carried)) = (input.now >= until, input.acknowledged) {
-            self.start_drain(input, carried);
+            self.start_drain(input, carried, true);
         } else if input.unusual_loss && input.now - decreased > input.rtt + LOSS_INTERVAL {
             self.rate *= LOSS_DECREASE;
             self.phase = Phase::Competing {
@@ -291,17 +331,25 @@ impl RateControl {
         self.rate = grown.min(bound.max(self.rate));
     }
 
-    /// Bits per second, each second: about a packet in the time that the answer takes.
+    /// Bits per second, each second. A higher rate grows by less of itself than a lower one: so
+    /// flows that share a link come together.
     fn cautious_growth(&self, rtt: Micros) -> f64 {
-        let frame = self.rate / FRAMES_PER_SECOND;
-        let packet = frame / (frame / PACKET_BITS).ceil().max(1.0);
         let response = (rtt + 100_000) as f64 / 1_000_000.0;
-        (packet / response).max(4_000.0)
+        let growth = CAUTIOUS_GROWTH * (self.rate / 1_000_000.0).sqrt().min(1.0) / response;
+        growth.min(MAX_CAUTIOUS_GROWTH * self.rate)
     }
 }
 
+/// The part of what the link carries that is the rate after a decrease.
+fn kept(queueing: Micros) -> f64 {
+    (1.0 - queueing as f64 / 1e6).clamp(DECREASE.0, DECREASE.1)
+}
+
 /// The part of what the link carries that is sent while a queue is emptied.
-fn drain_factor(queueing: Micros) -> f64 {
+fn drain_factor(queueing: Micros, trial: bool) -> f64 {
+    if trial {
+        return LEAST_SHARE;
+    }
     (1.0 - queueing as f64 / DRAIN_TIME).clamp(LEAST_SHARE, DECREASE.1)
 }
 
@@ -354,7 +402,7 @@ mod tests {
     fn drain(least: impl Fn(i64) -> Micros) -> RateControl {
         let mut control = RateControl::new(2_000_000.0);
         control.update(input(0, Usage::Over, 1_000_000.0));
-        for step in 1..=15 {
+        for step in 1..=30 {
             let mut full = input(step * 100_000, Usage::Normal, 1_000_000.0);
             (full.queueing, full.least_queueing) = (200_000, least(step));
             control.update(full);
@@ -368,17 +416,17 @@ mod tests {
     fn beside_a_flow_that_fills_the_queue_loss_counts_and_delay_does_not() {
         let mut control = drain(|step| 180_000 + step * 2_000);
         assert!(!control.take_longer_way());
-        let mut full = input(1_700_000, Usage::Over, 1_000_000.0);
+        let mut full = input(3_200_000, Usage::Over, 1_000_000.0);
         (full.queueing, full.least_queueing) = (200_000, 190_000);
         let before = control.rate();
         control.update(full);
         assert!(control.rate() > before);
-        (full.now, full.unusual_loss) = (3_000_000, true);
+        (full.now, full.unusual_loss) = (4_500_000, true);
         control.update(full);
-        assert!(control.rate() < 0.9 * before);
-        (full.now, full.least_queueing) = (3_100_000, 0);
+        assert!(control.rate() < before);
+        (full.now, full.least_queueing) = (4_600_000, 0);
         control.update(full);
-        control.update(input(3_200_000, Usage::Over, 1_000_000.0));
+        control.update(input(4_700_000, Usage::Over, 1_000_000.0));
         assert!(control.is_draining());
     }
 

@@ -173,6 +173,21 @@ pub(crate) fn write_header(
     end
 }
 
+/// Length of what [`write_padding_header`] writes.
+pub(crate) const PADDING_HEADER: usize = 20;
+
+/// Writes the header of a packet that is padding alone. Returns its length.
+pub(crate) fn write_padding_header(out: &mut [u8], payload_type: u8) -> usize {
+    let template = HeaderTemplate {
+        payload_type,
+        marker: false,
+    };
+    let len = write_header(out, &template, &ReceivedExtensions::default());
+    debug_assert_eq!(len, PADDING_HEADER);
+    out[0] |= 0x20;
+    len
+}
+
 /// Sets what differs between subscribers.
 pub(crate) fn patch_header(packet: &mut [u8], sequence: u16, timestamp: u32, ssrc: u32) {
     packet[2..4].copy_from_slice(&sequence.to_be_bytes());

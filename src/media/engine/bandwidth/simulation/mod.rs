@@ -24,12 +24,13 @@ const STEP: Micros = 1_000;
 /// A network and who uses it.
 #[derive(Clone)]
 struct Scenario {
-    name: &'static str,
     /// Bits per second from each time in seconds on.
     capacity: Vec<(f64, f64)>,
     queue: Queue,
     /// Both ways together, in ms.
     rtt: f64,
+    /// Which becomes another at a time in seconds.
+    rtt_change: Option<(f64, f64)>,
     /// Most that a packet is delayed at random, in ms; order is kept.
     jitter: f64,
     loss: f64,
@@ -52,10 +53,10 @@ struct Scenario {
 impl Default for Scenario {
     fn default() -> Self {
         Scenario {
-            name: "",
             capacity: vec![(0.0, 1e6)],
             queue: Queue::DropTail(0.25),
             rtt: 50.0,
+            rtt_change: None,
             jitter: 0.0,
             loss: 0.0,
             feedback_loss: 0.0,
@@ -82,7 +83,6 @@ struct Delivered {
 
 /// What happened.
 struct Outcome {
-    name: &'static str,
     delivered: Vec<Delivered>,
     /// Every 50 ms, of the first subscriber.
     estimates: Vec<(f64, f64)>,
@@ -112,9 +112,7 @@ fn run(scenario: &Scenario) -> Outcome {
         .collect();
     let mut tcp = scenario.tcp.map(|from| Tcp::new((from * 1e6) as Micros));
     let mut link = Bottleneck::new(scenario.queue);
-    let way = (scenario.rtt * 500.0) as Micros;
     let mut outcome = Outcome {
-        name: scenario.name,
         delivered: Vec::new(),
         estimates: Vec::new(),
     };
@@ -123,6 +121,11 @@ fn run(scenario: &Scenario) -> Outcome {
     let mut now = 0;
     while now < (scenario.seconds * 1e6) as Micros {
         now += STEP;
+        let rtt = match scenario.rtt_change {
+            Some((from, rtt)) if now as f64 >= from * 1e6 => rtt,
+            _ => scenario.rtt,
+        };
+        let way = (rtt * 500.0) as Micros;
         for (flow, peer) in peers.iter_mut().enumerate() {
             peer.step(
                 now,

@@ -1,0 +1,176 @@
+//! What a subscriber's connection can carry, and what is sent over it in consequence.
+//!
+//! Feedback goes to the peer's estimator. When the estimate or what is wanted changes, the
+//! video tracks of the peer are allocated anew, and where that leaves a wish open, the estimator
+//! hears of it, so that it probes for more.
+
+use std::time::Instant;
+
+use super::allocation::{Allocation, Candidate, Rank, Reason, allocate};
+use super::dispatch::Engine;
+use super::event::Event;
+use super::ids::TransportId;
+use super::rtcp::TransportFeedback;
+use super::timers::TimerOwner;
+use crate::media::codec::MediaKind;
+
+/// The estimate has changed when it differs by more than this from the one that was allocated,
+/// in percent.
+const CHANGED_PERCENT: u64 = 3;
+/// Room to have for what is wanted, as encoders vary, in percent of it.
+const ROOM_PERCENT: u64 = 130;
+/// Without an estimate there is no bound.
+const BOUNDLESS: u64 = u64::MAX / 1_000;
+
+/// What a peer was allocated last.
+#[derive(Debug, Default)]
+pub(crate) struct Allocated {
+    /// The estimate of then, bits a second.
+    estimate: u64,
+    /// What is sent in consequence, bits a second.
+    pub(crate) sent: u64,
+    /// Everything that is wanted is sent, and there is room to spare.
+    satisfied: bool,
+}
+
+impl Engine {
+    /// What the network of a subscriber is taken to carry in all, in bits a second; `None` for
+    /// one that gives no feedback, which is sent whatever it wants.
+    pub fn estimate(&self, transport: TransportId) -> Option<u64> {
+        let peer = self.find_peer(transport)?;
+        self.peers[peer as usize].estimate()
+    }
+
+    /// Transport-wide feedback arrived.
+    pub(super) fn transport_feedback(
+        &mut self,
+        now: Instant,
+        peer: u32,
+        feedback: &TransportFeedback<'_>,
+    ) {
+        let state = &mut self.peers[peer as usize];
+        state.bandwidth.on_feedback(now, feedback);
+        self.estimate_changed(now, peer);
+    }
+
+    /// A peer tells its own estimate, in bits a second.
+    pub(super) fn receiver_estimate(&mut self, now: Instant, peer: u32, bps: u64) {
+        let state = &mut self.peers[peer as usize];
+        state.bandwidth.on_remb(now, bps);
+        state.gives_feedback = true;
+        self.estimate_changed(now, peer);
+    }
+
+    /// The estimator's own time has come, if it has.
+    pub(super) fn bandwidth_timeout(&mut self, now: Instant, peer: u32) {
+        let state = &mut self.peers[peer as usize];
+        if state.bandwidth.poll_timeout().is_some_and(|due| due <= now) {
+            state.bandwidth.handle_timeout(now);
+            self.estimate_changed(now, peer);
+        }
+        self.arm_bandwidth(peer);
+    }
+
+    fn arm_bandwidth(&mut self, peer: u32) {
+        let state = &mut self.peers[peer as usize];
+        if let Some(when) = state.bandwidth.poll_timeout() {
+            self.timers
+                .arm(TimerOwner::Peer(peer), &mut state.armed, when);
+        }
+    }
+
+    fn estimate_changed(&mut self, now: Instant, peer: u32) {
+        self.arm_bandwidth(peer);
+        let state = &self.peers[peer as usize];
+        let Some(estimate) = state.estimate() else {
+            return;
+        };
+        let last = state.allocated.estimate;
+        let much = last * CHANGED_PERCENT / 100;
+        let fell = estimate + much < last;
+        let rose = estimate > last + much && !state.allocated.satisfied;
+        if fell || rose {
+            self.allocate_again(now, peer);
+        }
+    }
+
+    /// As [`Engine::allocate`], while nobody has changed a wish.
+    pub(super) fn allocate_again(&mut self, now: Instant, peer: u32) {
+        let congested = self.peers[peer as usize].bandwidth.congested();
+        let reason = if congested {
+            Reason::Congestion
+        } else {
+            Reason::Budget
+        };
+        self.allocate(now, peer, reason);
+    }
+
+    /// Chooses for each video track of a peer what is sent of it.
+    pub(super) fn allocate(&mut self, now: Instant, peer: u32, reason: Reason) {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        let state = &mut self.peers[peer as usize];
+        for &index in &state.subscriptions {
+            let subscription = &mut self.subscriptions[index as usize];
+            let track = &mut self.tracks[subscription.track as usize];
+            let flows = subscription.wish.enabled && !track.muted;
+            if track.kind == MediaKind::Audio {
+                subscription.target = flows.then_some(0);
+            } else if flows {
+                let rank = Rank::new(track.screen, subscription.wish.priority);
+                let mut candidate = Candidate::new(index, rank);
+                track.offer_choices(now, &subscription.wish, subscription.target, &mut candidate);
+                candidates.push(candidate);
+            }
+        }
+        let before_video = state.before_video.rate(now);
+        let estimate = state.estimate();
+        let budget = estimate.map_or(BOUNDLESS, |all| all.saturating_sub(before_video));
+        let Allocation { chosen, wanted } = allocate(&mut candidates, budget, reason);
+        let enough = (wanted + before_video) * ROOM_PERCENT / 100;
+        let satisfied = chosen == wanted && estimate.is_none_or(|all| all >= enough);
+        state.allocated = Allocated {
+            estimate: estimate.unwrap_or(BOUNDLESS),
+            sent: chosen + before_video,
+            satisfied,
+        };
+        state
+            .bandwidth
+            .want(now, if satisfied { 0 } else { enough });
+        for candidate in &candidates {
+            self.choose(now, candidate);
+        }
+        self.candidates = candidates;
+    }
+
+    /// Sends of a track what was chosen.
+    fn choose(&mut self, now: Instant, candidate: &Candidate) {
+        let index = candidate.subscription;
+        let subscription = &mut self.subscriptions[index as usize];
+        let track = &self.tracks[subscription.track as usize];
+        let target = candidate
+            .chosen
+            .and_then(|choice| track.choice(now, &subscription.wish, choice));
+        let paused = target.is_none() && track.has_choices(now);
+        let changed = std::mem::replace(&mut subscription.paused, paused) != paused;
+        subscription.target = target;
+        let (id, room, track) = (subscription.id, track.room, subscription.track);
+        if target.is_none() {
+            subscription.forwarder.pause();
+        }
+        let waits = target.is_some() && subscription.forwarder.layer() != target;
+        if let Some(layer) = target.filter(|_| waits) {
+            self.want_keyframe(now, track, layer);
+        }
+        if changed {
+            let subscription = id;
+            self.emit(
+                room,
+                Event::StreamState {
+                    subscription,
+                    paused,
+                },
+            );
+        }
+    }
+}
