@@ -160,6 +160,10 @@ impl Room {
                 tracing::trace!(?subscription, "media flows");
             }
             Event::Speakers(levels) => self.speakers_changed(&levels),
+            Event::ShardEnded => {
+                tracing::error!("a media shard of the room has ended");
+                self.close();
+            }
         }
     }
 
@@ -225,13 +229,13 @@ impl Room {
     }
 
     /// Our side of a new connection.
-    pub(super) fn local_endpoint(&self) -> LocalEndpoint {
+    pub(super) fn local_endpoint(&self, transport: TransportId) -> LocalEndpoint {
         LocalEndpoint {
             ice: new_credentials(),
             fingerprint: self.media.fingerprint(),
             candidates: self
                 .media
-                .addresses()
+                .addresses(transport)
                 .iter()
                 .map(|address| Candidate {
                     ip: address.ip,

@@ -20,6 +20,7 @@ use super::flush::Flush;
 use super::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use super::io::{EngineConfig, EngineStatistics, LocalSocket, Transmit};
 use super::peer::{Peer, Srtp};
+use super::relay::Relay;
 use super::rtp::{self, PacketClass};
 use super::send_batch::SendBatch;
 use super::speakers::RoomSpeakers;
@@ -59,6 +60,7 @@ pub struct Engine {
     /// The control datagram that was handed out last.
     sent_control: Option<ControlDatagram>,
     pub(super) flush: Flush,
+    pub(super) relay: Relay,
     /// Media and RTCP that leave next.
     pub(super) outgoing: SendBatch,
     pub(super) statistics: EngineStatistics,
@@ -75,6 +77,7 @@ pub(super) struct FanOut<'a> {
     pub(super) events: &'a mut VecDeque<RoomEvent>,
     pub(super) timers: &'a mut Timers,
     pub(super) flush: &'a mut Flush,
+    pub(super) relay: &'a mut Relay,
 }
 
 impl Engine {
@@ -98,6 +101,7 @@ impl Engine {
             control: VecDeque::new(),
             sent_control: None,
             flush: Flush::default(),
+            relay: Relay::default(),
             outgoing: SendBatch::default(),
             statistics: EngineStatistics::default(),
             scratch: Box::new([0; MAX_DATAGRAM]),
@@ -169,11 +173,14 @@ impl Engine {
                 }
             }
             Command::AddTrack(new) => self.add_track(&new),
+            Command::MirrorTrack { track, room, home } => self.mirror_track(&track, room, home),
             Command::SetTrackSource { track, source } => self.set_track_source(track, source),
-            Command::RemoveTrack(track) => self.remove_track(track),
+            Command::RemoveTrack(track) => self.remove_track(now, track),
             Command::SetTrackMuted { track, muted } => self.set_track_muted(now, track, muted),
             Command::AddSubscription(new) => self.add_subscription(now, &new),
-            Command::RemoveSubscription(subscription) => self.remove_subscription(subscription),
+            Command::RemoveSubscription(subscription) => {
+                self.remove_subscription(now, subscription);
+            }
             Command::SetSubscription { subscription, wish } => {
                 self.set_subscription(now, subscription, wish);
             }
@@ -198,6 +205,7 @@ impl Engine {
     /// Time has come to [`Engine::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         self.flush.handle_timeout(now);
+        self.relay.handle_timeout(now);
         while let Some((when, owner)) = self.timers.pop_due(now) {
             match owner {
                 TimerOwner::Peer(peer) => {
@@ -216,13 +224,14 @@ impl Engine {
 
     /// When [`Engine::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let flush = self.flush.due();
-        flush.into_iter().chain(self.timers.next()).min()
+        let gathered = self.gathers_until();
+        gathered.into_iter().chain(self.timers.next()).min()
     }
 
     /// Until when media waits for more to leave with it; `None` when none waits.
     pub fn gathers_until(&self) -> Option<Instant> {
-        self.flush.due()
+        let relay = self.relay.due();
+        self.flush.due().into_iter().chain(relay).min()
     }
 
     /// The next datagrams to send, which leave at `now`; `None` when all are handed out.
@@ -261,7 +270,7 @@ impl Engine {
             transports: self.peers.len() as u64,
             tracks: self.tracks.len() as u64,
             subscriptions: self.subscriptions.len() as u64,
-            buffer_bytes: (caches + queues + self.outgoing.memory()) as u64,
+            buffer_bytes: (caches + queues + self.outgoing.memory() + self.relay.memory()) as u64,
             ..self.statistics
         }
     }
@@ -284,6 +293,7 @@ impl Engine {
             events: &mut self.events,
             timers: &mut self.timers,
             flush: &mut self.flush,
+            relay: &mut self.relay,
         }
     }
 
@@ -307,11 +317,11 @@ impl Engine {
         let state = &self.peers[peer as usize];
         for track in state.tracks.clone() {
             let id = self.tracks[track as usize].id;
-            self.remove_track(id);
+            self.remove_track(now, id);
         }
         for subscription in self.peers[peer as usize].subscriptions.clone() {
             let id = self.subscriptions[subscription as usize].id;
-            self.remove_subscription(id);
+            self.remove_subscription(now, id);
         }
         self.peers[peer as usize].transport.close(now);
         self.queue_control(peer);

@@ -61,6 +61,10 @@ pub struct EngineStatistics {
     pub keyframe_requests_in: u64,
     /// Keyframes asked for from publishers.
     pub keyframe_requests_out: u64,
+    /// RTP packets given to other shards.
+    pub packets_relayed: u64,
+    /// RTP packets that another shard did not take in time.
+    pub relays_dropped: u64,
     /// Data channel messages received.
     pub messages_in: u64,
     /// Data channel messages sent.

@@ -21,6 +21,7 @@ mod packet_cache;
 mod payload;
 mod peer;
 mod receive;
+pub mod relay;
 mod rtcp;
 pub mod rtp;
 mod send_batch;
