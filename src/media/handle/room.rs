@@ -125,7 +125,11 @@ impl RoomMedia {
         let shard = spreading
             .elsewhere(self.home, at_home.count(), loads)
             .unwrap_or(self.home);
-        self.spread_to(shard);
+        let shard = if self.spread_to(shard) {
+            shard
+        } else {
+            self.home
+        };
         self.place(shard)
     }
 
@@ -147,14 +151,14 @@ impl RoomMedia {
         transport
     }
 
-    /// Makes the room known on a shard, with all its tracks.
-    fn spread_to(&mut self, index: usize) {
+    /// Makes the room known on a shard, with all its tracks. False when it cannot be there.
+    fn spread_to(&mut self, index: usize) -> bool {
         if index == self.home || self.spread.contains(&index) {
-            return;
+            return true;
         }
-        // Without a channel the room has ended on its other shards, and will here.
+        // Without it the shards have ended, and the room will.
         let Some(sender) = self.sender.upgrade() else {
-            return;
+            return false;
         };
         self.spread.push(index);
         let shard = &self.media.0.shards[index];
@@ -169,6 +173,7 @@ impl RoomMedia {
                 }));
             }
         }
+        true
     }
 
     fn mirror(&self, shard: &ShardHandle, new: &NewTrack) {
