@@ -11,14 +11,19 @@ use moim::media::engine::command::DataChannel;
 use simulator::{Link, Simulation};
 
 /// Three who see and hear each other, and are connected.
-fn meeting(seed: u64, loss: f64) -> Simulation {
-    let mut simulation = Simulation::spread(seed, Link::new(loss, Duration::from_millis(30)));
+fn meeting(mut simulation: Simulation) -> Simulation {
     for _ in 0..3 {
         simulation.join();
     }
     simulation.subscribe_all();
     simulation.run(Duration::from_millis(1_500), false);
     simulation
+}
+
+/// As [`meeting`], spread over two shards.
+fn spread_meeting(seed: u64) -> Simulation {
+    let link = Link::new(0.0, Duration::from_millis(30));
+    meeting(Simulation::spread(seed, link))
 }
 
 /// The least share that anybody received of any track of a kind.
@@ -37,7 +42,7 @@ fn worst_share(simulation: &Simulation, kind: MediaKind) -> f64 {
 
 #[test]
 fn everything_reaches_everybody_and_crosses_once() {
-    let mut simulation = meeting(1, 0.0);
+    let mut simulation = spread_meeting(1);
     simulation.run(Duration::from_secs(2), true);
     simulation.run(Duration::from_millis(500), false);
     assert_eq!(worst_share(&simulation, MediaKind::Audio), 1.0);
@@ -53,19 +58,27 @@ fn everything_reaches_everybody_and_crosses_once() {
 
 #[test]
 fn what_subscribers_lose_is_sent_again_by_their_own_shard() {
-    let mut simulation = meeting(2, 0.03);
-    simulation.run(Duration::from_secs(3), true);
-    simulation.run(Duration::from_millis(800), false);
-    let share = worst_share(&simulation, MediaKind::Video);
-    assert!(share >= 0.99, "only {share:.3} of a camera arrived");
-    let far = simulation.server.far.as_ref().expect("a second shard");
-    assert!(far.statistics().retransmissions > 50);
-    assert_eq!(simulation.server.engine.statistics().retransmissions, 0);
+    let link = || Link::new(0.02, Duration::from_millis(30));
+    let whole = meeting(Simulation::new(2, link()));
+    let spread = meeting(Simulation::spread(2, link()));
+    let [whole_share, share] = [whole, spread].map(|mut simulation| {
+        simulation.run(Duration::from_secs(3), true);
+        simulation.run(Duration::from_millis(800), false);
+        if let Some(far) = &simulation.server.far {
+            assert!(far.statistics().retransmissions > 50);
+            assert_eq!(simulation.server.engine.statistics().retransmissions, 0);
+        }
+        worst_share(&simulation, MediaKind::Video)
+    });
+    assert!(
+        share >= 0.98 && share > whole_share - 0.01,
+        "{share:.3} of a camera arrived, {whole_share:.3} on one shard"
+    );
 }
 
 #[test]
 fn a_subscribers_wish_for_a_keyframe_goes_to_the_publisher() {
-    let mut simulation = meeting(3, 0.0);
+    let mut simulation = spread_meeting(3);
     simulation.run(Duration::from_millis(500), true);
     let requests = |simulation: &Simulation| {
         let home = simulation.server.engine.statistics();
@@ -83,7 +96,7 @@ fn a_subscribers_wish_for_a_keyframe_goes_to_the_publisher() {
 
 #[test]
 fn a_muted_track_stops_and_goes_on_across_shards() {
-    let mut simulation = meeting(4, 0.0);
+    let mut simulation = spread_meeting(4);
     simulation.run(Duration::from_secs(1), true);
     let tracks: Vec<_> = simulation
         .server
@@ -109,7 +122,7 @@ fn a_muted_track_stops_and_goes_on_across_shards() {
 
 #[test]
 fn nothing_crosses_that_nobody_watches_any_more() {
-    let mut simulation = meeting(5, 0.0);
+    let mut simulation = spread_meeting(5);
     simulation.run(Duration::from_millis(500), true);
     // The subscribers' connections go.
     for index in 0..simulation.peers.len() {
@@ -128,7 +141,7 @@ fn nothing_crosses_that_nobody_watches_any_more() {
 
 #[test]
 fn messages_go_out_on_the_shard_of_their_receiver() {
-    let mut simulation = meeting(6, 0.0);
+    let mut simulation = spread_meeting(6);
     let transports = simulation.peers.iter().flat_map(|p| p.transports.clone());
     let command = Command::SendData {
         transports: transports.collect(),
@@ -143,7 +156,7 @@ fn messages_go_out_on_the_shard_of_their_receiver() {
 
 #[test]
 fn the_end_of_the_room_frees_everything_on_both() {
-    let mut simulation = meeting(7, 0.02);
+    let mut simulation = spread_meeting(7);
     simulation.run(Duration::from_secs(1), true);
     for index in 0..simulation.peers.len() {
         for transport in simulation.peers[index].transports.clone() {
