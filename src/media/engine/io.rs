@@ -71,7 +71,7 @@ pub struct EngineStatistics {
     pub messages_out: u64,
     /// Gauge: peer connections.
     pub transports: u64,
-    /// Gauge: published tracks.
+    /// Gauge: tracks, those that are published on other shards included.
     pub tracks: u64,
     /// Gauge: subscriptions.
     pub subscriptions: u64,

@@ -156,4 +156,23 @@ mod tests {
         }
         assert!(delivery.rooms[&RoomId(1)].kept.len() <= MAX_KEPT);
     }
+
+    #[test]
+    fn every_room_hears_of_the_end_even_one_that_is_slow_and_nothing_after_it() {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        let mut delivery = Delivery::default();
+        delivery.open(RoomId(1), sender);
+        for number in 0..3 {
+            delivery.deliver(data(number, DataChannel::Reliable));
+        }
+        delivery.end_all();
+        delivery.deliver(data(9, DataChannel::Reliable));
+        assert!(matches!(receiver.try_recv(), Ok(Event::Data { .. })));
+        assert!(delivery.is_waiting());
+        delivery.retry();
+        assert!(matches!(receiver.try_recv(), Ok(Event::ShardEnded)));
+        delivery.retry();
+        assert!(receiver.try_recv().is_err());
+        assert!(!delivery.is_waiting());
+    }
 }

@@ -105,3 +105,91 @@ pub(super) fn links(wakers: &[Arc<mio::Waker>]) -> Vec<Vec<Link>> {
     }
     links
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::media::codec::MediaKind;
+    use crate::media::engine::command::{
+        Command, IceCredentials, NewSubscription, NewTrack, NewTransport, TrackSource, Wish,
+    };
+    use crate::media::engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+    use crate::media::engine::io::EngineConfig;
+    use crate::media::engine::transport::ServerCertificate;
+
+    /// An engine with one connection, and a track whose home is the shard with number 1.
+    fn engine(now: Instant) -> Engine {
+        let config = EngineConfig {
+            seed: 1,
+            certificate: Arc::new(ServerCertificate::generate().unwrap()),
+            wall_clock: Duration::ZERO,
+        };
+        let mut engine = Engine::new(config, now);
+        let (room, home) = (RoomId(1), ShardId(1));
+        let transport = Box::new(NewTransport {
+            transport: TransportId(1),
+            room,
+            local_ice: IceCredentials {
+                ufrag: "abcd".into(),
+                pwd: "a-password-that-is-long-enough".into(),
+            },
+            opens_data_channels: false,
+        });
+        engine.handle_command(now, Command::AddTransport(transport));
+        let track = Box::new(NewTrack {
+            track: TrackId(1),
+            transport: TransportId(2),
+            kind: MediaKind::Video,
+            screen: false,
+            source: TrackSource::default(),
+        });
+        engine.handle_command(now, Command::MirrorTrack { track, room, home });
+        engine
+    }
+
+    /// Makes the engine have something to say to the track's home.
+    fn subscribe(engine: &mut Engine, now: Instant, number: u32) {
+        let subscription = SubscriptionId(number);
+        let new = NewSubscription {
+            subscription,
+            track: TrackId(1),
+            transport: TransportId(1),
+            ssrc: 1,
+            rtx_ssrc: None,
+            wish: Wish::default(),
+        };
+        engine.handle_command(now, Command::AddSubscription(new));
+        engine.handle_command(now, Command::RemoveSubscription(subscription));
+        engine.handle_timeout(now + Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_full_queue_holds_a_batch_back_and_loses_none() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let mut links = links(&[waker.clone(), waker]);
+        let (mut here, there) = (links[0].remove(0), links[1].remove(0));
+        assert_eq!((here.shard, there.shard), (ShardId(1), ShardId(0)));
+        let mut now = Instant::now();
+        let mut engine = engine(now);
+        for number in 0..=DEPTH as u32 {
+            assert!(!here.is_waiting(), "before batch {number}");
+            now += Duration::from_millis(5);
+            subscribe(&mut engine, now, number);
+            here.send(&mut engine);
+        }
+        assert!(here.is_waiting());
+        let mut received = 0;
+        while let Some(batch) = there.receive() {
+            assert!(!batch.is_empty());
+            there.give_back(batch);
+            received += 1;
+            here.send(&mut engine);
+        }
+        assert_eq!(received, DEPTH + 1);
+        assert!(!here.is_waiting());
+        assert!(here.receive().is_none(), "nothing comes the other way");
+    }
+}

@@ -168,9 +168,8 @@ impl Shard {
                 self.delivery.end_all();
                 return;
             }
-            let woken = Instant::now();
-            self.waited += woken.saturating_duration_since(now);
-            if catch_unwind(AssertUnwindSafe(|| self.turn(woken))).is_err() {
+            self.waited += now.elapsed();
+            if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
                 tracing::error!("a media shard's engine panicked; its rooms start anew");
                 self.restarts += 1;
                 self.engine = new_engine(&self.parts.certificate, Instant::now());
@@ -209,12 +208,12 @@ impl Shard {
         Ok(())
     }
 
-    fn turn(&mut self, woken: Instant) {
-        let mut now = woken;
+    fn turn(&mut self) {
         loop {
             let mut more = self.read_sockets();
             more |= self.take_commands();
             more |= self.read_links();
+            let now = Instant::now();
             self.engine.handle_timeout(now);
             for link in &mut self.parts.links {
                 link.send(&mut self.engine);
@@ -224,7 +223,6 @@ impl Shard {
             if !more || self.parts.statistics.is_stopping() {
                 return;
             }
-            now = Instant::now();
         }
     }
 
