@@ -36,6 +36,13 @@ impl ShardLoad {
         self.busy.load(Ordering::Relaxed).saturating_add(expected)
     }
 
+    /// Thousandths of a core that would be in use if everybody here took part as one does in a
+    /// meeting: many may be silent now and watch the same thing in a minute.
+    fn potential(&self) -> u32 {
+        let placed = u32::try_from(self.placed()).unwrap_or(u32::MAX);
+        self.estimate().max(placed.saturating_mul(EXPECTED_COST))
+    }
+
     /// How many rooms and connections are here.
     pub fn placed(&self) -> usize {
         self.placed.load(Ordering::Relaxed)
@@ -61,7 +68,8 @@ impl ShardLoad {
 pub struct Spreading {
     /// The room's shard is that loaded, in thousandths of a core,
     pub busy: u32,
-    /// or the room has that many connections there;
+    /// or the room has that many connections there, and what all that is placed could take
+    /// counts instead;
     pub connections: usize,
     /// and another shard is less loaded by at least this much, in thousandths of a core.
     pub margin: i32,
@@ -90,15 +98,19 @@ impl Spreading {
         loads: impl Iterator<Item = (&'a ShardLoad, bool)> + Clone,
     ) -> Option<usize> {
         let (home_load, _) = loads.clone().nth(home)?;
-        let used = home_load.estimate();
-        if used < self.busy && connections < self.connections {
+        let large = connections >= self.connections;
+        if home_load.estimate() < self.busy && !large {
             return None;
         }
-        let limit = i64::from(used) - i64::from(self.margin);
+        let used = |load: &ShardLoad| match large {
+            true => i64::from(load.potential()),
+            false => i64::from(load.estimate()),
+        };
+        let limit = used(home_load) - i64::from(self.margin);
         loads
             .enumerate()
             .filter(|(index, _)| *index != home)
-            .filter(|(_, (load, _))| i64::from(load.estimate()) <= limit)
+            .filter(|(_, (load, _))| used(load) <= limit)
             .min_by_key(|(_, (load, is_there))| (!is_there, load.rank()))
             .map(|(index, _)| index)
     }
@@ -156,6 +168,20 @@ mod tests {
         let loads = loads([900, 500, 10]);
         assert_eq!(elsewhere(10, &loads, &[1]), Some(1));
         assert_eq!(elsewhere(10, &loads, &[]), Some(2));
+    }
+
+    #[test]
+    fn a_large_room_that_is_silent_yet_spreads_too() {
+        let loads = loads([0, 0]);
+        let mut at_home = 0;
+        for _ in 0..1_000 {
+            let index = elsewhere(at_home, &loads, &[]).unwrap_or(0);
+            loads[index].place();
+            at_home += usize::from(index == 0);
+            // It takes so long to fill that nothing of it counts as placed lately.
+            loads.iter().for_each(|load| load.publish(0));
+        }
+        assert!((450..550).contains(&at_home), "{at_home} of 1,000 at home");
     }
 
     #[test]

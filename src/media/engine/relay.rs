@@ -68,6 +68,7 @@ enum RelayItem {
 struct LayerState {
     ssrc: u32,
     codec: Codec,
+    last_packet: Instant,
     sender_report: Option<SenderReport>,
 }
 
@@ -363,7 +364,10 @@ impl Engine {
         for (layer, state) in layers.iter_mut().zip(states) {
             if let Some(state) = state {
                 begin_layer(layer, state.ssrc);
-                layer.touch(now);
+                // While packets cross they tell that it lives, and this comes behind them.
+                if !layer.is_alive(now) {
+                    layer.touch(state.last_packet);
+                }
                 layer.codec = Some(state.codec);
                 layer.sender_report = state.sender_report.or(layer.sender_report);
             }
@@ -423,14 +427,17 @@ fn begin_layer(layer: &mut Layer, ssrc: u32) -> bool {
 
 fn layer_states(track: &Track, now: Instant) -> [Option<LayerState>; LAYERS] {
     let mut states = [None; LAYERS];
+    let alive = |layer: &Layer| {
+        let last_packet = layer.last_packet().filter(|_| layer.is_alive(now))?;
+        Some(LayerState {
+            ssrc: layer.ssrc?,
+            codec: layer.codec?,
+            last_packet,
+            sender_report: layer.sender_report,
+        })
+    };
     for (layer, state) in track.layers.iter().zip(&mut states) {
-        if let (true, Some(ssrc), Some(codec)) = (layer.is_alive(now), layer.ssrc, layer.codec) {
-            *state = Some(LayerState {
-                ssrc,
-                codec,
-                sender_report: layer.sender_report,
-            });
-        }
+        *state = alive(layer);
     }
     states
 }

@@ -81,6 +81,11 @@ impl Layer {
             .is_some_and(|last| now.saturating_duration_since(last) < LAYER_ALIVE)
     }
 
+    /// When the last packet came, if one has.
+    pub(crate) fn last_packet(&self) -> Option<Instant> {
+        self.last_packet
+    }
+
     /// Notes an arrival; true when the layer was not alive before.
     pub(crate) fn touch(&mut self, now: Instant) -> bool {
         let alive = self.is_alive(now);
