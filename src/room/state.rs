@@ -164,6 +164,10 @@ impl Room {
                 paused,
             } => tracing::debug!(?subscription, paused, "what fits has changed"),
             Event::Speakers(levels) => self.speakers_changed(&levels),
+            Event::ShardEnded => {
+                tracing::error!("a media shard of the room has ended");
+                self.close();
+            }
         }
     }
 
@@ -229,13 +233,13 @@ impl Room {
     }
 
     /// Our side of a new connection.
-    pub(super) fn local_endpoint(&self) -> LocalEndpoint {
+    pub(super) fn local_endpoint(&self, transport: TransportId) -> LocalEndpoint {
         LocalEndpoint {
             ice: new_credentials(),
             fingerprint: self.media.fingerprint(),
             candidates: self
                 .media
-                .addresses()
+                .addresses(transport)
                 .iter()
                 .map(|address| Candidate {
                     ip: address.ip,

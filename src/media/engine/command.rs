@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+use super::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 use crate::media::codec::{Codec, MediaKind};
 
 /// An order to the engine. Orders that name something unknown are ignored: the thing may have
@@ -41,6 +41,16 @@ pub enum Command {
     },
     /// A track that a connection may publish. Media for it is accepted from now on.
     AddTrack(Box<NewTrack>),
+    /// A track that is published on another shard, so that it can be subscribed to here. Its
+    /// packets cross while somebody does.
+    MirrorTrack {
+        /// The track; its connection is not here.
+        track: Box<NewTrack>,
+        /// The room that it belongs to.
+        room: RoomId,
+        /// Where it is published.
+        home: ShardId,
+    },
     /// The m-line, streams or layers of a track changed by renegotiation.
     SetTrackSource {
         /// Which track.

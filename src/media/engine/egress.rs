@@ -7,6 +7,7 @@ use super::event::{Event, RoomEvent};
 use super::flush::REPAIR_HEADER;
 use super::forwarder::{Rewrite, SourcePacket};
 use super::ingress::{REPORT_INTERVAL, Received, picture_ids};
+use super::packet_cache::CachedPacket;
 use super::payload::vp8::Vp8Descriptor;
 use super::rtp::header::RtpHeader;
 use super::send_queue::{Form, QueuedPacket};
@@ -27,6 +28,7 @@ impl Engine {
             events,
             timers,
             flush,
+            ..
         } = self.fan_out_parts();
         let track = &tracks[track_index as usize];
         for &index in &track.subscriptions {
@@ -95,6 +97,12 @@ impl Engine {
                 break;
             }
             let Some(packet) = again(index, subscription, track, sequence) else {
+                // It may have been lost between the shards and come yet.
+                if let Some((layer, source, _)) = subscription.forwarder.sent_as(sequence)
+                    && parts.relay.want_packet(now, track, layer, source)
+                {
+                    subscription.retransmissions_left -= 1;
+                }
                 continue;
             };
             let last = match packet.form {
@@ -173,17 +181,7 @@ pub(super) fn again(
     let layer_state = track.layers.get(usize::from(layer))?;
     let cached = layer_state.cache.get(source)?;
     let codec = layer_state.codec?;
-    let header = RtpHeader::parse(cached.packet)?;
-    let body = cached.packet.get(usize::from(cached.header_len)..)?;
-    let descriptor = (codec == Codec::Vp8)
-        .then(|| Vp8Descriptor::parse(body))
-        .flatten();
-    let packet = SourcePacket {
-        layer,
-        sequence: source,
-        timestamp: header.timestamp,
-        picture: descriptor.as_ref().and_then(picture_ids),
-    };
+    let packet = source_packet(layer, source, codec, &cached)?;
     let rewrite = subscription.forwarder.rewrite_again(sent, &packet)?;
     let mut queued = QueuedPacket {
         subscription: index,
@@ -209,6 +207,26 @@ pub(super) fn again(
         subscription.rtx_sequence += 1;
     }
     Some(queued)
+}
+
+/// What a cached packet was when it came in.
+pub(super) fn source_packet(
+    layer: u8,
+    sequence: u64,
+    codec: Codec,
+    cached: &CachedPacket<'_>,
+) -> Option<SourcePacket> {
+    let header = RtpHeader::parse(cached.packet)?;
+    let body = cached.packet.get(usize::from(cached.header_len)..)?;
+    let descriptor = (codec == Codec::Vp8)
+        .then(|| Vp8Descriptor::parse(body))
+        .flatten();
+    Some(SourcePacket {
+        layer,
+        sequence,
+        timestamp: header.timestamp,
+        picture: descriptor.as_ref().and_then(picture_ids),
+    })
 }
 
 /// Whether a track's subscribers need a keyframe to start.

@@ -63,4 +63,6 @@ pub enum Event {
     /// Who is heard: linear level 0.0 to 1.0 of each active audio track, loudest first. Sent
     /// when it changes, at most every 300 ms.
     Speakers(Vec<(TrackId, f32)>),
+    /// A shard with a part of the room has ended or lost its state: the room's media is gone.
+    ShardEnded,
 }

@@ -11,7 +11,7 @@ use super::peer::{Peer, StreamOwner};
 use super::rtp::extensions::{HeaderTemplate, ReceivedExtensions, patch_header, write_header};
 use super::rtp::header::RtpHeader;
 use super::srtp::MAX_OVERHEAD;
-use super::track::Track;
+use super::track::{Feed, Track};
 use crate::media::codec::{Codec, MediaKind};
 
 /// Feedback for congestion control is gathered over this time.
@@ -32,6 +32,7 @@ const LARGEST_PADDED: usize = 1_216;
 const PADDING_BIT: u8 = 0x20;
 
 /// A packet ready to be forwarded. Its bytes are in the layer's cache.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Received {
     pub(super) source: SourcePacket,
     pub(super) codec: Codec,
@@ -81,6 +82,7 @@ impl Engine {
             if let Some(level) = extensions.audio_level {
                 self.hear(now, owner.track, level.dbov);
             }
+            self.relay_packet(now, owner.track, &received);
             self.fan_out(now, owner.track, &received);
         }
     }
@@ -192,11 +194,11 @@ impl Engine {
             .insert(now, sequence, &self.scratch[..len], header_len as u16);
         let muted = track.muted;
         let nack_due = layer.nack.next_timeout();
-        let publisher = track.peer;
+        let feed = track.feed;
         if started {
             self.layer_started(now, owner.track, owner.layer, authentic.codec, header.ssrc);
         }
-        if let Some(due) = nack_due {
+        if let (Some(due), Feed::Peer(publisher)) = (nack_due, feed) {
             let state = &mut self.peers[publisher as usize];
             state.feedback_due = Some(state.feedback_due.map_or(due, |earlier| earlier.min(due)));
             self.arm_media_timers(publisher);
