@@ -7,6 +7,7 @@ use moim_signaling::wire::{
     TrackUnpublishedResponse, request_response, signal_response,
 };
 
+use super::dynacast::WantedLayers;
 use super::participant::{Participant, ParticipantKey, Publisher};
 use super::state::{Room, Side, new_credentials};
 use super::track::{self, Track};
@@ -72,6 +73,7 @@ impl Room {
             codec: None,
             layers: 1,
             subscribed: false,
+            wanted_layers: WantedLayers::default(),
         };
         self.announced.insert(id, pending);
         let response = TrackPublishedResponse {
@@ -260,6 +262,7 @@ impl Room {
         self.shared.metrics.add_published(1);
         tracing::info!(participant = %participant.identity, track = %track.info.sid, "published");
         self.tracks.insert(id, track);
+        self.rewished.insert(id);
         Some(id)
     }
 

@@ -53,6 +53,14 @@ pub enum Event {
     },
     /// The first packet of a subscription has been sent.
     SubscriptionStarted(SubscriptionId),
+    /// What the subscriber's network carries does not suffice even for the lowest layer of a
+    /// track, so it is not sent; or it suffices again.
+    StreamState {
+        /// Which subscription.
+        subscription: SubscriptionId,
+        /// Not sent for now.
+        paused: bool,
+    },
     /// Who is heard: linear level 0.0 to 1.0 of each active audio track, loudest first. Sent
     /// when it changes, at most every 300 ms.
     Speakers(Vec<(TrackId, f32)>),
