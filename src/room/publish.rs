@@ -106,16 +106,12 @@ impl Room {
             }
             let known = tracks
                 .values()
-                .any(|track| track.owner == key && track.info.mid == offered.mid);
+                .find(|track| track.owner == key && track.info.mid == offered.mid);
             let request = find_pending(pending, offered).map(|index| &pending[index].1);
-            if !known && request.is_none() {
-                return TrackDecision::Refuse;
-            }
-            #[allow(deprecated)]
-            TrackDecision::Accept {
-                preferred: request.and_then(track::preferred_codec),
-                stereo: request.is_some_and(|request| request.stereo),
-                dtx: !request.is_some_and(|request| request.disable_dtx),
+            match (known, request) {
+                (Some(track), _) => track.decision(),
+                (None, Some(request)) => track::decision_on(request),
+                (None, None) => TrackDecision::Refuse,
             }
         };
         let outcome =

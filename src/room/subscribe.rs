@@ -209,6 +209,7 @@ impl Room {
                         transport,
                         ssrc: subscription.ssrc,
                         rtx_ssrc: subscription.rtx_ssrc,
+                        takes_red: accepted.takes_red,
                         wish: subscription.wish,
                     }));
                 first.push(subscription.track);

@@ -10,6 +10,7 @@ use super::participant::ParticipantKey;
 use super::state::{random_text, unix_micros};
 use crate::media::codec::{Codec, MediaKind};
 use crate::media::engine::ids::TrackId;
+use crate::media::negotiation::TrackDecision;
 
 /// Sizes of a picture that a track may have.
 const MAX_LAYERS: usize = 3;
@@ -126,7 +127,7 @@ fn mime_type(codec: &str, kind: i32) -> String {
 }
 
 /// The codec that a request asks for.
-pub(super) fn preferred_codec(request: &AddTrackRequest) -> Option<Codec> {
+fn preferred_codec(request: &AddTrackRequest) -> Option<Codec> {
     let name = &request.simulcast_codecs.first()?.codec;
     let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     match name.as_str() {
@@ -139,7 +140,29 @@ pub(super) fn preferred_codec(request: &AddTrackRequest) -> Option<Codec> {
     }
 }
 
+/// How an announced track is to be sent.
+#[allow(deprecated)]
+pub(super) fn decision_on(request: &AddTrackRequest) -> TrackDecision {
+    TrackDecision::Accept {
+        preferred: preferred_codec(request),
+        stereo: request.stereo,
+        dtx: !request.disable_dtx,
+        red: !request.disable_red,
+    }
+}
+
 impl Track {
+    /// How it is to be sent: as before.
+    #[allow(deprecated)]
+    pub(super) fn decision(&self) -> TrackDecision {
+        TrackDecision::Accept {
+            preferred: self.codec,
+            stereo: self.info.stereo,
+            dtx: !self.info.disable_dtx,
+            red: !self.info.disable_red,
+        }
+    }
+
     /// Notes what the track is encoded with. True when that was not known.
     pub(super) fn set_codec(&mut self, codec: Codec) -> bool {
         let changed = self.info.mime_type != codec.mime_type();
@@ -276,6 +299,7 @@ mod tests {
         for (height, layer) in cases {
             assert_eq!(track.layer_of_height(height), layer, "{height}");
         }
+        #[allow(deprecated)]
         track.info.layers.clear();
         for (height, layer) in cases {
             assert_eq!(track.layer_of_height(height), layer, "{height}");

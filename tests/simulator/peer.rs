@@ -127,6 +127,7 @@ impl Peer {
                 preferred: None,
                 stereo: false,
                 dtx: true,
+                red: true,
             })
             .expect("an answer");
         server.command(
@@ -193,6 +194,7 @@ impl Peer {
                 transport,
                 ssrc,
                 rtx_ssrc,
+                takes_red: false,
                 wish: Wish::default(),
             });
         }

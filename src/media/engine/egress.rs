@@ -8,6 +8,7 @@ use super::flush::REPAIR_HEADER;
 use super::forwarder::{Rewrite, SourcePacket};
 use super::ingress::{REPORT_INTERVAL, Received, picture_ids};
 use super::payload::vp8::Vp8Descriptor;
+use super::red;
 use super::rtp::header::RtpHeader;
 use super::send_queue::{QueuedPacket, Repair};
 use super::subscription::Subscription;
@@ -38,6 +39,8 @@ impl Engine {
             let Some(rewrite) = place(subscription, track, received, now) else {
                 continue;
             };
+            let undone_len = received.undone_len.filter(|_| !subscription.takes_red);
+            let len = undone_len.unwrap_or(received.len);
             let packet = QueuedPacket {
                 track: track_index,
                 layer: received.source.layer,
@@ -47,18 +50,19 @@ impl Engine {
                 ssrc: subscription.ssrc,
                 picture: rewrite.picture,
                 repair: None,
-                len: received.len as u16,
+                red_undone: undone_len.is_some(),
+                len: len as u16,
             };
             if !state.queue.push(packet, &mut subscription.last_queued) {
                 statistics.packets_dropped += 1;
                 continue;
             }
             statistics.packets_out += 1;
-            statistics.bytes_out += received.len as u64;
+            statistics.bytes_out += len as u64;
             subscription.packets = subscription.packets.wrapping_add(1);
             subscription.octets = subscription
                 .octets
-                .wrapping_add((received.len - received.header_len) as u32);
+                .wrapping_add((len - received.header_len) as u32);
             if !subscription.started {
                 subscription.started = true;
                 events.push_back(RoomEvent {
@@ -195,6 +199,9 @@ fn again(subscription: &mut Subscription, track: &Track, sequence: u16) -> Optio
         picture: descriptor.as_ref().and_then(picture_ids),
     };
     let rewrite = subscription.forwarder.rewrite_again(sent, &packet)?;
+    let undone_len = (!subscription.takes_red)
+        .then(|| red::undone_len(cached.packet, usize::from(cached.header_len)))
+        .flatten();
     let mut queued = QueuedPacket {
         track: subscription.track,
         layer,
@@ -204,7 +211,8 @@ fn again(subscription: &mut Subscription, track: &Track, sequence: u16) -> Optio
         ssrc: subscription.ssrc,
         picture: rewrite.picture,
         repair: None,
-        len: cached.packet.len() as u16,
+        red_undone: undone_len.is_some(),
+        len: undone_len.unwrap_or(cached.packet.len()) as u16,
     };
     if let Some((ssrc, payload_type)) = subscription.rtx_ssrc.zip(codec.rtx_payload_type()) {
         queued.repair = Some(Repair {

@@ -19,6 +19,7 @@ mod packet_cache;
 mod payload;
 mod peer;
 mod receive;
+mod red;
 mod rtcp;
 pub mod rtp;
 mod send_batch;

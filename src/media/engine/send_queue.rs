@@ -38,6 +38,8 @@ pub(crate) struct QueuedPacket {
     pub(crate) ssrc: u32,
     pub(crate) picture: Option<PictureIds>,
     pub(crate) repair: Option<Repair>,
+    /// It leaves without its redundancy (see `red.rs`).
+    pub(crate) red_undone: bool,
     /// Length in the clear, as it leaves; 0 for one that is not to be sent any more.
     pub(crate) len: u16,
 }
@@ -172,6 +174,7 @@ mod tests {
             ssrc,
             picture: None,
             repair: None,
+            red_undone: false,
             len,
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Subscription {
     pub(crate) peer: u32,
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: Option<u32>,
+    /// Redundant audio goes to it as it came.
+    pub(crate) takes_red: bool,
     pub(crate) wish: Wish,
     /// The layer that should flow, when one is alive.
     pub(crate) target: Option<u8>,
@@ -59,6 +61,7 @@ impl Subscription {
             peer,
             ssrc: new.ssrc,
             rtx_ssrc: new.rtx_ssrc,
+            takes_red: new.takes_red,
             wish: new.wish,
             target: None,
             // Half the range, so that a client that sees the second packet first does not
