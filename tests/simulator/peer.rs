@@ -131,6 +131,7 @@ impl Peer {
                 preferred: None,
                 stereo: false,
                 dtx: true,
+                red: true,
             })
             .expect("an answer");
         server.command(
@@ -199,6 +200,7 @@ impl Peer {
                 ssrc,
                 rtx_ssrc,
                 transport_cc: true,
+                takes_red: false,
                 wish: Wish::default(),
             });
         }

@@ -167,6 +167,18 @@ pub enum Payload {
     Media(Codec),
     /// Retransmissions (RFC 4588) of this codec.
     Rtx(Codec),
+    /// Opus with the frames of earlier packets (RFC 2198).
+    Red,
+}
+
+impl Payload {
+    /// The codec that it is encoded with.
+    pub fn codec(self) -> Codec {
+        match self {
+            Payload::Media(codec) | Payload::Rtx(codec) => codec,
+            Payload::Red => Codec::Opus,
+        }
+    }
 }
 
 /// The RTP header extensions that mean something to us.
@@ -235,6 +247,8 @@ pub struct NewSubscription {
     pub rtx_ssrc: Option<u32>,
     /// The subscriber reports when each packet arrived, by transport-wide sequence numbers.
     pub transport_cc: bool,
+    /// The subscriber takes redundant audio; one that does not gets plain Opus.
+    pub takes_red: bool,
     /// What the subscriber wants of it.
     pub wish: Wish,
 }

@@ -9,6 +9,7 @@ use super::forwarder::{Rewrite, SourcePacket};
 use super::ingress::{REPORT_INTERVAL, Received, picture_ids};
 use super::packet_cache::CachedPacket;
 use super::payload::vp8::Vp8Descriptor;
+use super::red;
 use super::rtp::header::RtpHeader;
 use super::send_queue::{Form, QueuedPacket};
 use super::subscription::Subscription;
@@ -40,6 +41,8 @@ impl Engine {
             let Some(rewrite) = place(subscription, track, received, now) else {
                 continue;
             };
+            let undone_len = received.undone_len.filter(|_| !subscription.takes_red);
+            let len = undone_len.unwrap_or(received.len);
             let packet = QueuedPacket {
                 subscription: index,
                 track: track_index,
@@ -51,7 +54,8 @@ impl Engine {
                 picture: rewrite.picture,
                 form: Form::Media,
                 reported: subscription.transport_cc,
-                len: received.len as u16,
+                red_undone: undone_len.is_some(),
+                len: len as u16,
             };
             let paced = track.kind == MediaKind::Video;
             if !state.enqueue(now, packet, &mut subscription.last_queued, paced) {
@@ -59,11 +63,11 @@ impl Engine {
                 continue;
             }
             statistics.packets_out += 1;
-            statistics.bytes_out += received.len as u64;
+            statistics.bytes_out += len as u64;
             subscription.packets = subscription.packets.wrapping_add(1);
             subscription.octets = subscription
                 .octets
-                .wrapping_add((received.len - received.header_len) as u32);
+                .wrapping_add((len - received.header_len) as u32);
             if !subscription.started {
                 subscription.started = true;
                 events.push_back(RoomEvent {
@@ -183,6 +187,9 @@ pub(super) fn again(
     let codec = layer_state.codec?;
     let packet = source_packet(layer, source, codec, &cached)?;
     let rewrite = subscription.forwarder.rewrite_again(sent, &packet)?;
+    let undone_len = (!subscription.takes_red)
+        .then(|| red::undone_len(cached.packet, usize::from(cached.header_len)))
+        .flatten();
     let mut queued = QueuedPacket {
         subscription: index,
         track: subscription.track,
@@ -194,7 +201,8 @@ pub(super) fn again(
         picture: rewrite.picture,
         form: Form::Repeat,
         reported: subscription.transport_cc,
-        len: cached.packet.len() as u16,
+        red_undone: undone_len.is_some(),
+        len: undone_len.unwrap_or(cached.packet.len()) as u16,
     };
     if let Some((ssrc, payload_type)) = subscription.rtx_ssrc.zip(codec.rtx_payload_type()) {
         queued.form = Form::Repair {

@@ -53,11 +53,12 @@ pub enum Event {
     },
     /// The first packet of a subscription has been sent.
     SubscriptionStarted(SubscriptionId),
-    /// A subscription's video does not fit into what its connection carries, or fits again.
+    /// What the subscriber's network carries does not suffice even for the lowest layer of a
+    /// track, so it is not sent; or it suffices again.
     StreamState {
-        /// Which one.
+        /// Which subscription.
         subscription: SubscriptionId,
-        /// Nothing of it is sent.
+        /// Not sent for now.
         paused: bool,
     },
     /// Who is heard: linear level 0.0 to 1.0 of each active audio track, loudest first. Sent

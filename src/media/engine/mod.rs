@@ -25,6 +25,7 @@ mod peer;
 mod probe;
 mod rate_meter;
 mod receive;
+mod red;
 pub mod relay;
 mod rtcp;
 pub mod rtp;

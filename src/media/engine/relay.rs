@@ -18,6 +18,7 @@ use super::dispatch::Engine;
 use super::egress::source_packet;
 use super::ids::{ShardId, TrackId};
 use super::ingress::Received;
+use super::red;
 use super::srtp::MAX_OVERHEAD;
 use super::track::{Feed, Layer, SenderReport, Track};
 use crate::media::codec::{Codec, MediaKind};
@@ -334,6 +335,7 @@ impl Engine {
             codec,
             header_len: usize::from(cached.header_len),
             len: cached.packet.len(),
+            undone_len: red::undone_len(cached.packet, usize::from(cached.header_len)),
             // Nobody starts in the middle of what is over.
             starts: track.kind == MediaKind::Audio,
         };

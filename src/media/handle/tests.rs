@@ -158,6 +158,7 @@ fn orders_go_to_the_shard_of_their_connection_and_messages_to_both() {
         ssrc: 1,
         rtx_ssrc: None,
         transport_cc: true,
+        takes_red: false,
         wish: Wish::default(),
     }));
     room.command(Command::SendData {

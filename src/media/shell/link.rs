@@ -159,6 +159,7 @@ mod tests {
             ssrc: 1,
             rtx_ssrc: None,
             transport_cc: true,
+            takes_red: false,
             wish: Wish::default(),
         };
         engine.handle_command(now, Command::AddSubscription(new));

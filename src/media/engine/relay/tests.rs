@@ -74,6 +74,7 @@ impl Shards {
             ssrc: number,
             rtx_ssrc: None,
             transport_cc: true,
+            takes_red: false,
             wish: Wish::default(),
         };
         self.far
@@ -100,6 +101,7 @@ impl Shards {
             codec: Codec::H264,
             header_len: 12,
             len: LEN,
+            undone_len: None,
             starts: true,
         };
         self.home.relay_packet(self.now, 0, &received);
