@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::driver::Outcome;
+use crate::outcome::Outcome;
 use crate::process::Usage;
 use crate::receive::{Counts, Histogram};
 use crate::scenario::Plan;

@@ -18,7 +18,7 @@ mod membership;
 mod packet_cache;
 mod payload;
 mod peer;
-mod receive;
+pub mod receive;
 mod rtcp;
 pub mod rtp;
 mod send_batch;
