@@ -12,11 +12,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::driver::{Driver, Order};
-use crate::floor;
+use crate::floor::{Floor, Shape};
 use crate::process::Usage;
-use crate::report::Report;
+use crate::progress::Progress;
+use crate::report::{Report, Run};
 use crate::scenario::{Plan, Scenario};
 use crate::session::{Session, Shared, identity};
+use crate::system_calls::SystemCalls;
 use crate::transport::Identity;
 
 /// Drives meetings against a server that speaks LiveKit's client protocol.
@@ -81,7 +83,8 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         orders: orders.clone(),
         fingerprint: identity.fingerprint.clone(),
     });
-    let driver = Driver::new(identity, cli.spin)?;
+    let watched = Arc::new(Progress::default());
+    let driver = Driver::new(identity, cli.spin, watched.clone())?;
     let media = std::thread::Builder::new()
         .name("media".into())
         .spawn(move || driver.run(&inbox))?;
@@ -98,14 +101,16 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
     tokio::time::sleep(Duration::from_secs(cli.settle)).await;
 
     let before = cli.pid.map(Usage::of).transpose()?;
+    let calls = cli.pid.map(SystemCalls::watch);
     send(&orders, Order::Reset)?;
     let started = Instant::now();
-    let churned = play(&cli, &plan, &shared, &left, &mut crowd).await?;
+    let churned = play(&cli, &plan, &shared, &left, &mut crowd, &watched).await?;
     let usage = match (cli.pid, before) {
         (Some(pid), Some(before)) => Some(Usage::of(pid)?.since(&before)),
         _ => None,
     };
     let time = started.elapsed();
+    let calls = calls.map(|calls| calls.and_then(SystemCalls::count));
     send(&orders, Order::Finish)?;
     let outcome = media
         .join()
@@ -113,17 +118,18 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
     let _ = leave.send(true);
     while crowd.join_next().await.is_some() {}
 
-    let floor = [1, 6].map(floor::measure);
-    let [alone, run] = floor;
-    let report = Report::new(
-        &plan,
-        &outcome,
-        usage,
+    progress("measuring the floor");
+    let floor = Floor::measure(Shape::of(&outcome, time), cli.pid)?;
+    let report = Report::new(Run {
+        plan,
         time,
         joined,
-        churned,
-        (alone?, run?),
-    );
+        guests: churned,
+        usage,
+        system_calls: calls.map(|calls| calls.map_err(|error| format!("{error:#}"))),
+        floor,
+        outcome: &outcome,
+    });
     println!("{}", report.table());
     if let Some(path) = &cli.json {
         let text = serde_json::to_string_pretty(&report)?;
@@ -181,13 +187,18 @@ async fn play(
     shared: &Arc<Shared>,
     left: &watch::Receiver<bool>,
     crowd: &mut JoinSet<anyhow::Result<()>>,
+    watched: &Progress,
 ) -> anyhow::Result<usize> {
     let end = tokio::time::Instant::now() + Duration::from_secs(cli.duration);
     let mut pace = tokio::time::interval(Duration::from_millis(100));
     let mut guests = 0;
+    let began = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut line = tokio::time::interval_at(tokio::time::Instant::now() + second, second);
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(end) => return Ok(guests),
+            _ = line.tick() => progress(&watched.line(began)),
             Some(ended) = crowd.join_next() => ended?.context("a participant was lost")?,
             _ = pace.tick(), if plan.churn => {
                 let index = plan.participants + guests;

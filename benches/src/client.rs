@@ -138,6 +138,7 @@ impl Client {
             outcome.bursts += 1;
         }
         self.last_arrival = Some(now);
+        outcome.arrived += 1;
         let Some(stamp) = stamp else {
             return;
         };

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 use crate::client::{Client, PublishedTrack, sources};
 use crate::outcome::Outcome;
+use crate::progress::Progress;
 use crate::sdp::ReceiveParameters;
 use crate::transport::{Identity, Transport};
 
@@ -71,10 +73,15 @@ pub(crate) struct Driver {
     outcome: Outcome,
     counting_since: Instant,
     idle: Duration,
+    progress: Arc<Progress>,
 }
 
 impl Driver {
-    pub(crate) fn new(identity: Identity, spin: bool) -> io::Result<Driver> {
+    pub(crate) fn new(
+        identity: Identity,
+        spin: bool,
+        progress: Arc<Progress>,
+    ) -> io::Result<Driver> {
         let now = Instant::now();
         Ok(Driver {
             identity,
@@ -86,6 +93,7 @@ impl Driver {
             outcome: Outcome::default(),
             counting_since: now,
             idle: Duration::ZERO,
+            progress,
         })
     }
 
@@ -122,6 +130,8 @@ impl Driver {
             if !worked || !self.spin {
                 self.idle += turn_began - now;
             }
+            self.progress
+                .publish(self.outcome.arrived, self.outcome.feedback);
             loop {
                 match orders.try_recv() {
                     Ok(Order::Start(start)) => self.start(*start)?,

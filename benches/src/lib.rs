@@ -17,12 +17,14 @@ mod floor;
 pub mod in_memory;
 mod outcome;
 mod process;
+mod progress;
 mod receive;
 mod report;
 mod scenario;
 mod sdp;
 mod session;
 mod source;
+mod system_calls;
 mod transport;
 
 pub use cli::run;

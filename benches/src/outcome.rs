@@ -13,6 +13,8 @@ pub(crate) struct Outcome {
     /// is what the server could send as one run.
     pub(crate) bursts: u64,
     pub(crate) sent: u64,
+    /// Packets that arrived, repeats included.
+    pub(crate) arrived: u64,
     pub(crate) latency: Histogram,
     /// Microseconds from the beginning of a join to its first media packet.
     pub(crate) first_media: Histogram,

@@ -6,7 +6,12 @@ use moim::media::engine::rtp::patch_header;
 use moim::media::engine::srtp::{MAX_OVERHEAD, SrtpProfile, SrtpReceiver, SrtpSender};
 
 const SIZES: [usize; 2] = [100, 1_200];
-const PROFILES: [SrtpProfile; 2] = [SrtpProfile::AeadAes128Gcm, SrtpProfile::Aes128CmSha1_80];
+const CASES: [(SrtpProfile, usize); 4] = [
+    (SrtpProfile::AeadAes128Gcm, 100),
+    (SrtpProfile::AeadAes128Gcm, 1_200),
+    (SrtpProfile::Aes128CmSha1_80, 100),
+    (SrtpProfile::Aes128CmSha1_80, 1_200),
+];
 const HEADER: usize = 12;
 const KEY: [u8; 16] = [7; 16];
 const SALT: [u8; 14] = [9; 14];
@@ -21,9 +26,8 @@ fn salt(profile: SrtpProfile) -> &'static [u8] {
     &SALT[..profile.salt_len()]
 }
 
-#[divan::bench(args = SIZES, consts = [0, 1])]
-fn encrypt<const PROFILE: usize>(bencher: Bencher<'_, '_>, size: usize) {
-    let profile = PROFILES[PROFILE];
+#[divan::bench(args = CASES)]
+fn encrypt(bencher: Bencher<'_, '_>, (profile, size): (SrtpProfile, usize)) {
     let sender = SrtpSender::new(profile, &KEY, salt(profile));
     let mut packet = packet(size);
     let mut sequence = 0u16;
@@ -35,9 +39,8 @@ fn encrypt<const PROFILE: usize>(bencher: Bencher<'_, '_>, size: usize) {
     });
 }
 
-#[divan::bench(args = SIZES, consts = [0, 1])]
-fn decrypt<const PROFILE: usize>(bencher: Bencher<'_, '_>, size: usize) {
-    let profile = PROFILES[PROFILE];
+#[divan::bench(args = CASES)]
+fn decrypt(bencher: Bencher<'_, '_>, (profile, size): (SrtpProfile, usize)) {
     let sender = SrtpSender::new(profile, &KEY, salt(profile));
     let receiver = SrtpReceiver::new(profile, &KEY, salt(profile));
     let mut sealed = packet(size);
