@@ -24,7 +24,7 @@ mod payload;
 mod peer;
 mod probe;
 mod rate_meter;
-mod receive;
+pub mod receive;
 mod red;
 pub mod relay;
 mod rtcp;
