@@ -144,20 +144,19 @@ fn start_shards(config: &Config) -> anyhow::Result<Shards> {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count,
     };
-    let mut running = Vec::new();
+    let mut configs = Vec::new();
     for index in 0..count {
         let port = u16::try_from(usize::from(config.rtc.udp_port) + index)
             .context("`rtc.udp_port` and `rtc.shards` reach past port 65535")?;
-        let shard = ShardConfig {
+        configs.push(ShardConfig {
             index,
             bind: usable(bind_addresses(config)),
             port,
             announce: config.rtc.node_ip.into_iter().collect(),
-        };
-        running.push(RunningShard::start(&shard, certificate.clone())?);
+        });
     }
     Ok(Shards {
-        running,
+        running: RunningShard::start_all(&configs, &certificate)?,
         certificate,
     })
 }

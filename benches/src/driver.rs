@@ -5,18 +5,19 @@ use std::collections::BinaryHeap;
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use moim::media::engine::command::IceCredentials;
-use moim::media::engine::rtp::header::RtpHeader;
-use moim::media::engine::rtp::{PacketClass, classify, is_rtcp};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
-use crate::receive::{Counts, Histogram, Streams};
-use crate::source::{STAMP, Source};
+use crate::client::{Client, PublishedTrack, sources};
+use crate::outcome::Outcome;
+use crate::progress::Progress;
+use crate::sdp::ReceiveParameters;
 use crate::transport::{Identity, Transport};
 
 /// Room for what one read may join.
@@ -32,22 +33,19 @@ pub(crate) struct Start {
     pub(crate) address: SocketAddr,
     /// What it sends; empty for a subscriber connection.
     pub(crate) tracks: Vec<PublishedTrack>,
+    /// What is known of what it receives.
+    pub(crate) receive: ReceiveParameters,
     /// Whether our side nominates.
     pub(crate) controls: bool,
     /// When the participant began to join.
     pub(crate) since: Instant,
 }
 
-/// A track to be sent.
-pub(crate) struct PublishedTrack {
-    pub(crate) video: bool,
-    pub(crate) ssrc: u32,
-    pub(crate) layers: usize,
-}
-
 /// Orders for the media thread.
 pub(crate) enum Order {
     Start(Box<Start>),
+    /// What a participant's subscriber connection receives from now on.
+    Receive(usize, ReceiveParameters),
     /// Ends a participant's connections.
     Stop(usize),
     /// From here on it counts.
@@ -56,35 +54,12 @@ pub(crate) enum Order {
     Finish,
 }
 
-/// What came of the run.
-#[derive(Default)]
-pub(crate) struct Outcome {
-    pub(crate) counts: Counts,
-    pub(crate) streams: usize,
-    pub(crate) sent: u64,
-    pub(crate) latency: Histogram,
-    /// Microseconds from the beginning of a join to its first media packet.
-    pub(crate) first_media: Histogram,
-    /// Microseconds to an open subscriber connection.
-    pub(crate) connected: Histogram,
-    pub(crate) connections: usize,
-    pub(crate) open: usize,
-    /// Share of the time for which the thread was busy, 0 to 1.
-    pub(crate) busy: f64,
-    /// Longest time between two looks at the sockets, in microseconds.
-    pub(crate) longest_turn: u64,
-}
-
 struct Connection {
     participant: usize,
-    since: Instant,
     socket: UdpSocket,
     state: UdpSocketState,
-    transport: Transport,
-    sources: Vec<Source>,
-    streams: Streams,
+    client: Client,
     armed: Option<Instant>,
-    has_media: bool,
 }
 
 /// The media thread.
@@ -98,10 +73,15 @@ pub(crate) struct Driver {
     outcome: Outcome,
     counting_since: Instant,
     idle: Duration,
+    progress: Arc<Progress>,
 }
 
 impl Driver {
-    pub(crate) fn new(identity: Identity, spin: bool) -> io::Result<Driver> {
+    pub(crate) fn new(
+        identity: Identity,
+        spin: bool,
+        progress: Arc<Progress>,
+    ) -> io::Result<Driver> {
         let now = Instant::now();
         Ok(Driver {
             identity,
@@ -113,6 +93,7 @@ impl Driver {
             outcome: Outcome::default(),
             counting_since: now,
             idle: Duration::ZERO,
+            progress,
         })
     }
 
@@ -149,9 +130,14 @@ impl Driver {
             if !worked || !self.spin {
                 self.idle += turn_began - now;
             }
+            self.progress
+                .publish(self.outcome.arrived, self.outcome.feedback);
             loop {
                 match orders.try_recv() {
                     Ok(Order::Start(start)) => self.start(*start)?,
+                    Ok(Order::Receive(participant, parameters)) => {
+                        self.set_receive(participant, parameters);
+                    }
                     Ok(Order::Stop(participant)) => self.stop(participant),
                     Ok(Order::Reset) => self.reset(),
                     Ok(Order::Finish) | Err(TryRecvError::Disconnected) => {
@@ -176,17 +162,6 @@ impl Driver {
             Token(index),
             Interest::READABLE,
         )?;
-        let source = |(mid, track): (usize, &PublishedTrack)| {
-            // Cameras are not in step with each other.
-            let offset = Duration::from_micros(u64::from(track.ssrc.wrapping_mul(7_919)) % 33_000);
-            Source::new(
-                mid as u8,
-                track.video,
-                track.ssrc,
-                track.layers,
-                now + offset,
-            )
-        };
         let transport = Transport::new(
             now,
             &self.identity,
@@ -195,19 +170,24 @@ impl Driver {
             start.address,
             start.controls,
         );
+        let sources = sources(now, &start.tracks);
         self.connections.push(Some(Connection {
             participant: start.participant,
-            since: start.since,
             socket,
             state,
-            transport,
-            sources: start.tracks.iter().enumerate().map(source).collect(),
-            streams: Streams::default(),
+            client: Client::new(start.since, transport, sources, start.receive),
             armed: None,
-            has_media: false,
         }));
         self.arm(index, now);
         Ok(())
+    }
+
+    fn set_receive(&mut self, participant: usize, parameters: ReceiveParameters) {
+        for connection in self.connections.iter_mut().flatten() {
+            if connection.participant == participant && connection.client.is_subscriber() {
+                connection.client.receive = parameters;
+            }
+        }
     }
 
     fn stop(&mut self, participant: usize) {
@@ -215,7 +195,7 @@ impl Driver {
             if place.as_ref().is_some_and(|c| c.participant == participant)
                 && let Some(connection) = place.take()
             {
-                self.outcome.counts.add(&connection.streams.counts());
+                self.outcome.counts.add(&connection.client.streams.counts());
             }
         }
     }
@@ -231,7 +211,7 @@ impl Driver {
             ..Outcome::default()
         };
         for connection in self.connections.iter_mut().flatten() {
-            connection.streams.reset();
+            connection.client.streams.reset();
         }
         self.counting_since = Instant::now();
         self.idle = Duration::ZERO;
@@ -239,10 +219,12 @@ impl Driver {
 
     fn finish(mut self) -> Outcome {
         for connection in self.connections.iter().flatten() {
-            self.outcome.counts.add(&connection.streams.counts());
-            self.outcome.streams += connection.streams.len();
+            let streams = &connection.client.streams;
+            self.outcome.counts.add(&streams.counts());
+            self.outcome.streams += streams.len();
+            self.outcome.receivers += usize::from(streams.counts().received > 0);
             self.outcome.connections += 1;
-            self.outcome.open += usize::from(connection.transport.srtp.is_some());
+            self.outcome.open += usize::from(connection.client.is_open());
         }
         let time = self.counting_since.elapsed().as_secs_f64();
         self.outcome.busy = 1.0 - self.idle.as_secs_f64() / time;
@@ -263,9 +245,7 @@ impl Driver {
                 && connection.armed == Some(when)
             {
                 connection.armed = None;
-                connection.transport.handle_timeout(now);
-                connection.produce(now, self.epoch, &mut self.outcome);
-                connection.flush();
+                connection.handle_timeout(now, self.epoch, &mut self.outcome);
                 self.arm(index, now);
             }
         }
@@ -276,13 +256,7 @@ impl Driver {
         let Some(Some(connection)) = self.connections.get_mut(index) else {
             return;
         };
-        let open = connection.transport.srtp.is_some();
-        let media = connection.sources.iter().map(|source| source.due).min();
-        let due = match media.filter(|_| open) {
-            Some(media) => media.min(connection.transport.poll_timeout()),
-            None => connection.transport.poll_timeout(),
-        };
-        let due = due.max(now);
+        let due = connection.client.poll_timeout().max(now);
         if connection.armed.is_none_or(|armed| due < armed) {
             connection.armed = Some(due);
             self.timers.push(Reverse((due, index)));
@@ -306,7 +280,10 @@ impl Driver {
             let now = Instant::now();
             for (meta, buffer) in meta.iter().zip(&mut *buffers).take(count) {
                 for datagram in buffer[..meta.len].chunks_mut(meta.stride.max(1)) {
-                    connection.receive(now, self.epoch, datagram, &mut self.outcome);
+                    let outcome = &mut self.outcome;
+                    connection
+                        .client
+                        .receive(now, self.epoch, datagram, outcome);
                 }
             }
             connection.flush();
@@ -316,126 +293,19 @@ impl Driver {
 }
 
 impl Connection {
-    fn receive(
-        &mut self,
-        now: Instant,
-        epoch: Instant,
-        datagram: &mut [u8],
-        outcome: &mut Outcome,
-    ) {
-        match datagram.first().map(|first| classify(*first)) {
-            Some(PacketClass::Stun) => self.transport.handle_stun(now, datagram),
-            Some(PacketClass::Dtls) => {
-                let open = self.transport.handle_dtls(now, datagram);
-                if open && self.sources.is_empty() {
-                    let time = now.saturating_duration_since(self.since);
-                    outcome.connected.record(time.as_micros() as u64);
-                }
-                if open {
-                    self.sources
-                        .iter_mut()
-                        .for_each(|source| source.due = source.due.max(now));
-                }
-            }
-            Some(PacketClass::Rtp) if is_rtcp(datagram) => self.feedback(datagram),
-            Some(PacketClass::Rtp) => self.media(now, epoch, datagram, outcome),
-            _ => {}
-        }
-    }
-
-    fn media(&mut self, now: Instant, epoch: Instant, datagram: &mut [u8], outcome: &mut Outcome) {
-        let (Some((_, receiver)), Some(header)) =
-            (&self.transport.srtp, RtpHeader::parse(datagram))
-        else {
-            return;
-        };
-        let rollover = self.streams.rollover(header.ssrc, header.sequence);
-        let Some(len) = receiver.unprotect_rtp(rollover, header.header_len, datagram) else {
-            return;
-        };
-        self.streams.receive(header.ssrc, header.sequence, len);
-        let Some(stamp) = header
-            .payload(&datagram[..len])
-            .and_then(|payload| payload.last_chunk::<STAMP>())
-        else {
-            return;
-        };
-        // Probes and padding carry no stamp.
-        let made = stamp
-            .first_chunk::<8>()
-            .map_or(0, |b| u64::from_be_bytes(*b));
-        let arrived = now.saturating_duration_since(epoch).as_nanos() as u64;
-        if made > 0 && made <= arrived {
-            outcome.latency.record((arrived - made) / 1_000);
-        }
-        if !self.has_media {
-            self.has_media = true;
-            let time = now.saturating_duration_since(self.since);
-            outcome.first_media.record(time.as_micros() as u64);
-        }
-    }
-
-    /// Keyframe requests: PLI (RFC 4585) and FIR (RFC 5104).
-    fn feedback(&mut self, datagram: &mut [u8]) {
-        let Some((_, receiver)) = &mut self.transport.srtp else {
-            return;
-        };
-        let Some(len) = receiver.unprotect_rtcp(datagram) else {
-            return;
-        };
-        let mut rest = &datagram[..len];
-        while let Some(&[first, kind, l0, l1]) = rest.first_chunk::<4>() {
-            let size = 4 * (usize::from(u16::from_be_bytes([l0, l1])) + 1);
-            let Some(packet) = rest.get(..size) else {
-                return;
-            };
-            let place = match (kind, first & 31) {
-                (206, 1) => Some(8),
-                (206, 4) => Some(12),
-                _ => None,
-            };
-            let ssrc = place.and_then(|at| packet.get(at..at + 4)?.first_chunk::<4>());
-            if let Some(ssrc) = ssrc {
-                let ssrc = u32::from_be_bytes(*ssrc);
-                self.sources
-                    .iter_mut()
-                    .for_each(|source| source.request_keyframe(ssrc));
-            }
-            rest = &rest[size..];
-        }
-    }
-
-    /// Sends what is due, a frame's equal packets as one run.
-    fn produce(&mut self, now: Instant, epoch: Instant, outcome: &mut Outcome) {
-        let Some((sender, _)) = &self.transport.srtp else {
-            return;
-        };
-        let mut run: Vec<u8> = Vec::new();
-        let mut segment = 0;
-        let (socket, state, destination) = (&self.socket, &self.state, self.transport.remote());
-        let send = |run: &mut Vec<u8>, segment: usize| {
-            if !run.is_empty() {
+    fn handle_timeout(&mut self, now: Instant, epoch: Instant, outcome: &mut Outcome) {
+        let (socket, state) = (&self.socket, &self.state);
+        let destination = self.client.transport.remote();
+        self.client
+            .handle_timeout(now, epoch, outcome, |run, segment| {
                 transmit(socket, state, destination, run, segment);
-                run.clear();
-            }
-        };
-        for source in self.sources.iter_mut().filter(|source| source.due <= now) {
-            source.produce(now, epoch, |packet, len, sequence, header| {
-                let len = sender.protect_rtp(sequence >> 16, header, packet, len);
-                if len != segment || run.len() + len > 60_000 {
-                    send(&mut run, segment);
-                }
-                segment = len;
-                run.extend_from_slice(&packet[..len]);
-                outcome.sent += 1;
             });
-        }
-        send(&mut run, segment);
+        self.flush();
     }
 
     fn flush(&mut self) {
-        let destination = self.transport.remote();
-        for datagram in self.transport.take_outgoing() {
+        let destination = self.client.transport.remote();
+        for datagram in self.client.transport.take_outgoing() {
             let len = datagram.len();
             transmit(&self.socket, &self.state, destination, &datagram, len);
         }

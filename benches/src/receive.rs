@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rtc::rtcp::reception_report::ReceptionReport;
+
 /// Sequence numbers that are remembered, to tell a repeat from a late packet.
 const WINDOW: u64 = 1_024;
 
@@ -12,6 +14,9 @@ pub(crate) struct Counts {
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) out_of_order: u64,
+    /// Of those received, padding and retransmissions that nobody asked for: how a server finds
+    /// out what the way carries.
+    pub(crate) probes: u64,
     pub(crate) bytes: u64,
 }
 
@@ -21,6 +26,7 @@ impl Counts {
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.out_of_order += other.out_of_order;
+        self.probes += other.probes;
         self.bytes += other.bytes;
     }
 }
@@ -33,6 +39,11 @@ struct Stream {
     highest: u64,
     seen: [u64; (WINDOW / 64) as usize],
     counts: Counts,
+    /// Received since the stream began, and that and the expected number at the last report.
+    /// Unlike `counts` they are never reset: the sender counts on.
+    began: u64,
+    total: u64,
+    reported: (u64, u64),
 }
 
 impl Stream {
@@ -44,6 +55,9 @@ impl Stream {
             highest: first - 1,
             seen: [0; (WINDOW / 64) as usize],
             counts: Counts::default(),
+            began: first,
+            total: 0,
+            reported: (0, 0),
         }
     }
 
@@ -52,7 +66,7 @@ impl Stream {
         self.highest.saturating_add_signed(i64::from(ahead))
     }
 
-    fn receive(&mut self, sequence: u16, bytes: usize) {
+    fn receive(&mut self, sequence: u16, bytes: usize, probe: bool) {
         let number = self.extend(sequence);
         for passed in self.highest + 1..=number.min(self.highest + WINDOW) {
             self.seen[(passed % WINDOW / 64) as usize] &= !(1 << (passed % 64));
@@ -66,11 +80,32 @@ impl Stream {
             }
             self.counts.out_of_order += 1;
             self.first = self.first.min(number);
+            self.began = self.began.min(number);
         }
         self.seen[place] |= bit;
         self.highest = self.highest.max(number);
+        self.total += 1;
         self.counts.received += 1;
+        self.counts.probes += u64::from(probe);
         self.counts.bytes += bytes as u64;
+    }
+
+    /// What a receiver report says of it (RFC 3550, section 6.4.1), without the answer to the
+    /// last sender report. Jitter is left out: arrivals are told one by one.
+    fn report(&mut self, ssrc: u32) -> ReceptionReport {
+        let expected = self.highest + 1 - self.began;
+        let (expected_before, total_before) = self.reported;
+        self.reported = (expected, self.total);
+        let new = expected.saturating_sub(expected_before);
+        let lost = new.saturating_sub(self.total - total_before);
+        ReceptionReport {
+            ssrc,
+            fraction_lost: (lost * 256).checked_div(new).unwrap_or(0).min(255) as u8,
+            total_lost: expected.saturating_sub(self.total).min(0x007f_ffff) as u32,
+            // Without the round by which `first` is ahead.
+            last_sequence_number: self.highest.saturating_sub(1 << 16) as u32,
+            ..Default::default()
+        }
     }
 
     fn counts(&self) -> Counts {
@@ -87,9 +122,16 @@ impl Stream {
 pub(crate) struct Streams(HashMap<u32, Stream>);
 
 impl Streams {
-    pub(crate) fn receive(&mut self, ssrc: u32, sequence: u16, bytes: usize) {
+    pub(crate) fn receive(&mut self, ssrc: u32, sequence: u16, bytes: usize, probe: bool) {
         let stream = self.0.entry(ssrc).or_insert_with(|| Stream::new(sequence));
-        stream.receive(sequence, bytes);
+        stream.receive(sequence, bytes, probe);
+    }
+
+    /// Report blocks on all that have received anything since the last time.
+    pub(crate) fn reports(&mut self) -> Vec<ReceptionReport> {
+        let streams = self.0.iter_mut();
+        let news = streams.filter(|(_, stream)| stream.total > stream.reported.1);
+        news.map(|(ssrc, stream)| stream.report(*ssrc)).collect()
     }
 
     /// The rollover count of an SSRC's next packet with this sequence number.
@@ -197,7 +239,7 @@ mod tests {
     fn losses_repeats_and_late_packets_are_told_apart() {
         let mut streams = Streams::default();
         for sequence in [65_534, 65_535, 1, 0, 0, 4] {
-            streams.receive(7, sequence, 10);
+            streams.receive(7, sequence, 10, false);
         }
         let counts = streams.counts();
         assert_eq!(

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::driver::Outcome;
+use crate::floor::Floor;
+use crate::outcome::Outcome;
 use crate::process::Usage;
 use crate::receive::{Counts, Histogram};
 use crate::scenario::Plan;
+
+/// Clock ticks a second in `/proc`, whatever the kernel's own.
+const TICKS: f64 = 100.0;
 
 /// Quantiles in milliseconds.
 #[derive(Debug, Serialize)]
@@ -31,17 +35,113 @@ impl Times {
     }
 }
 
+/// A run that is over.
+pub(crate) struct Run<'a> {
+    pub(crate) plan: Plan,
+    /// For how long it was measured.
+    pub(crate) time: Duration,
+    /// How long all joins took.
+    pub(crate) joined: Duration,
+    /// Participants that came and went meanwhile.
+    pub(crate) guests: usize,
+    pub(crate) usage: Option<Usage>,
+    /// Of the server, or why that is not known.
+    pub(crate) system_calls: Option<Result<u64, String>>,
+    pub(crate) floor: Floor,
+    pub(crate) outcome: &'a Outcome,
+}
+
 /// What the server's process used.
 #[derive(Debug, Serialize)]
 struct Server {
     usage: Usage,
+    /// Clock ticks are coarse: 10 ms each.
+    user_seconds: f64,
+    system_seconds: f64,
     cpu_ns_per_packet: f64,
+    /// By how much that is more than the tight floor in runs of six.
+    times_tight_floor: f64,
+    /// By how much that is more than the floor in the same shape.
+    times_floor_in_shape: Option<f64>,
     /// Of one core, in percent.
     cores_percent: f64,
     /// Of the time on a core, in percent.
-    kernel_percent: f64,
     resident_bytes_per_participant: u64,
     context_switches_per_second: f64,
+    /// `None` when the kernel does not tell.
+    system_calls: Option<u64>,
+    system_calls_unknown_because: Option<String>,
+}
+
+impl Server {
+    fn new(run: &Run<'_>, usage: Usage) -> Server {
+        let seconds = run.time.as_secs_f64();
+        let cpu_ns_per_packet = usage.cpu_ns as f64 / run.outcome.counts.received.max(1) as f64;
+        let times = |floor: u64| cpu_ns_per_packet / floor.max(1) as f64;
+        let (system_calls, system_calls_unknown_because) = match &run.system_calls {
+            Some(Ok(count)) => (Some(*count), None),
+            Some(Err(reason)) => (None, Some(reason.clone())),
+            None => (None, None),
+        };
+        Server {
+            usage,
+            user_seconds: usage.user_ticks as f64 / TICKS,
+            system_seconds: usage.system_ticks as f64 / TICKS,
+            cpu_ns_per_packet,
+            times_tight_floor: times(run.floor.tight_run_ns),
+            times_floor_in_shape: run.floor.in_shape.map(|(_, cost)| times(cost)),
+            cores_percent: usage.cpu_ns as f64 / seconds / 1e7,
+            resident_bytes_per_participant: usage.resident / run.plan.participants.max(1) as u64,
+            context_switches_per_second: usage.switches as f64 / seconds,
+            system_calls,
+            system_calls_unknown_because,
+        }
+    }
+
+    fn rows(&self, seconds: f64, packets: u64, mut row: impl FnMut(&str, String)) {
+        row(
+            "server CPU a forwarded packet",
+            format!(
+                "{:.0} ns ({:.1} % of a core)",
+                self.cpu_ns_per_packet, self.cores_percent
+            ),
+        );
+        row(
+            "server user / system",
+            format!("{:.2} / {:.2} s", self.user_seconds, self.system_seconds),
+        );
+        let in_shape = self.times_floor_in_shape;
+        row(
+            "server / floor",
+            match in_shape {
+                Some(times) => format!(
+                    "{times:.2} in the same shape, {:.2} tight in runs of 6",
+                    self.times_tight_floor
+                ),
+                None => "nothing was forwarded".to_owned(),
+            },
+        );
+        row(
+            "server memory a participant",
+            format!("{} KiB", self.resident_bytes_per_participant / 1_024),
+        );
+        row(
+            "server context switches",
+            format!("{:.0} a second", self.context_switches_per_second),
+        );
+        let unknown = self.system_calls_unknown_because.as_deref();
+        row(
+            "server system calls",
+            match self.system_calls {
+                Some(calls) => format!(
+                    "{:.0} a second, {:.2} a forwarded packet",
+                    calls as f64 / seconds,
+                    calls as f64 / packets.max(1) as f64
+                ),
+                None => format!("not available: {}", unknown.unwrap_or("not asked for")),
+            },
+        );
+    }
 }
 
 /// All figures of a run.
@@ -62,38 +162,24 @@ pub(crate) struct Report {
     connected_ms: Times,
     first_media_ms: Times,
     server: Option<Server>,
-    /// Nanoseconds a packet, alone and in runs of six.
-    floor_ns: (u64, u64),
+    floor: Floor,
+    /// RTCP packets that participants sent about what they received.
+    reports: u64,
     tester_busy_percent: f64,
     tester_longest_turn_ms: f64,
 }
 
 impl Report {
-    pub(crate) fn new(
-        plan: &Plan,
-        outcome: &Outcome,
-        usage: Option<Usage>,
-        time: Duration,
-        joined: Duration,
-        guests: usize,
-        floor_ns: (u64, u64),
-    ) -> Report {
-        let seconds = time.as_secs_f64();
+    pub(crate) fn new(run: Run<'_>) -> Report {
+        let seconds = run.time.as_secs_f64();
+        let outcome = run.outcome;
         let received = outcome.counts.received;
-        let server = usage.map(|usage| Server {
-            usage,
-            cpu_ns_per_packet: usage.cpu_ns as f64 / received.max(1) as f64,
-            cores_percent: usage.cpu_ns as f64 / seconds / 1e7,
-            kernel_percent: 100.0 * usage.system_ticks as f64
-                / (usage.system_ticks + usage.user_ticks).max(1) as f64,
-            resident_bytes_per_participant: usage.resident / plan.participants.max(1) as u64,
-            context_switches_per_second: usage.switches as f64 / seconds,
-        });
+        let server = run.usage.map(|usage| Server::new(&run, usage));
         Report {
-            plan: plan.clone(),
+            plan: run.plan,
             seconds,
-            joined_in_seconds: joined.as_secs_f64(),
-            guests,
+            joined_in_seconds: run.joined.as_secs_f64(),
+            guests: run.guests,
             connections: outcome.connections,
             open: outcome.open,
             streams: outcome.streams,
@@ -105,7 +191,8 @@ impl Report {
             connected_ms: Times::of(&outcome.connected),
             first_media_ms: Times::of(&outcome.first_media),
             server,
-            floor_ns,
+            floor: run.floor,
+            reports: outcome.feedback,
             tester_busy_percent: 100.0 * outcome.busy,
             tester_longest_turn_ms: outcome.longest_turn as f64 / 1_000.0,
         }
@@ -165,30 +252,35 @@ impl Report {
                 self.bits_per_second / 1e6
             ),
         );
+        row(
+            "of them probes; reports sent",
+            format!("{}; {}", self.counts.probes, self.reports),
+        );
         row("latency p50/p99/p99.9/max", times(&self.latency_ms));
         row("join to connected", times(&self.connected_ms));
         row("join to first media", times(&self.first_media_ms));
         if let Some(server) = &self.server {
+            server.rows(self.seconds, self.counts.received, &mut row);
+        }
+        let floor = &self.floor;
+        if let Some((shape, cost)) = &floor.in_shape {
             row(
-                "server CPU a forwarded packet",
+                "floor in the same shape",
                 format!(
-                    "{:.0} ns ({:.1} % of a core, {:.0} % of it in the kernel)",
-                    server.cpu_ns_per_packet, server.cores_percent, server.kernel_percent
+                    "{cost} ns: {} destinations, {} x {} bytes each {:.1} ms",
+                    shape.destinations,
+                    shape.run,
+                    shape.bytes,
+                    shape.interval.as_secs_f64() * 1_000.0
                 ),
             );
-            row(
-                "server memory a participant",
-                format!("{} KiB", server.resident_bytes_per_participant / 1_024),
-            );
-            row(
-                "server context switches",
-                format!("{:.0} a second", server.context_switches_per_second),
-            );
         }
-        let (alone, run) = self.floor_ns;
         row(
-            "floor here, now",
-            format!("{alone} ns alone, {run} ns in runs of 6"),
+            "floor, tight",
+            format!(
+                "{} ns alone, {} ns in runs of 6",
+                floor.tight_alone_ns, floor.tight_run_ns
+            ),
         );
         row(
             "tester",

@@ -38,6 +38,12 @@ pub(crate) struct Size {
     /// Participants of each room that send
     #[arg(long)]
     publishers: Option<usize>,
+    /// No microphones
+    #[arg(long)]
+    no_audio: bool,
+    /// No cameras
+    #[arg(long)]
+    no_video: bool,
     /// One layer of 1.7 Mbit/s in packets of equal size instead of three layers
     #[arg(long)]
     single_layer: bool,
@@ -78,8 +84,8 @@ impl Scenario {
             rooms: size.rooms.unwrap_or(rooms).max(1),
             visible: size.visible.unwrap_or(visible),
             publishers: size.publishers.unwrap_or(publishers),
-            audio,
-            video,
+            audio: audio && !size.no_audio,
+            video: video && !size.no_video,
             simulcast: !size.single_layer,
             churn: matches!(self, Scenario::Churn(_)),
             joining: if matches!(self, Scenario::JoinStorm(_)) {

@@ -14,6 +14,9 @@ pub(crate) const RID_EXTENSION: u8 = 2;
 pub(crate) const OPUS: u8 = 111;
 /// VP8.
 pub(crate) const VP8: u8 = 96;
+/// Name of the transport-wide sequence number extension.
+const TRANSPORT_CC: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 /// Simulcast layers, lowest first.
 pub(crate) const RIDS: [&str; 3] = ["q", "h", "f"];
 
@@ -32,6 +35,48 @@ pub(crate) struct RemoteSide {
     pub(crate) lite: bool,
     /// From the candidates in the SDP; `None` when they trickle.
     pub(crate) address: Option<SocketAddr>,
+}
+
+/// What a server's offer says of the packets that it will send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ReceiveParameters {
+    /// Id of the transport-wide sequence number extension
+    /// (draft-holmer-rmcat-transport-wide-cc-extensions-01), where it is offered.
+    pub(crate) transport_cc: Option<u8>,
+    /// Payload types of retransmissions (RFC 4588), a bit each.
+    pub(crate) repair_types: u128,
+}
+
+impl ReceiveParameters {
+    pub(crate) fn of_offer(offer: &str) -> ReceiveParameters {
+        let mut parameters = ReceiveParameters::default();
+        for line in offer.lines().map(str::trim_end) {
+            if let Some((id, name)) = attribute(line, "a=extmap:")
+                && name.starts_with(TRANSPORT_CC)
+            {
+                // A direction may follow the id (RFC 8285, section 5).
+                let id = id.split('/').next().unwrap_or_default();
+                parameters.transport_cc = id.parse().ok();
+            }
+            if let Some((number, encoding)) = attribute(line, "a=rtpmap:")
+                && encoding.starts_with("rtx/")
+                && let Some(bit) = number.parse().ok().and_then(|n| 1u128.checked_shl(n))
+            {
+                parameters.repair_types |= bit;
+            }
+        }
+        parameters
+    }
+
+    /// Whether a payload type is that of retransmissions.
+    pub(crate) fn is_repair(&self, payload_type: u8) -> bool {
+        self.repair_types >> payload_type & 1 == 1
+    }
+}
+
+/// Both words of an attribute that has two.
+fn attribute<'a>(line: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+    line.strip_prefix(name)?.split_once(' ')
 }
 
 /// The offer of a publisher connection.
@@ -155,4 +200,40 @@ fn transport(sdp: &mut String, ice: &IceCredentials, fingerprint: &str, setup: &
          a=setup:{setup}\r\n",
         ice.ufrag, ice.pwd
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offer_says_how_to_answer_what_it_brings() {
+        let offer = format!(
+            "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=rtpmap:96 VP8/90000\r\n\
+             a=rtpmap:97 rtx/90000\r\na=extmap:11/recvonly {TRANSPORT_CC}\r\na=sendonly\r\n"
+        );
+        let parameters = ReceiveParameters::of_offer(&offer);
+        assert_eq!(parameters.transport_cc, Some(11));
+        assert!(parameters.is_repair(97) && !parameters.is_repair(96));
+        assert_eq!(
+            ReceiveParameters::of_offer("a=rtpmap:96 VP8/90000\r\na=rtpmap:300 rtx/90000\r\n"),
+            ReceiveParameters::default()
+        );
+    }
+
+    #[test]
+    fn the_answer_takes_the_extensions_of_the_offer() {
+        let ice = IceCredentials {
+            ufrag: "u".into(),
+            pwd: "p".into(),
+        };
+        let offer = format!(
+            "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\n\
+             a=extmap:3 {TRANSPORT_CC}\r\na=rtcp-fb:111 transport-cc\r\na=sendonly\r\n"
+        );
+        let answer = answer(&offer, &ice, "AA");
+        assert!(answer.contains(&format!("a=extmap:3 {TRANSPORT_CC}\r\n")));
+        assert!(answer.contains("a=rtcp-fb:111 transport-cc\r\n"));
+        assert!(answer.contains("a=recvonly\r\n"));
+    }
 }

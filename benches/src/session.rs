@@ -18,8 +18,9 @@ use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::driver::{Order, PublishedTrack, Start};
-use crate::sdp::{self, OfferedTrack, RemoteSide};
+use crate::client::PublishedTrack;
+use crate::driver::{Order, Start};
+use crate::sdp::{self, OfferedTrack, ReceiveParameters, RemoteSide};
 
 const LAYERS: [(u32, u32, u32); 3] = [
     (320, 180, 150_000),
@@ -58,6 +59,7 @@ pub(crate) struct Session {
     since: Instant,
     subscriber: IceCredentials,
     subscriber_remote: Option<(IceCredentials, bool)>,
+    receive: ReceiveParameters,
     publisher: IceCredentials,
     publisher_remote: Option<(IceCredentials, bool)>,
     unannounced: usize,
@@ -99,6 +101,7 @@ impl Session {
             socket,
             since,
             subscriber_remote: None,
+            receive: ReceiveParameters::default(),
             publisher_remote: None,
             seen: Vec::new(),
             settled: 0,
@@ -169,6 +172,7 @@ impl Session {
             }
             Some(M::Offer(offer)) => {
                 let RemoteSide { ice, lite, address } = sdp::remote_side(&offer.sdp)?;
+                self.note_parameters(ReceiveParameters::of_offer(&offer.sdp))?;
                 let answer = sdp::answer(&offer.sdp, &self.subscriber, &self.shared.fingerprint);
                 let answer = description("answer", answer, offer.id);
                 self.send(signal_request::Message::Answer(answer)).await?;
@@ -194,6 +198,16 @@ impl Session {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The media thread has to know how to read what comes before the server knows that it may
+    /// send it, and once: every newcomer brings an offer.
+    fn note_parameters(&mut self, parameters: ReceiveParameters) -> anyhow::Result<()> {
+        if parameters == self.receive {
+            return Ok(());
+        }
+        self.receive = parameters;
+        self.order(Order::Receive(self.role.index, parameters))
     }
 
     async fn announce(&mut self) -> anyhow::Result<()> {
@@ -306,19 +320,21 @@ impl Session {
             return Ok(());
         };
         let tracks_are_received = tracks.is_empty();
-        self.shared
-            .orders
-            .send(Order::Start(Box::new(Start {
-                participant: self.role.index,
-                local,
-                remote,
-                address,
-                tracks,
-                controls: !tracks_are_received || self.controls_subscriber,
-                since: self.since,
-            })))
-            .ok()
-            .context("the media thread has ended")
+        self.order(Order::Start(Box::new(Start {
+            participant: self.role.index,
+            local,
+            remote,
+            address,
+            tracks,
+            receive: self.receive,
+            controls: !tracks_are_received || self.controls_subscriber,
+            since: self.since,
+        })))
+    }
+
+    fn order(&self, order: Order) -> anyhow::Result<()> {
+        let sent = self.shared.orders.send(order);
+        sent.ok().context("the media thread has ended")
     }
 
     async fn send(&mut self, message: signal_request::Message) -> anyhow::Result<()> {

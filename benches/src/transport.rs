@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::{digest, hmac};
 use bytes::BytesMut;
-use moim::media::engine::command::IceCredentials;
+use moim::media::engine::command::{Fingerprint, IceCredentials};
 use moim::media::engine::srtp::{SrtpKeys, SrtpProfile, SrtpReceiver, SrtpSender};
 use rtc::dtls::config::{ConfigBuilder, HandshakeConfig};
 use rtc::dtls::crypto::Certificate;
@@ -29,6 +29,8 @@ pub(crate) struct Identity {
     config: Arc<HandshakeConfig>,
     /// As SDP writes it.
     pub(crate) fingerprint: String,
+    /// As the engine takes it.
+    pub(crate) digest: Fingerprint,
 }
 
 impl Identity {
@@ -37,8 +39,10 @@ impl Identity {
         let certificate =
             Certificate::generate_self_signed(vec!["load".to_owned()], provider.crypto())?;
         let der = certificate.certificate.first().map_or(&[][..], |der| der);
-        let digest = digest::digest(&digest::SHA256, der);
-        let hex: Vec<String> = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
+        let hash = digest::digest(&digest::SHA256, der);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hash.as_ref());
+        let hex: Vec<String> = digest.iter().map(|b| format!("{b:02X}")).collect();
         let config = ConfigBuilder::default()
             .with_crypto_provider(provider)
             .with_certificates(vec![certificate])
@@ -49,6 +53,7 @@ impl Identity {
         Ok(Identity {
             config: Arc::new(config),
             fingerprint: hex.join(":"),
+            digest: Fingerprint(digest),
         })
     }
 }
@@ -191,7 +196,7 @@ impl Transport {
     }
 
     /// A binding request, which nominates when that is ours to do (RFC 8445, section 7.2.2).
-    fn check(&mut self) -> BytesMut {
+    pub(crate) fn check(&mut self) -> BytesMut {
         self.transaction += 1;
         let mut out = BytesMut::with_capacity(160);
         out.extend_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);

@@ -139,7 +139,17 @@ fn write(sources: &Sources) -> String {
     }
     let of_shards =
         |of: fn(&ShardStatistics) -> u64| shards.iter().map(|shard| of(shard)).sum::<u64>() as f64;
-    let counters: [(&str, &str, f64); 6] = [
+    let counters: [(&str, &str, f64); 8] = [
+        (
+            "moim_packets_relayed_total",
+            "RTP packets given to other shards",
+            sum(|s| s.packets_relayed),
+        ),
+        (
+            "moim_relays_dropped_total",
+            "RTP packets that another shard did not take in time",
+            sum(|s| s.relays_dropped),
+        ),
         (
             "moim_retransmissions_total",
             "Packets sent again",

@@ -13,6 +13,9 @@ pub enum MediaKind {
     Video,
 }
 
+/// Payload type of redundant audio (RFC 2198) towards subscribers.
+pub const RED_PAYLOAD_TYPE: u8 = 63;
+
 /// A codec and the parameters that decide whether two ends understand each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {

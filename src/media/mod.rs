@@ -3,6 +3,7 @@ pub mod codec;
 pub mod engine;
 pub mod handle;
 pub mod negotiation;
+pub mod placement;
 pub mod shell;
 #[cfg(test)]
 mod test_clock;

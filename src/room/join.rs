@@ -156,12 +156,16 @@ impl Room {
         key: ParticipantKey,
         side: Side,
     ) -> (TransportId, LocalEndpoint) {
-        let local = self.local_endpoint();
-        let transport = self.media.transport_id();
+        let transport = match side {
+            Side::Publisher => self.media.place_publisher(),
+            Side::Subscriber => self.media.place_subscriber(),
+        };
+        let local = self.local_endpoint(transport);
+        let room = self.media.room_id();
         self.media
             .command(Command::AddTransport(Box::new(NewTransport {
                 transport,
-                room: self.media.room_id(),
+                room,
                 local_ice: local.ice.clone(),
                 // The side that makes the offer opens the data channels.
                 opens_data_channels: side == Side::Subscriber,

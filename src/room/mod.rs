@@ -5,6 +5,7 @@
 
 mod actor;
 mod data;
+mod dynacast;
 mod join;
 mod metrics;
 mod participant;
@@ -16,6 +17,7 @@ mod seat;
 mod settings;
 mod speakers;
 mod state;
+mod stream_state;
 mod subscribe;
 mod track;
 

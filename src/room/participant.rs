@@ -43,6 +43,8 @@ pub(super) struct Subscription {
     pub(super) rtx_ssrc: Option<u32>,
     /// The client has accepted it and the engine sends it.
     pub(super) active: bool,
+    /// The client cannot take it.
+    pub(super) refused: bool,
     pub(super) wish: Wish,
 }
 

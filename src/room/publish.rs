@@ -7,6 +7,7 @@ use moim_signaling::wire::{
     TrackUnpublishedResponse, request_response, signal_response,
 };
 
+use super::dynacast::WantedLayers;
 use super::participant::{Participant, ParticipantKey, Publisher};
 use super::state::{Room, Side, new_credentials};
 use super::track::{self, Track};
@@ -72,6 +73,7 @@ impl Room {
             codec: None,
             layers: 1,
             subscribed: false,
+            wanted_layers: WantedLayers::default(),
         };
         self.announced.insert(id, pending);
         let response = TrackPublishedResponse {
@@ -104,16 +106,12 @@ impl Room {
             }
             let known = tracks
                 .values()
-                .any(|track| track.owner == key && track.info.mid == offered.mid);
+                .find(|track| track.owner == key && track.info.mid == offered.mid);
             let request = find_pending(pending, offered).map(|index| &pending[index].1);
-            if !known && request.is_none() {
-                return TrackDecision::Refuse;
-            }
-            #[allow(deprecated)]
-            TrackDecision::Accept {
-                preferred: request.and_then(track::preferred_codec),
-                stereo: request.is_some_and(|request| request.stereo),
-                dtx: !request.is_some_and(|request| request.disable_dtx),
+            match (known, request) {
+                (Some(track), _) => track.decision(),
+                (None, Some(request)) => track::decision_on(request),
+                (None, None) => TrackDecision::Refuse,
             }
         };
         let outcome =
@@ -260,6 +258,7 @@ impl Room {
         self.shared.metrics.add_published(1);
         tracing::info!(participant = %participant.identity, track = %track.info.sid, "published");
         self.tracks.insert(id, track);
+        self.rewished.insert(id);
         Some(id)
     }
 

@@ -52,6 +52,10 @@ impl Room {
             room: Some(self.room_info()),
         };
         self.send(key, signal_response::Message::RoomUpdate(room));
+        for track in self.tracks.values_mut().filter(|t| t.owner == key) {
+            track.wanted_layers.forget();
+            self.rewished.insert(track.id);
+        }
         self.send_token(key);
         self.restart_subscriber(key);
         let seat = self.seat(key)?;

@@ -1,6 +1,6 @@
 //! A room's state, and how what happens changes it. Only the room's own task touches it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -61,6 +61,8 @@ pub(super) struct Room {
     pub(super) announced: BTreeMap<TrackId, Track>,
     pub(super) transports: BTreeMap<TransportId, (ParticipantKey, Side)>,
     pub(super) speakers: Speakers,
+    /// Tracks of which other layers may be wanted than before.
+    pub(super) rewished: BTreeSet<TrackId>,
     pub(super) sif_trailer: String,
     created_ms: i64,
     next_key: ParticipantKey,
@@ -89,6 +91,7 @@ impl Room {
             announced: BTreeMap::new(),
             transports: BTreeMap::new(),
             speakers: Speakers::default(),
+            rewished: BTreeSet::new(),
             sif_trailer: random_text(32),
             created_ms: unix_micros() / 1_000,
             next_key: 0,
@@ -162,13 +165,18 @@ impl Room {
             Event::StreamState {
                 subscription,
                 paused,
-            } => tracing::debug!(?subscription, paused, "what fits has changed"),
+            } => self.stream_state(subscription, paused),
             Event::Speakers(levels) => self.speakers_changed(&levels),
+            Event::ShardEnded => {
+                tracing::error!("a media shard of the room has ended");
+                self.close();
+            }
         }
     }
 
     /// What has to be said after a round of messages and events.
     pub(super) fn flush(&mut self, now: Instant) {
+        self.tell_wanted_layers(now);
         let keys: Vec<ParticipantKey> = self.participants.keys().copied().collect();
         for key in keys {
             self.offer_if_needed(key, now);
@@ -183,6 +191,7 @@ impl Room {
     pub(super) fn handle_tick(&mut self, now: Instant) {
         self.check_timeouts(now);
         self.refresh_tokens(now);
+        self.pause_unwanted_layers();
     }
 
     /// Whether the room has come to its end.
@@ -229,13 +238,13 @@ impl Room {
     }
 
     /// Our side of a new connection.
-    pub(super) fn local_endpoint(&self) -> LocalEndpoint {
+    pub(super) fn local_endpoint(&self, transport: TransportId) -> LocalEndpoint {
         LocalEndpoint {
             ice: new_credentials(),
             fingerprint: self.media.fingerprint(),
             candidates: self
                 .media
-                .addresses()
+                .addresses(transport)
                 .iter()
                 .map(|address| Candidate {
                     ip: address.ip,
@@ -341,6 +350,7 @@ impl Room {
         let Some(mut participant) = self.participants.remove(&key) else {
             return;
         };
+        self.rewished.extend(participant.subscriptions.keys());
         let subscriptions = participant.subscriptions.len() as i64;
         self.shared.metrics.add_subscribed(-subscriptions);
         let publisher = participant.publisher.as_ref().map(|p| p.transport);

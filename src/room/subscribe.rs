@@ -73,6 +73,7 @@ impl Room {
             ssrc: rand::random_range(1..u32::MAX),
             rtx_ssrc: (track.kind == MediaKind::Video).then(|| rand::random_range(1..u32::MAX)),
             active: false,
+            refused: false,
             wish: Wish {
                 // A client that says what it shows starts small and is shown more as it says
                 // so.
@@ -117,6 +118,7 @@ impl Room {
         };
         if subscriber.negotiation.add_track(send) {
             viewer.subscriptions.insert(id, subscription);
+            self.rewished.insert(id);
             self.shared.metrics.add_subscribed(1);
         }
     }
@@ -128,6 +130,7 @@ impl Room {
         let Some(subscription) = viewer.subscriptions.remove(&track) else {
             return;
         };
+        self.rewished.insert(track);
         self.shared.metrics.add_subscribed(-1);
         if let Some(subscriber) = &mut viewer.subscriber {
             subscriber.negotiation.remove_track(subscription.id.0);
@@ -207,17 +210,20 @@ impl Room {
                         ssrc: subscription.ssrc,
                         rtx_ssrc: subscription.rtx_ssrc,
                         transport_cc: accepted.takes_transport_cc,
+                        takes_red: accepted.takes_red,
                         wish: subscription.wish,
                     }));
                 first.push(subscription.track);
             }
         }
-        let rejected: Vec<TrackId> = participant
-            .subscriptions
-            .values()
-            .filter(|subscription| outcome.rejected.contains(&subscription.id.0))
-            .map(|subscription| subscription.track)
-            .collect();
+        let mut rejected = Vec::new();
+        for subscription in participant.subscriptions.values_mut() {
+            subscription.refused = outcome.rejected.contains(&subscription.id.0);
+            if subscription.refused {
+                rejected.push(subscription.track);
+            }
+        }
+        self.rewished.extend(&rejected);
         for track in first {
             self.tell_subscribed(track);
         }
@@ -289,7 +295,7 @@ impl Room {
             let off = settings.quality == VideoQuality::Off as i32;
             let enabled = !settings.disabled && !off;
             let max_layer = if settings.width > 0 {
-                track.layer_of_size(settings.width, settings.height)
+                track.layer_of_height(settings.height)
             } else {
                 track.layer_of_quality(settings.quality)
             };
@@ -303,6 +309,7 @@ impl Room {
                 continue;
             }
             subscription.wish = wish;
+            self.rewished.insert(subscription.track);
             if subscription.active {
                 self.media.command(Command::SetSubscription {
                     subscription: subscription.id,

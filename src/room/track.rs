@@ -2,13 +2,22 @@
 
 use moim_signaling::wire::{
     AddTrackRequest, SimulcastCodecInfo, TimedVersion, TrackInfo, TrackSource, TrackType,
-    VideoQuality,
+    VideoLayer, VideoQuality,
 };
 
+use super::dynacast::WantedLayers;
 use super::participant::ParticipantKey;
 use super::state::{random_text, unix_micros};
 use crate::media::codec::{Codec, MediaKind};
 use crate::media::engine::ids::TrackId;
+use crate::media::negotiation::TrackDecision;
+
+/// Sizes of a picture that a track may have.
+const MAX_LAYERS: usize = 3;
+/// Heights of the layers of a track that does not say them, lowest first.
+const USUAL_HEIGHTS: [u32; 2] = [180, 360];
+/// A layer is high enough with this share of the height that is asked for.
+const LEAST_PERCENT: u64 = 90;
 
 /// One published track.
 #[derive(Debug, Clone)]
@@ -20,9 +29,11 @@ pub(super) struct Track {
     pub(super) info: TrackInfo,
     /// What it is encoded with, as far as known.
     pub(super) codec: Option<Codec>,
+    /// Streams of its own size each: those of simulcast, else 1.
     pub(super) layers: usize,
     /// Somebody has subscribed to it.
     pub(super) subscribed: bool,
+    pub(super) wanted_layers: WantedLayers,
 }
 
 /// The kind of media that a request announces.
@@ -46,13 +57,16 @@ pub(super) fn describe(request: &AddTrackRequest) -> TrackInfo {
     } else {
         request.stream.clone()
     };
+    // Some clients list the largest first.
+    let mut layers = request.layers.clone();
+    layers.sort_by_key(|layer| layer.quality);
     let codecs = request
         .simulcast_codecs
         .iter()
         .map(|codec| SimulcastCodecInfo {
             mime_type: mime_type(&codec.codec, request.r#type),
             cid: codec.cid.clone(),
-            layers: request.layers.clone(),
+            layers: layers.clone(),
             video_layer_mode: codec.video_layer_mode,
             ..Default::default()
         })
@@ -68,7 +82,7 @@ pub(super) fn describe(request: &AddTrackRequest) -> TrackInfo {
         simulcast: request.layers.len() > 1,
         disable_dtx: request.disable_dtx,
         source: request.source,
-        layers: request.layers.clone(),
+        layers,
         codecs,
         stereo: request.stereo,
         disable_red: request.disable_red,
@@ -113,7 +127,7 @@ fn mime_type(codec: &str, kind: i32) -> String {
 }
 
 /// The codec that a request asks for.
-pub(super) fn preferred_codec(request: &AddTrackRequest) -> Option<Codec> {
+fn preferred_codec(request: &AddTrackRequest) -> Option<Codec> {
     let name = &request.simulcast_codecs.first()?.codec;
     let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     match name.as_str() {
@@ -126,7 +140,29 @@ pub(super) fn preferred_codec(request: &AddTrackRequest) -> Option<Codec> {
     }
 }
 
+/// How an announced track is to be sent.
+#[allow(deprecated)]
+pub(super) fn decision_on(request: &AddTrackRequest) -> TrackDecision {
+    TrackDecision::Accept {
+        preferred: preferred_codec(request),
+        stereo: request.stereo,
+        dtx: !request.disable_dtx,
+        red: !request.disable_red,
+    }
+}
+
 impl Track {
+    /// How it is to be sent: as before.
+    #[allow(deprecated)]
+    pub(super) fn decision(&self) -> TrackDecision {
+        TrackDecision::Accept {
+            preferred: self.codec,
+            stereo: self.info.stereo,
+            dtx: !self.info.disable_dtx,
+            red: !self.info.disable_red,
+        }
+    }
+
     /// Notes what the track is encoded with. True when that was not known.
     pub(super) fn set_codec(&mut self, codec: Codec) -> bool {
         let changed = self.info.mime_type != codec.mime_type();
@@ -147,35 +183,69 @@ impl Track {
         changed
     }
 
-    /// The layer that a quality names, 0 lowest.
-    #[allow(deprecated)]
-    pub(super) fn layer_of_quality(&self, quality: i32) -> u8 {
-        let wanted = match VideoQuality::try_from(quality) {
-            Ok(VideoQuality::Low) => 0,
-            Ok(VideoQuality::Medium) => 1,
-            _ => 2,
+    /// How many sizes of the picture there are: the streams of a simulcast track, the layers
+    /// within the one stream of an SVC track.
+    pub(super) fn spatial_layers(&self) -> u8 {
+        let scalable = matches!(self.codec, Some(Codec::Vp9 | Codec::Av1));
+        let count = if self.layers == 1 && scalable {
+            self.described().len()
+        } else {
+            self.layers
         };
-        wanted.min(self.layers.max(1) as u8 - 1)
+        count.clamp(1, MAX_LAYERS) as u8
     }
 
-    /// The smallest layer that fills a picture of this size, 0 lowest.
+    /// The layer that a quality names, 0 lowest: the best one that is described as not better.
+    pub(super) fn layer_of_quality(&self, quality: i32) -> u8 {
+        let top = self.spatial_layers() - 1;
+        if quality >= VideoQuality::High as i32 {
+            return top;
+        }
+        let described = self.described();
+        let layer = if described.is_empty() {
+            quality.max(0) as usize
+        } else {
+            described
+                .iter()
+                .rposition(|layer| layer.quality <= quality)
+                .unwrap_or(0)
+        };
+        (layer as u8).min(top)
+    }
+
+    /// The quality that so many layers, from the lowest up, have; `None` of none.
+    pub(super) fn quality_of_layers(&self, count: u8) -> Option<i32> {
+        if count == 0 {
+            return None;
+        }
+        if count >= self.spatial_layers() {
+            return Some(VideoQuality::High as i32);
+        }
+        let layer = usize::from(count - 1);
+        let described = self.described().get(layer).map(|layer| layer.quality);
+        Some(described.unwrap_or(i32::from(count - 1)))
+    }
+
+    /// The smallest layer that is high enough for a picture of this height, 0 lowest.
+    pub(super) fn layer_of_height(&self, height: u32) -> u8 {
+        let top = self.spatial_layers() - 1;
+        let described = self.described();
+        let heights: Vec<u32> = if described.iter().any(|layer| layer.height > 0) {
+            described.iter().map(|layer| layer.height).collect()
+        } else {
+            USUAL_HEIGHTS.to_vec()
+        };
+        let enough = u64::from(height) * LEAST_PERCENT / 100;
+        let layer = heights
+            .iter()
+            .position(|&height| u64::from(height) >= enough);
+        layer.map_or(top, |layer| (layer as u8).min(top))
+    }
+
+    /// The layers as the client announced them, lowest first.
     #[allow(deprecated)]
-    pub(super) fn layer_of_size(&self, width: u32, height: u32) -> u8 {
-        let mut sizes: Vec<(u32, u32)> = self
-            .info
-            .layers
-            .iter()
-            .map(|layer| (layer.width, layer.height))
-            .collect();
-        sizes.sort_unstable();
-        // A picture is shown whole: it is large enough when neither side has to be stretched
-        // beyond what the other allows.
-        let fills = |&(w, h): &(u32, u32)| w >= width || h >= height;
-        let layer = sizes
-            .iter()
-            .position(fills)
-            .unwrap_or(sizes.len().max(1) - 1);
-        layer.min(2) as u8
+    fn described(&self) -> &[VideoLayer] {
+        &self.info.layers
     }
 }
 
@@ -186,7 +256,7 @@ mod tests {
     use super::*;
 
     fn camera() -> Track {
-        let layers = [(0, 320, 180), (1, 640, 360), (2, 1280, 720)];
+        let layers = [(2, 1280, 720), (1, 640, 360), (0, 320, 180)];
         let request = AddTrackRequest {
             r#type: TrackType::Video as i32,
             source: TrackSource::Camera as i32,
@@ -210,25 +280,55 @@ mod tests {
             codec: None,
             layers: 3,
             subscribed: false,
+            wanted_layers: WantedLayers::default(),
         }
     }
 
     #[test]
-    fn a_size_takes_the_smallest_layer_that_fills_it() {
-        let track = camera();
-        assert_eq!(track.layer_of_size(160, 90), 0);
-        assert_eq!(track.layer_of_size(320, 180), 0);
-        assert_eq!(track.layer_of_size(640, 360), 1);
-        assert_eq!(track.layer_of_size(700, 500), 2);
-        assert_eq!(track.layer_of_size(4000, 3000), 2);
+    fn a_size_takes_the_smallest_layer_that_is_high_enough() {
+        let mut track = camera();
+        let cases = [
+            (90, 0),
+            (180, 0),
+            (200, 0),
+            (250, 1),
+            (360, 1),
+            (500, 2),
+            (3_000, 2),
+        ];
+        for (height, layer) in cases {
+            assert_eq!(track.layer_of_height(height), layer, "{height}");
+        }
+        #[allow(deprecated)]
+        track.info.layers.clear();
+        for (height, layer) in cases {
+            assert_eq!(track.layer_of_height(height), layer, "{height}");
+        }
+        track.layers = 1;
+        assert_eq!(track.layer_of_height(3_000), 0);
     }
 
     #[test]
     fn a_quality_is_bounded_by_the_layers_there_are() {
         let mut track = camera();
+        assert_eq!(track.layer_of_quality(VideoQuality::Low as i32), 0);
         assert_eq!(track.layer_of_quality(VideoQuality::Medium as i32), 1);
         track.layers = 2;
         assert_eq!(track.layer_of_quality(VideoQuality::High as i32), 1);
+        assert_eq!(track.quality_of_layers(0), None);
+        assert_eq!(track.quality_of_layers(1), Some(VideoQuality::Low as i32));
+        assert_eq!(track.quality_of_layers(2), Some(VideoQuality::High as i32));
+    }
+
+    #[test]
+    fn the_layers_of_an_svc_track_are_those_it_describes() {
+        let mut track = camera();
+        track.layers = 1;
+        assert_eq!(track.spatial_layers(), 1);
+        track.codec = Some(Codec::Vp9);
+        assert_eq!(track.spatial_layers(), 3);
+        assert_eq!(track.layer_of_height(360), 1);
+        assert_eq!(track.layer_of_quality(VideoQuality::Medium as i32), 1);
     }
 
     #[test]

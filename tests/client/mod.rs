@@ -1,5 +1,8 @@
 //! A client of the protocol made of the `webrtc` crate and a WebSocket: an implementation of
 //! WebRTC that shares nothing with the browsers' and phones' one.
+// Each test file takes what it needs.
+#![allow(dead_code)]
+
 mod connection;
 mod server;
 

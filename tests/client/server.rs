@@ -1,14 +1,32 @@
-//! The server under test, as its own process on free ports.
+//! The server under test on free ports: as its own process, or with two shards in this one.
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use moim::media::engine::io::EngineStatistics;
+use moim::media::engine::transport::ServerCertificate;
+use moim::media::handle::Media;
+use moim::media::placement::Spreading;
+use moim::media::shell::{RunningShard, ShardConfig};
+use moim::room::{Registry, RoomSettings};
+use moim_signaling::session::{self, Limits};
+use moim_signaling::token::ApiKeys;
+
+/// Every subscriber goes to another shard than the publishers.
+const ALWAYS: Spreading = Spreading {
+    busy: 0,
+    connections: 0,
+    margin: i32::MIN,
+};
 
 /// A running server; ended when dropped.
 pub(crate) struct Server {
     /// Address of HTTP and WebSocket.
     pub(crate) http: String,
-    process: Child,
+    process: Option<Child>,
+    shards: Vec<RunningShard>,
 }
 
 impl Server {
@@ -38,8 +56,44 @@ impl Server {
         std::thread::spawn(move || lines.for_each(drop));
         Server {
             http: format!("127.0.0.1:{http_port}"),
-            process,
+            process: Some(process),
+            shards: Vec::new(),
         }
+    }
+
+    /// Starts one in this process, whose rooms have their publishers on one shard and their
+    /// subscribers on another.
+    pub(crate) async fn start_spread() -> Server {
+        let certificate = Arc::new(ServerCertificate::generate().expect("a certificate"));
+        let configs = [0, 1].map(|index| ShardConfig {
+            index,
+            bind: vec![std::net::Ipv4Addr::LOCALHOST.into()],
+            port: 0,
+            announce: Vec::new(),
+        });
+        let shards = RunningShard::start_all(&configs, &certificate).expect("two shards");
+        let handles = shards.iter().map(|shard| shard.handle.clone()).collect();
+        let media = Media::with_spreading(handles, certificate.fingerprint(), ALWAYS);
+        let pair = ("devkey".to_owned(), "secret".to_owned());
+        let keys: Arc<ApiKeys> = Arc::new([pair].into_iter().collect());
+        let rooms = Registry::new(RoomSettings::default(), keys.clone(), media);
+        let router = session::router(rooms, keys, Limits::default());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a free port");
+        let http = listener.local_addr().expect("an address").to_string();
+        // It ends with the test's runtime.
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Server {
+            http,
+            process: None,
+            shards,
+        }
+    }
+
+    /// The last published counters of the shards in this process.
+    pub(crate) fn statistics(&self) -> Vec<EngineStatistics> {
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.statistics.engine()).collect()
     }
 
     /// A token that may do everything a participant may.
@@ -56,7 +110,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }

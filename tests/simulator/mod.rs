@@ -46,10 +46,19 @@ pub(crate) struct Simulation {
 impl Simulation {
     /// An empty meeting. The same `seed` and `link` give the same run.
     pub(crate) fn new(seed: u64, link: Link) -> Simulation {
+        Simulation::on_shards(seed, link, false)
+    }
+
+    /// As [`Simulation::new`], with the publishers on one shard and the subscribers on another.
+    pub(crate) fn spread(seed: u64, link: Link) -> Simulation {
+        Simulation::on_shards(seed, link, true)
+    }
+
+    fn on_shards(seed: u64, link: Link, spread: bool) -> Simulation {
         let now = Instant::now();
         Simulation {
             now,
-            server: Server::new(seed, now),
+            server: Server::new(seed, now, spread),
             peers: Vec::new(),
             link: link.seeded(seed),
             in_flight: BinaryHeap::new(),
@@ -116,7 +125,7 @@ impl Simulation {
     fn next_step(&self, end: Instant, media: bool) -> Instant {
         let arrival = self.in_flight.peek().map(|Reverse(next)| next.arrives);
         let peers = self.peers.iter().filter_map(|peer| peer.next(media));
-        [arrival, self.server.engine.poll_timeout()]
+        [arrival, self.server.poll_timeout()]
             .into_iter()
             .flatten()
             .chain(peers)
@@ -137,8 +146,11 @@ impl Simulation {
             let Some(Reverse(datagram)) = self.in_flight.pop() else {
                 return;
             };
-            if datagram.to == server::ADDRESS {
-                self.server.receive(self.now, datagram.from, datagram.bytes);
+            if self.server.owns(datagram.to) {
+                let InFlight {
+                    from, to, bytes, ..
+                } = datagram;
+                self.server.receive(self.now, from, to, bytes);
             } else if let Some(peer) = self.peers.iter_mut().find(|peer| peer.owns(datagram.to)) {
                 peer.receive(self.now, datagram.from, datagram.to, &datagram.bytes);
             }

@@ -73,6 +73,8 @@ pub(crate) struct Peer {
     subscriber: Connection,
     subscriber_negotiation: Option<SubscriberNegotiation>,
     sources: Vec<Source>,
+    /// The server's numbers of both connections.
+    pub(crate) transports: Vec<TransportId>,
     /// What came in, by SSRC.
     pub(crate) received: BTreeMap<u32, Received>,
     /// Which track of whom an SSRC carries.
@@ -97,6 +99,7 @@ impl Peer {
             subscriber,
             subscriber_negotiation: None,
             sources,
+            transports: Vec::new(),
             received: BTreeMap::new(),
             expected: BTreeMap::new(),
         }
@@ -116,17 +119,19 @@ impl Peer {
 
     pub(super) fn negotiate(&mut self, now: Instant, server: &mut Server) {
         let (transport, ice) = self.publisher.open(now, server, self.index, "pub", false);
+        self.transports.push(transport);
         let offer = self.publisher.pc.create_offer(None).expect("an offer");
         self.publisher
             .pc
             .set_local_description(now, offer.clone())
             .expect("local offer");
-        let mut negotiation = PublisherNegotiation::new(server.endpoint(ice));
+        let mut negotiation = PublisherNegotiation::new(server.endpoint(transport, ice));
         let answer = negotiation
             .answer(&offer.sdp, &mut |_| TrackDecision::Accept {
                 preferred: None,
                 stereo: false,
                 dtx: true,
+                red: true,
             })
             .expect("an answer");
         server.command(
@@ -164,7 +169,8 @@ impl Peer {
 
     pub(super) fn subscribe(&mut self, now: Instant, me: usize, server: &mut Server) {
         let (transport, ice) = self.subscriber.open(now, server, self.index, "sub", true);
-        let mut negotiation = SubscriberNegotiation::new(server.endpoint(ice), 1);
+        self.transports.push(transport);
+        let mut negotiation = SubscriberNegotiation::new(server.endpoint(transport, ice), 1);
         let mut subscriptions = Vec::new();
         for published in server.published.clone() {
             if published.peer == me {
@@ -194,6 +200,7 @@ impl Peer {
                 ssrc,
                 rtx_ssrc,
                 transport_cc: true,
+                takes_red: false,
                 wish: Wish::default(),
             });
         }
@@ -340,7 +347,11 @@ impl Connection {
         name: &str,
         opens_data_channels: bool,
     ) -> (TransportId, IceCredentials) {
-        let transport = server.transport_id();
+        let transport = if opens_data_channels {
+            server.subscriber_id()
+        } else {
+            server.publisher_id()
+        };
         let ice = IceCredentials {
             ufrag: format!("{name}{index:013}"),
             pwd: format!("{name}{index:029}"),

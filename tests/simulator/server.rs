@@ -1,19 +1,34 @@
-//! The engine as the only part of the server, with the SDP negotiation beside it.
+//! The engines as the only part of the server, with the SDP negotiation beside them. There is
+//! one, or two between which a room is spread.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use moim::media::codec::MediaKind;
-use moim::media::engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+use moim::media::engine::command::IceCredentials;
+use moim::media::engine::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 use moim::media::engine::io::{EngineConfig, LocalSocket};
+use moim::media::engine::relay::RelayBatch;
 use moim::media::engine::transport::ServerCertificate;
 use moim::media::engine::{Command, Engine, Event};
+use moim::media::handle::{Media, RoomMedia, ShardAddress, ShardHandle, ShardInput};
 use moim::media::negotiation::{Candidate, LocalEndpoint, RemoteDescription};
+use moim::media::placement::Spreading;
 
-/// Where the server is.
+/// Where the server is: its first shard.
 pub(crate) const ADDRESS: SocketAddr =
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 7_882));
+/// Its second one.
+const FAR_ADDRESS: SocketAddr =
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 7_883));
+/// Every subscriber goes to another shard than the publishers, where there is one.
+const ALWAYS: Spreading = Spreading {
+    busy: 0,
+    connections: 0,
+    margin: i32::MIN,
+};
 
 /// A published track that others may subscribe to.
 #[derive(Debug, Clone, Copy)]
@@ -28,77 +43,100 @@ pub(crate) struct Published {
 
 /// The server under test.
 pub(crate) struct Server {
-    /// The engine.
+    /// The engine; of two, the one that has the publishers.
     pub(crate) engine: Engine,
+    /// The second one, if there is one.
+    pub(crate) far: Option<Engine>,
     /// All events so far.
     pub(crate) events: Vec<Event>,
     /// All tracks so far.
     pub(crate) published: Vec<Published>,
-    certificate: Arc<ServerCertificate>,
-    next_id: u32,
+    room: RoomMedia,
+    /// Orders to the engines.
+    inboxes: Vec<Receiver<ShardInput>>,
+    /// The rooms that the shards were told to open: they hold their channels.
+    open: Vec<ShardInput>,
     /// What the clients' SDP says, held back while this is `Some`.
     pub(super) late_sdp: Option<Vec<Command>>,
 }
 
 impl Server {
-    pub(super) fn new(seed: u64, now: Instant) -> Server {
+    pub(super) fn new(seed: u64, now: Instant, spread: bool) -> Server {
         let certificate = Arc::new(ServerCertificate::generate().expect("a certificate"));
-        let config = EngineConfig {
-            seed,
-            certificate: certificate.clone(),
-            wall_clock: Duration::from_secs(1_700_000_000),
+        let engine = |seed| {
+            let config = EngineConfig {
+                seed,
+                certificate: certificate.clone(),
+                wall_clock: Duration::from_secs(1_700_000_000),
+            };
+            Engine::new(config, now)
         };
+        let count = if spread { 2 } else { 1 };
+        let (handles, inboxes) = [ADDRESS, FAR_ADDRESS]
+            .into_iter()
+            .take(count)
+            .map(shard)
+            .unzip();
+        let media = Media::with_spreading(handles, certificate.fingerprint(), ALWAYS);
         Server {
-            engine: Engine::new(config, now),
+            engine: engine(seed),
+            far: spread.then(|| engine(seed + 1)),
             events: Vec::new(),
             published: Vec::new(),
-            certificate,
-            next_id: 0,
+            room: media.place_room(),
+            inboxes,
+            open: Vec::new(),
             late_sdp: None,
         }
     }
 
     /// The one room.
     pub(crate) fn room(&self) -> RoomId {
-        RoomId(1)
+        self.room.room_id()
     }
 
-    pub(super) fn next_id(&mut self) -> u32 {
-        self.next_id += 1;
-        self.next_id
+    pub(super) fn publisher_id(&mut self) -> TransportId {
+        self.room.place_publisher()
     }
 
-    pub(super) fn transport_id(&mut self) -> TransportId {
-        TransportId(self.next_id())
+    pub(super) fn subscriber_id(&mut self) -> TransportId {
+        self.room.place_subscriber()
     }
 
     pub(super) fn track_id(&mut self) -> TrackId {
-        TrackId(self.next_id())
+        self.room.track_id()
     }
 
     pub(super) fn subscription_id(&mut self) -> SubscriptionId {
-        SubscriptionId(self.next_id())
+        self.room.subscription_id()
     }
 
-    pub(super) fn endpoint(
-        &self,
-        ice: moim::media::engine::command::IceCredentials,
-    ) -> LocalEndpoint {
+    pub(super) fn endpoint(&self, transport: TransportId, ice: IceCredentials) -> LocalEndpoint {
+        let candidate = |address: &ShardAddress| Candidate {
+            ip: address.ip,
+            port: address.port,
+            tcp: address.tcp,
+        };
         LocalEndpoint {
             ice,
-            fingerprint: self.certificate.fingerprint(),
-            candidates: vec![Candidate {
-                ip: ADDRESS.ip(),
-                port: ADDRESS.port(),
-                tcp: false,
-            }],
+            fingerprint: self.room.fingerprint(),
+            candidates: self
+                .room
+                .addresses(transport)
+                .iter()
+                .map(candidate)
+                .collect(),
         }
     }
 
-    pub(super) fn command(&mut self, now: Instant, command: Command) {
+    /// Gives an order to the room's engines.
+    pub(crate) fn command(&mut self, now: Instant, command: Command) {
         match &mut self.late_sdp {
             Some(late) if matches!(command, Command::SetRemote { .. }) => late.push(command),
-            _ => self.engine.handle_command(now, command),
+            _ => {
+                self.room.command(command);
+                self.take_commands(now);
+            }
         }
     }
 
@@ -116,26 +154,94 @@ impl Server {
         self.command(now, command);
     }
 
-    pub(super) fn receive(&mut self, now: Instant, from: SocketAddr, mut bytes: Vec<u8>) {
-        self.engine
-            .handle_datagram(now, from, LocalSocket::default(), &mut bytes);
+    pub(super) fn owns(&self, address: SocketAddr) -> bool {
+        address == ADDRESS || address == FAR_ADDRESS
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        to: SocketAddr,
+        mut bytes: Vec<u8>,
+    ) {
+        let engine = match &mut self.far {
+            Some(far) if to == FAR_ADDRESS => far,
+            _ => &mut self.engine,
+        };
+        engine.handle_datagram(now, from, LocalSocket::default(), &mut bytes);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let engines = [Some(&self.engine), self.far.as_ref()];
+        let timeouts = engines.into_iter().flatten().map(Engine::poll_timeout);
+        timeouts.flatten().min()
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
-        self.engine.handle_timeout(now);
-        while let Some(event) = self.engine.poll_event() {
-            self.events.push(event.event);
+        let engines = [Some(&mut self.engine), self.far.as_mut()];
+        for engine in engines.into_iter().flatten() {
+            engine.handle_timeout(now);
+            while let Some(event) = engine.poll_event() {
+                self.events.push(event.event);
+            }
         }
+        self.cross(now);
     }
 
     pub(super) fn drain(&mut self, now: Instant) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
         let mut out = Vec::new();
-        while let Some(transmit) = self.engine.poll_transmit(now) {
-            let size = transmit.segment_size.unwrap_or(transmit.contents.len());
-            for segment in transmit.contents.chunks(size) {
-                out.push((ADDRESS, transmit.destination, segment.to_vec()));
+        let home = (ADDRESS, Some(&mut self.engine));
+        for (address, engine) in [home, (FAR_ADDRESS, self.far.as_mut())] {
+            let Some(engine) = engine else {
+                continue;
+            };
+            while let Some(transmit) = engine.poll_transmit(now) {
+                let size = transmit.segment_size.unwrap_or(transmit.contents.len());
+                for segment in transmit.contents.chunks(size) {
+                    out.push((address, transmit.destination, segment.to_vec()));
+                }
             }
         }
         out
     }
+
+    /// Carries what the engines have for each other.
+    fn cross(&mut self, now: Instant) {
+        let Some(far) = &mut self.far else {
+            return;
+        };
+        let (home_id, far_id) = (ShardId(0), ShardId(1));
+        let mut batch = RelayBatch::default();
+        if self.engine.poll_relay(far_id, &mut batch) {
+            far.handle_relay(now, home_id, &batch);
+            batch.clear();
+        }
+        if far.poll_relay(home_id, &mut batch) {
+            self.engine.handle_relay(now, far_id, &batch);
+        }
+    }
+
+    fn take_commands(&mut self, now: Instant) {
+        let engines = [Some(&mut self.engine), self.far.as_mut()];
+        for (engine, inbox) in engines.into_iter().flatten().zip(&self.inboxes) {
+            for input in inbox.try_iter() {
+                match input {
+                    ShardInput::Command(command) => engine.handle_command(now, command),
+                    open => self.open.push(open),
+                }
+            }
+        }
+    }
+}
+
+fn shard(address: SocketAddr) -> (ShardHandle, Receiver<ShardInput>) {
+    let (sender, inbox) = sync_channel(4_096);
+    let ip: IpAddr = address.ip();
+    let address = ShardAddress {
+        ip,
+        port: address.port(),
+        tcp: false,
+    };
+    (ShardHandle::new(sender, || {}, vec![address]), inbox)
 }

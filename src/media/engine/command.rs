@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+use super::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 use crate::media::codec::{Codec, MediaKind};
 
 /// An order to the engine. Orders that name something unknown are ignored: the thing may have
@@ -41,6 +41,16 @@ pub enum Command {
     },
     /// A track that a connection may publish. Media for it is accepted from now on.
     AddTrack(Box<NewTrack>),
+    /// A track that is published on another shard, so that it can be subscribed to here. Its
+    /// packets cross while somebody does.
+    MirrorTrack {
+        /// The track; its connection is not here.
+        track: Box<NewTrack>,
+        /// The room that it belongs to.
+        room: RoomId,
+        /// Where it is published.
+        home: ShardId,
+    },
     /// The m-line, streams or layers of a track changed by renegotiation.
     SetTrackSource {
         /// Which track.
@@ -157,6 +167,18 @@ pub enum Payload {
     Media(Codec),
     /// Retransmissions (RFC 4588) of this codec.
     Rtx(Codec),
+    /// Opus with the frames of earlier packets (RFC 2198).
+    Red,
+}
+
+impl Payload {
+    /// The codec that it is encoded with.
+    pub fn codec(self) -> Codec {
+        match self {
+            Payload::Media(codec) | Payload::Rtx(codec) => codec,
+            Payload::Red => Codec::Opus,
+        }
+    }
 }
 
 /// The RTP header extensions that mean something to us.
@@ -225,6 +247,8 @@ pub struct NewSubscription {
     pub rtx_ssrc: Option<u32>,
     /// The subscriber reports when each packet arrived, by transport-wide sequence numbers.
     pub transport_cc: bool,
+    /// The subscriber takes redundant audio; one that does not gets plain Opus.
+    pub takes_red: bool,
     /// What the subscriber wants of it.
     pub wish: Wish,
 }

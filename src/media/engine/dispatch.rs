@@ -21,6 +21,7 @@ use super::flush::Flush;
 use super::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use super::io::{EngineConfig, EngineStatistics, LocalSocket, Transmit};
 use super::peer::{Peer, Srtp};
+use super::relay::Relay;
 use super::rtp::{self, PacketClass};
 use super::send_batch::SendBatch;
 use super::speakers::RoomSpeakers;
@@ -60,6 +61,7 @@ pub struct Engine {
     /// The control datagram that was handed out last.
     sent_control: Option<ControlDatagram>,
     pub(super) flush: Flush,
+    pub(super) relay: Relay,
     /// Media and RTCP that leave next.
     pub(super) outgoing: SendBatch,
     pub(super) statistics: EngineStatistics,
@@ -78,6 +80,7 @@ pub(super) struct FanOut<'a> {
     pub(super) events: &'a mut VecDeque<RoomEvent>,
     pub(super) timers: &'a mut Timers,
     pub(super) flush: &'a mut Flush,
+    pub(super) relay: &'a mut Relay,
 }
 
 impl Engine {
@@ -101,6 +104,7 @@ impl Engine {
             control: VecDeque::new(),
             sent_control: None,
             flush: Flush::default(),
+            relay: Relay::default(),
             outgoing: SendBatch::default(),
             statistics: EngineStatistics::default(),
             candidates: Vec::new(),
@@ -173,11 +177,14 @@ impl Engine {
                 }
             }
             Command::AddTrack(new) => self.add_track(&new),
+            Command::MirrorTrack { track, room, home } => self.mirror_track(&track, room, home),
             Command::SetTrackSource { track, source } => self.set_track_source(track, source),
-            Command::RemoveTrack(track) => self.remove_track(track),
+            Command::RemoveTrack(track) => self.remove_track(now, track),
             Command::SetTrackMuted { track, muted } => self.set_track_muted(now, track, muted),
             Command::AddSubscription(new) => self.add_subscription(now, &new),
-            Command::RemoveSubscription(subscription) => self.remove_subscription(subscription),
+            Command::RemoveSubscription(subscription) => {
+                self.remove_subscription(now, subscription);
+            }
             Command::SetSubscription { subscription, wish } => {
                 self.set_subscription(now, subscription, wish);
             }
@@ -202,6 +209,7 @@ impl Engine {
     /// Time has come to [`Engine::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         self.flush.handle_timeout(now);
+        self.relay.handle_timeout(now);
         while let Some((when, owner)) = self.timers.pop_due(now) {
             match owner {
                 TimerOwner::Peer(peer) => {
@@ -220,13 +228,14 @@ impl Engine {
 
     /// When [`Engine::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let flush = self.flush.due();
-        flush.into_iter().chain(self.timers.next()).min()
+        let gathered = self.gathers_until();
+        gathered.into_iter().chain(self.timers.next()).min()
     }
 
     /// Until when media waits for more to leave with it; `None` when none waits.
     pub fn gathers_until(&self) -> Option<Instant> {
-        self.flush.due()
+        let relay = self.relay.due();
+        self.flush.due().into_iter().chain(relay).min()
     }
 
     /// The next datagrams to send, which leave at `now`; `None` when all are handed out.
@@ -265,7 +274,7 @@ impl Engine {
             transports: self.peers.len() as u64,
             tracks: self.tracks.len() as u64,
             subscriptions: self.subscriptions.len() as u64,
-            buffer_bytes: (caches + queues + self.outgoing.memory()) as u64,
+            buffer_bytes: (caches + queues + self.outgoing.memory() + self.relay.memory()) as u64,
             ..self.statistics
         }
     }
@@ -288,6 +297,7 @@ impl Engine {
             events: &mut self.events,
             timers: &mut self.timers,
             flush: &mut self.flush,
+            relay: &mut self.relay,
         }
     }
 
@@ -314,11 +324,11 @@ impl Engine {
         let state = &self.peers[peer as usize];
         for track in state.tracks.clone() {
             let id = self.tracks[track as usize].id;
-            self.remove_track(id);
+            self.remove_track(now, id);
         }
         for subscription in self.peers[peer as usize].subscriptions.clone() {
             let id = self.subscriptions[subscription as usize].id;
-            self.remove_subscription(id);
+            self.remove_subscription(now, id);
         }
         self.peers[peer as usize].transport.close(now);
         self.queue_control(peer);

@@ -7,7 +7,9 @@ use super::event::{Event, RoomEvent};
 use super::flush::REPAIR_HEADER;
 use super::forwarder::{Rewrite, SourcePacket};
 use super::ingress::{REPORT_INTERVAL, Received, picture_ids};
+use super::packet_cache::CachedPacket;
 use super::payload::vp8::Vp8Descriptor;
+use super::red;
 use super::rtp::header::RtpHeader;
 use super::send_queue::{Form, QueuedPacket};
 use super::subscription::Subscription;
@@ -27,6 +29,7 @@ impl Engine {
             events,
             timers,
             flush,
+            ..
         } = self.fan_out_parts();
         let track = &tracks[track_index as usize];
         for &index in &track.subscriptions {
@@ -38,6 +41,8 @@ impl Engine {
             let Some(rewrite) = place(subscription, track, received, now) else {
                 continue;
             };
+            let undone_len = received.undone_len.filter(|_| !subscription.takes_red);
+            let len = undone_len.unwrap_or(received.len);
             let packet = QueuedPacket {
                 subscription: index,
                 track: track_index,
@@ -49,7 +54,8 @@ impl Engine {
                 picture: rewrite.picture,
                 form: Form::Media,
                 reported: subscription.transport_cc,
-                len: received.len as u16,
+                red_undone: undone_len.is_some(),
+                len: len as u16,
             };
             let paced = track.kind == MediaKind::Video;
             if !state.enqueue(now, packet, &mut subscription.last_queued, paced) {
@@ -57,11 +63,11 @@ impl Engine {
                 continue;
             }
             statistics.packets_out += 1;
-            statistics.bytes_out += received.len as u64;
+            statistics.bytes_out += len as u64;
             subscription.packets = subscription.packets.wrapping_add(1);
             subscription.octets = subscription
                 .octets
-                .wrapping_add((received.len - received.header_len) as u32);
+                .wrapping_add((len - received.header_len) as u32);
             if !subscription.started {
                 subscription.started = true;
                 events.push_back(RoomEvent {
@@ -95,6 +101,12 @@ impl Engine {
                 break;
             }
             let Some(packet) = again(index, subscription, track, sequence) else {
+                // It may have been lost between the shards and come yet.
+                if let Some((layer, source, _)) = subscription.forwarder.sent_as(sequence)
+                    && parts.relay.want_packet(now, track, layer, source)
+                {
+                    subscription.retransmissions_left -= 1;
+                }
                 continue;
             };
             let last = match packet.form {
@@ -173,18 +185,11 @@ pub(super) fn again(
     let layer_state = track.layers.get(usize::from(layer))?;
     let cached = layer_state.cache.get(source)?;
     let codec = layer_state.codec?;
-    let header = RtpHeader::parse(cached.packet)?;
-    let body = cached.packet.get(usize::from(cached.header_len)..)?;
-    let descriptor = (codec == Codec::Vp8)
-        .then(|| Vp8Descriptor::parse(body))
-        .flatten();
-    let packet = SourcePacket {
-        layer,
-        sequence: source,
-        timestamp: header.timestamp,
-        picture: descriptor.as_ref().and_then(picture_ids),
-    };
+    let packet = source_packet(layer, source, codec, &cached)?;
     let rewrite = subscription.forwarder.rewrite_again(sent, &packet)?;
+    let undone_len = (!subscription.takes_red)
+        .then(|| red::undone_len(cached.packet, usize::from(cached.header_len)))
+        .flatten();
     let mut queued = QueuedPacket {
         subscription: index,
         track: subscription.track,
@@ -196,7 +201,8 @@ pub(super) fn again(
         picture: rewrite.picture,
         form: Form::Repeat,
         reported: subscription.transport_cc,
-        len: cached.packet.len() as u16,
+        red_undone: undone_len.is_some(),
+        len: undone_len.unwrap_or(cached.packet.len()) as u16,
     };
     if let Some((ssrc, payload_type)) = subscription.rtx_ssrc.zip(codec.rtx_payload_type()) {
         queued.form = Form::Repair {
@@ -209,6 +215,26 @@ pub(super) fn again(
         subscription.rtx_sequence += 1;
     }
     Some(queued)
+}
+
+/// What a cached packet was when it came in.
+pub(super) fn source_packet(
+    layer: u8,
+    sequence: u64,
+    codec: Codec,
+    cached: &CachedPacket<'_>,
+) -> Option<SourcePacket> {
+    let header = RtpHeader::parse(cached.packet)?;
+    let body = cached.packet.get(usize::from(cached.header_len)..)?;
+    let descriptor = (codec == Codec::Vp8)
+        .then(|| Vp8Descriptor::parse(body))
+        .flatten();
+    Some(SourcePacket {
+        layer,
+        sequence,
+        timestamp: header.timestamp,
+        picture: descriptor.as_ref().and_then(picture_ids),
+    })
 }
 
 /// Whether a track's subscribers need a keyframe to start.

@@ -53,14 +53,17 @@ pub enum Event {
     },
     /// The first packet of a subscription has been sent.
     SubscriptionStarted(SubscriptionId),
-    /// A subscription's video does not fit into what its connection carries, or fits again.
+    /// What the subscriber's network carries does not suffice even for the lowest layer of a
+    /// track, so it is not sent; or it suffices again.
     StreamState {
-        /// Which one.
+        /// Which subscription.
         subscription: SubscriptionId,
-        /// Nothing of it is sent.
+        /// Not sent for now.
         paused: bool,
     },
     /// Who is heard: linear level 0.0 to 1.0 of each active audio track, loudest first. Sent
     /// when it changes, at most every 300 ms.
     Speakers(Vec<(TrackId, f32)>),
+    /// A shard with a part of the room has ended or lost its state: the room's media is gone.
+    ShardEnded,
 }

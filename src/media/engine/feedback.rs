@@ -9,7 +9,7 @@ use super::ingress::REPORT_INTERVAL;
 use super::rtcp::{self, ReportBlock, RtcpPacket};
 use super::srtp::MAX_RTCP_OVERHEAD;
 use super::subscription::SentReport;
-use super::track::SenderReport;
+use super::track::{Feed, SenderReport};
 
 /// Largest RTCP datagram that we send, SRTCP's trailer not counted.
 const MAX_RTCP: usize = 1_150;
@@ -87,6 +87,7 @@ impl Engine {
         {
             layer.statistics.on_sender_report(ntp, now);
             layer.sender_report = Some(SenderReport { ntp, rtp, at: now });
+            self.relay_layers(now, owner.track);
         }
     }
 
@@ -136,7 +137,10 @@ impl Engine {
         if !needs_keyframe(track) {
             return;
         }
-        let publisher = track.peer;
+        let publisher = match track.feed {
+            Feed::Peer(peer) => peer,
+            Feed::Shard(home) => return self.relay.want_keyframe(now, home, track.id, layer),
+        };
         let Some(layer) = track.layers.get_mut(usize::from(layer)) else {
             return;
         };
@@ -243,6 +247,7 @@ impl Engine {
         let mut alive = false;
         for track_index in self.peers[peer as usize].tracks.clone() {
             self.choose_layers(now, track_index);
+            self.relay_layers(now, track_index);
             let mut blocks = [ReportBlock::default(); 3];
             let mut count = 0;
             let layers = &mut self.tracks[track_index as usize].layers;

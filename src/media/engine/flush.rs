@@ -14,6 +14,7 @@ use super::io::Transmit;
 use super::payload::vp8::{self, Vp8Descriptor};
 use super::peer::Peer;
 use super::probe::{self, ActiveProbe};
+use super::red;
 use super::rtp::extensions::{
     patch_header, patch_payload_type, patch_transport_sequence, write_padding_header,
 };
@@ -191,13 +192,22 @@ fn write_packet(
         Form::Repair { .. } => header_len + REPAIR_HEADER,
         _ => header_len,
     };
-    let len = packet.len() - header_len + body_start;
+    let len = if queued.red_undone {
+        red::undone_len(packet, header_len)?
+    } else {
+        packet.len() - header_len + body_start
+    };
     if len != usize::from(queued.len) {
         return None;
     }
     outgoing.push(path, len + MAX_OVERHEAD, |out| {
-        out[..header_len].copy_from_slice(&packet[..header_len]);
-        out[body_start..len].copy_from_slice(&packet[header_len..]);
+        if queued.red_undone {
+            // Its length is known, so it can be done.
+            red::undo(packet, header_len, &mut out[..len]);
+        } else {
+            out[..header_len].copy_from_slice(&packet[..header_len]);
+            out[body_start..len].copy_from_slice(&packet[header_len..]);
+        }
         patch_header(
             &mut out[..len],
             queued.sequence as u16,

@@ -27,3 +27,7 @@ id!(
     /// One track sent to one subscriber.
     SubscriptionId
 );
+id!(
+    /// One shard of this process, from 0.
+    ShardId
+);

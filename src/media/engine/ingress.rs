@@ -8,11 +8,12 @@ use super::event::Event;
 use super::forwarder::{PictureIds, SourcePacket};
 use super::payload::{self, vp8};
 use super::peer::{Peer, StreamOwner};
+use super::red;
 use super::rtp::extensions::{HeaderTemplate, ReceivedExtensions, patch_header, write_header};
 use super::rtp::header::RtpHeader;
 use super::srtp::MAX_OVERHEAD;
-use super::track::Track;
-use crate::media::codec::{Codec, MediaKind};
+use super::track::{Feed, Track};
+use crate::media::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
 
 /// Feedback for congestion control is gathered over this time.
 const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
@@ -32,6 +33,7 @@ const LARGEST_PADDED: usize = 1_216;
 const PADDING_BIT: u8 = 0x20;
 
 /// A packet ready to be forwarded. Its bytes are in the layer's cache.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Received {
     pub(super) source: SourcePacket,
     pub(super) codec: Codec,
@@ -39,13 +41,15 @@ pub(super) struct Received {
     pub(super) len: usize,
     /// A subscriber can start with this packet.
     pub(super) starts: bool,
+    /// Its length without redundancy, when it has some (see `red.rs`).
+    pub(super) undone_len: Option<usize>,
 }
 
 /// What a datagram holds, once it is authenticated.
 struct Authentic {
     header: RtpHeader,
     owner: StreamOwner,
-    codec: Codec,
+    payload: Payload,
     /// Extended sequence number on its own SSRC.
     sequence: u64,
     /// Length of header and payload.
@@ -77,10 +81,16 @@ impl Engine {
         self.arm_media_timers(peer);
 
         let owner = authentic.owner;
+        if authentic.payload == Payload::Red
+            && let Some(body) = authentic.header.payload(packet)
+        {
+            self.recover_audio(now, owner, &authentic.header, authentic.sequence, body);
+        }
         if let Some(received) = self.receive(now, &authentic, packet, &extensions) {
             if let Some(level) = extensions.audio_level {
                 self.hear(now, owner.track, level.dbov);
             }
+            self.relay_packet(now, owner.track, &received);
             self.fan_out(now, owner.track, &received);
         }
     }
@@ -115,11 +125,10 @@ impl Engine {
         };
         let stream = state.stream_mut(index);
         stream.window.commit(sequence);
-        let (Payload::Media(codec) | Payload::Rtx(codec)) = payload;
         Some(Authentic {
             header,
             owner: stream.owner,
-            codec,
+            payload,
             sequence,
             len,
         })
@@ -138,7 +147,12 @@ impl Engine {
         let track = self.tracks.get_mut(owner.track as usize)?;
         let header = &authentic.header;
         let layer = track.layers.get_mut(usize::from(owner.layer))?;
+        let codec = authentic.payload.codec();
+        let red = authentic.payload == Payload::Red;
         let mut body = header.payload(packet)?;
+        if red && !red::is_sound(body) {
+            return None;
+        }
         let mut sequence = authentic.sequence;
         let mut started = false;
         if owner.repair {
@@ -160,23 +174,29 @@ impl Engine {
             layer.highest_sequence = layer.highest_sequence.max(sequence);
             layer.last_timestamp = header.timestamp;
             layer.bitrate.add(packet.len() + MAX_OVERHEAD);
-            layer.statistics.on_packet(
-                sequence,
-                header.timestamp,
-                now,
-                authentic.codec.clock_rate(),
-            );
+            layer
+                .statistics
+                .on_packet(sequence, header.timestamp, now, codec.clock_rate());
             layer.nack.received(sequence, now);
+            // It was recovered from a later one, and another plaintext must not go out under
+            // the same index.
+            if track.kind == MediaKind::Audio && layer.cache.get(sequence).is_some() {
+                return None;
+            }
         }
-        layer.codec = Some(authentic.codec);
+        layer.codec = Some(codec);
 
         let starts = track.kind == MediaKind::Audio
-            || payload::starts_keyframe(authentic.codec, body, extensions.dependency_descriptor);
+            || payload::starts_keyframe(codec, body, extensions.dependency_descriptor);
         if starts {
             layer.keyframe_arrived();
         }
         let template = HeaderTemplate {
-            payload_type: authentic.codec.payload_type(),
+            payload_type: if red {
+                RED_PAYLOAD_TYPE
+            } else {
+                codec.payload_type()
+            },
             marker: header.marker,
         };
         let header_len = write_header(&mut self.scratch[..], &template, extensions);
@@ -194,11 +214,11 @@ impl Engine {
             .insert(now, sequence, &self.scratch[..len], header_len as u16);
         let muted = track.muted;
         let nack_due = layer.nack.next_timeout();
-        let publisher = track.peer;
+        let feed = track.feed;
         if started {
-            self.layer_started(now, owner.track, owner.layer, authentic.codec, header.ssrc);
+            self.layer_started(now, owner.track, owner.layer, codec, header.ssrc);
         }
-        if let Some(due) = nack_due {
+        if let (Some(due), Feed::Peer(publisher)) = (nack_due, feed) {
             let state = &mut self.peers[publisher as usize];
             state.feedback_due = Some(state.feedback_due.map_or(due, |earlier| earlier.min(due)));
             self.arm_media_timers(publisher);
@@ -206,7 +226,7 @@ impl Engine {
         if muted {
             return None;
         }
-        let vp8 = (authentic.codec == Codec::Vp8)
+        let vp8 = (codec == Codec::Vp8)
             .then(|| vp8::Vp8Descriptor::parse(&self.scratch[header_len..len]))
             .flatten();
         Some(Received {
@@ -216,10 +236,13 @@ impl Engine {
                 timestamp: header.timestamp,
                 picture: vp8.as_ref().and_then(picture_ids),
             },
-            codec: authentic.codec,
+            codec,
             header_len,
             len,
             starts,
+            undone_len: red
+                .then(|| red::undone_len(&self.scratch[..len], header_len))
+                .flatten(),
         })
     }
 
@@ -246,19 +269,28 @@ impl Engine {
 /// packets of nearly the same size become ones of the same size, which the kernel sends as one
 /// run. It is done before the packet is cached: what is sent again under the same index must
 /// be the same to the last byte. Returns the new length.
-fn pad(packet: &mut [u8], header_len: usize, len: usize, kind: MediaKind) -> usize {
+pub(super) fn pad(packet: &mut [u8], header_len: usize, len: usize, kind: MediaKind) -> usize {
+    let padded = padded_len(header_len, len, kind);
+    if padded == len {
+        return len;
+    }
+    packet[0] |= PADDING_BIT;
+    packet[len..padded].fill(0);
+    packet[padded - 1] = (padded - len) as u8;
+    padded
+}
+
+/// The length that [`pad`] gives a packet.
+pub(super) fn padded_len(header_len: usize, len: usize, kind: MediaKind) -> usize {
     let step = match kind {
         MediaKind::Audio => AUDIO_SIZE_STEP,
         MediaKind::Video => VIDEO_SIZE_STEP,
     };
     let padded = len.next_multiple_of(step);
     // A packet without payload says by that what it is.
-    if len == header_len || padded == len || padded > LARGEST_PADDED {
+    if len == header_len || padded > LARGEST_PADDED {
         return len;
     }
-    packet[0] |= PADDING_BIT;
-    packet[len..padded].fill(0);
-    packet[padded - 1] = (padded - len) as u8;
     padded
 }
 
@@ -289,10 +321,7 @@ fn find_owner(
     payload: Payload,
 ) -> Option<StreamOwner> {
     let extensions = ReceivedExtensions::read(header, packet, &state.format.extensions);
-    let (repair, codec) = match payload {
-        Payload::Media(codec) => (false, codec),
-        Payload::Rtx(codec) => (true, codec),
-    };
+    let (repair, codec) = (matches!(payload, Payload::Rtx(_)), payload.codec());
     let track = match extensions.mid {
         Some(mid) => state.tracks.iter().copied().find(|&index| {
             let track = &tracks[index as usize];

@@ -61,13 +61,17 @@ pub struct EngineStatistics {
     pub keyframe_requests_in: u64,
     /// Keyframes asked for from publishers.
     pub keyframe_requests_out: u64,
+    /// RTP packets given to other shards.
+    pub packets_relayed: u64,
+    /// RTP packets that another shard did not take in time.
+    pub relays_dropped: u64,
     /// Data channel messages received.
     pub messages_in: u64,
     /// Data channel messages sent.
     pub messages_out: u64,
     /// Gauge: peer connections.
     pub transports: u64,
-    /// Gauge: published tracks.
+    /// Gauge: tracks, those that are published on other shards included.
     pub tracks: u64,
     /// Gauge: subscriptions.
     pub subscriptions: u64,

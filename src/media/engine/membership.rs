@@ -7,10 +7,10 @@ use rand::RngExt;
 use super::allocation::Reason;
 use super::command::{NewSubscription, NewTrack, TrackSource, Wish};
 use super::dispatch::Engine;
-use super::ids::{SubscriptionId, TrackId};
+use super::ids::{RoomId, ShardId, SubscriptionId, TrackId};
 use super::peer::StreamOwner;
 use super::subscription::Subscription;
-use super::track::Track;
+use super::track::{Feed, Track};
 use crate::media::codec::{Codec, MediaKind};
 
 impl Engine {
@@ -22,12 +22,23 @@ impl Engine {
             return;
         }
         let room = self.peers[peer as usize].room;
-        let mut track = Track::new(new.track, room, peer, new.kind, new.source.clone());
+        let index = self.insert_track(new, room, Feed::Peer(peer));
+        self.peers[peer as usize].tracks.push(index);
+        self.bind_declared(peer, index, &new.source);
+    }
+
+    pub(super) fn mirror_track(&mut self, new: &NewTrack, room: RoomId, home: ShardId) {
+        if !self.track_index.contains_key(&new.track) {
+            self.insert_track(new, room, Feed::Shard(home));
+        }
+    }
+
+    fn insert_track(&mut self, new: &NewTrack, room: RoomId, feed: Feed) -> u32 {
+        let mut track = Track::new(new.track, room, feed, new.kind, new.source.clone());
         track.screen = new.screen;
         let index = self.tracks.insert(track) as u32;
         self.track_index.insert(new.track, index);
-        self.peers[peer as usize].tracks.push(index);
-        self.bind_declared(peer, index, &new.source);
+        index
     }
 
     pub(super) fn set_track_source(&mut self, track: TrackId, source: TrackSource) {
@@ -38,9 +49,10 @@ impl Engine {
         if state.source == source {
             return;
         }
-        let peer = state.peer;
         state.set_source(source.clone());
-        self.bind_declared(peer, index, &source);
+        if let Feed::Peer(peer) = state.feed {
+            self.bind_declared(peer, index, &source);
+        }
     }
 
     /// Binds the SSRCs that the SDP names.
@@ -60,18 +72,20 @@ impl Engine {
         }
     }
 
-    pub(super) fn remove_track(&mut self, track: TrackId) {
+    pub(super) fn remove_track(&mut self, now: Instant, track: TrackId) {
         let Some(index) = self.track_index.remove(&track) else {
             return;
         };
         for subscription in self.tracks[index as usize].subscriptions.clone() {
             let id = self.subscriptions[subscription as usize].id;
-            self.remove_subscription(id);
+            self.remove_subscription(now, id);
         }
         let removed = self.tracks.remove(index as usize);
-        let state = &mut self.peers[removed.peer as usize];
-        state.tracks.retain(|&other| other != index);
-        state.unbind_track(index);
+        if let Feed::Peer(peer) = removed.feed {
+            let state = &mut self.peers[peer as usize];
+            state.tracks.retain(|&other| other != index);
+            state.unbind_track(index);
+        }
         if removed.kind == MediaKind::Audio {
             self.forget_speaker(removed.room, index);
         }
@@ -107,10 +121,11 @@ impl Engine {
         let state = &mut self.peers[peer as usize];
         state.subscriptions.push(index);
         state.gives_feedback |= new.transport_cc;
+        self.update_relay(now, track);
         self.allocate(now, peer, Reason::Wishes);
     }
 
-    pub(super) fn remove_subscription(&mut self, subscription: SubscriptionId) {
+    pub(super) fn remove_subscription(&mut self, now: Instant, subscription: SubscriptionId) {
         let Some(index) = self.subscription_index.remove(&subscription) else {
             return;
         };
@@ -120,6 +135,7 @@ impl Engine {
         let peer = &mut self.peers[removed.peer as usize];
         peer.subscriptions.retain(|&other| other != index);
         peer.cancel(removed.track);
+        self.update_relay(now, removed.track);
     }
 
     pub(super) fn set_subscription(

@@ -112,6 +112,7 @@ fn padding(index: u32, subscription: &mut Subscription, track: &Track) -> Option
         picture: None,
         form: Form::Padding { payload_type },
         reported: true,
+        red_undone: false,
         len: (PADDING_HEADER + MOST_PADDING) as u16,
     })
 }

@@ -54,6 +54,8 @@ pub(crate) struct QueuedPacket {
     pub(crate) form: Form,
     /// Its arrival is reported, by its transport-wide sequence number.
     pub(crate) reported: bool,
+    /// It leaves without its redundancy (see `red.rs`).
+    pub(crate) red_undone: bool,
     /// Length in the clear, as it leaves; 0 for one that is not to be sent any more.
     pub(crate) len: u16,
 }
@@ -201,6 +203,7 @@ pub(super) mod tests {
             picture: None,
             form: Form::Media,
             reported: true,
+            red_undone: false,
             len,
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Subscription {
     pub(crate) rtx_ssrc: Option<u32>,
     /// The arrival of its packets is reported.
     pub(crate) transport_cc: bool,
+    /// Redundant audio goes to it as it came.
+    pub(crate) takes_red: bool,
     pub(crate) wish: Wish,
     /// The layer that should flow, when one is alive.
     pub(crate) target: Option<u8>,
@@ -65,6 +67,7 @@ impl Subscription {
             rtx_ssrc: new.rtx_ssrc,
             transport_cc: new.transport_cc,
             paused: false,
+            takes_red: new.takes_red,
             wish: new.wish,
             target: None,
             // Half the range, so that a client that sees the second packet first does not

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::allocation::Candidate;
 use super::command::{TrackSource, Wish};
-use super::ids::{RoomId, TrackId};
+use super::ids::{RoomId, ShardId, TrackId};
 use super::packet_cache::PacketCache;
 use super::rate_meter::RateMeter;
 use super::receive::audio_level::AudioLevelMeter;
@@ -88,6 +88,11 @@ impl Layer {
             .is_some_and(|last| now.saturating_duration_since(last) < LAYER_ALIVE)
     }
 
+    /// When the last packet came, if one has.
+    pub(crate) fn last_packet(&self) -> Option<Instant> {
+        self.last_packet
+    }
+
     /// Notes an arrival; true when the layer was not alive before.
     pub(crate) fn touch(&mut self, now: Instant) -> bool {
         let alive = self.is_alive(now);
@@ -143,12 +148,20 @@ impl Layer {
     }
 }
 
+/// Where a track's packets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Feed {
+    /// From a peer, by its index.
+    Peer(u32),
+    /// From the shard that has the publisher.
+    Shard(ShardId),
+}
+
 /// One published track.
 pub(crate) struct Track {
     pub(crate) id: TrackId,
     pub(crate) room: RoomId,
-    /// Index of the publishing peer.
-    pub(crate) peer: u32,
+    pub(crate) feed: Feed,
     pub(crate) kind: MediaKind,
     pub(crate) source: TrackSource,
     pub(crate) muted: bool,
@@ -159,20 +172,24 @@ pub(crate) struct Track {
     /// Indexes of the subscriptions.
     pub(crate) subscriptions: Vec<u32>,
     pub(crate) audio_level: AudioLevelMeter,
+    /// Shards to which the packets are relayed.
+    pub(crate) relayed_to: Vec<ShardId>,
+    /// The shard that feeds it has been asked to.
+    pub(crate) requested: bool,
 }
 
 impl Track {
     pub(crate) fn new(
         id: TrackId,
         room: RoomId,
-        peer: u32,
+        feed: Feed,
         kind: MediaKind,
         source: TrackSource,
     ) -> Track {
         let mut track = Track {
             id,
             room,
-            peer,
+            feed,
             kind,
             source: TrackSource::default(),
             muted: false,
@@ -180,6 +197,8 @@ impl Track {
             layers: Vec::new(),
             subscriptions: Vec::new(),
             audio_level: AudioLevelMeter::default(),
+            relayed_to: Vec::new(),
+            requested: false,
         };
         track.set_source(source);
         track
@@ -270,7 +289,13 @@ mod tests {
             rids: vec!["q".into(), "h".into(), "f".into()],
             ssrcs: Vec::new(),
         };
-        Track::new(TrackId(1), RoomId(1), 0, MediaKind::Video, source)
+        Track::new(
+            TrackId(1),
+            RoomId(1),
+            Feed::Peer(0),
+            MediaKind::Video,
+            source,
+        )
     }
 
     #[test]

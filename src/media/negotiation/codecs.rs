@@ -10,6 +10,9 @@ pub(super) const TRANSPORT_CC: &str = "transport-cc";
 /// The receiver's own estimate (draft-alvestrand-rmcat-remb-03), from those without the former.
 pub(super) const REMB: &str = "goog-remb";
 
+/// Encoding name and clock of redundant audio (RFC 2198).
+pub(super) const RED: &str = "red/48000/2";
+
 /// A payload type of an m-line that means something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Format<'a> {
@@ -44,6 +47,7 @@ pub(super) fn known_formats<'a>(section: &Section<'a>) -> Vec<Format<'a>> {
             known.push(format);
         }
     }
+    known.extend(red_format(section, &known));
     let repairs: Vec<Format<'a>> = section
         .formats
         .iter()
@@ -69,6 +73,27 @@ pub(super) fn known_formats<'a>(section: &Section<'a>) -> Vec<Format<'a>> {
         .collect();
     known.extend(repairs);
     known
+}
+
+/// The format of redundant audio (RFC 2198), when all of its frames are Opus.
+fn red_format<'a>(section: &Section<'a>, known: &[Format<'a>]) -> Option<Format<'a>> {
+    let opus = known
+        .iter()
+        .find(|format| format.payload == Payload::Media(Codec::Opus))?;
+    section.formats.iter().find_map(|format| {
+        let payload_type: u8 = format.parse().ok().filter(|number| *number < 128)?;
+        let rtpmap = parameter(section, "rtpmap", format)?;
+        let fmtp = parameter(section, "fmtp", format)?;
+        let all_opus = fmtp
+            .split('/')
+            .all(|of| of.trim().parse() == Ok(opus.payload_type));
+        (rtpmap.eq_ignore_ascii_case(RED) && all_opus).then_some(Format {
+            payload_type,
+            payload: Payload::Red,
+            rtpmap,
+            fmtp: Some(fmtp),
+        })
+    })
 }
 
 /// The value of `a=NAME:FORMAT value`.

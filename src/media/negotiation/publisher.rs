@@ -42,6 +42,8 @@ pub enum TrackDecision {
         stereo: bool,
         /// Opus may stop sending in silence.
         dtx: bool,
+        /// Audio should carry earlier frames again (RFC 2198).
+        red: bool,
     },
 }
 
@@ -245,12 +247,13 @@ impl<'a> Answer<'a> {
         offered: OfferedTrack,
         decision: TrackDecision,
     ) -> Result<(), NegotiationError> {
-        if let TrackDecision::Accept {
-            preferred: Some(preferred),
-            ..
-        } = decision
-        {
-            formats.sort_by_key(|format| format.payload != Payload::Media(preferred));
+        if let TrackDecision::Accept { preferred, red, .. } = decision {
+            if let Some(preferred) = preferred {
+                formats.sort_by_key(|format| format.payload != Payload::Media(preferred));
+            }
+            // What stands first is what the client sends.
+            formats.sort_by_key(|format| format.payload != Payload::Red);
+            formats.retain(|format| red || format.payload != Payload::Red);
         }
         let payload_types: Vec<String> = formats
             .iter()
@@ -376,7 +379,7 @@ fn media_codecs(formats: &[Format<'_>]) -> Vec<Codec> {
         .iter()
         .filter_map(|format| match format.payload {
             Payload::Media(codec) => Some(codec),
-            Payload::Rtx(_) => None,
+            Payload::Rtx(_) | Payload::Red => None,
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::codecs::{self, Format, known_formats};
 use super::sdp::{Description, Section};
 use super::{LocalEndpoint, NegotiationError, RemoteDescription, extensions};
-use crate::media::codec::{Codec, MediaKind};
+use crate::media::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
 use crate::media::engine::command::{HeaderExtension, IceCredentials, Payload};
 
 /// M-lines of one connection: enough for two tracks of each of a hundred publishers.
@@ -57,6 +57,8 @@ pub struct AcceptedTrack {
     pub key: u32,
     /// The client takes retransmissions as a stream of their own.
     pub takes_rtx: bool,
+    /// It takes redundant audio (RFC 2198).
+    pub takes_red: bool,
     /// It reports the arrival of each packet that carries a transport-wide sequence number.
     pub takes_transport_cc: bool,
     /// What it can decode.
@@ -246,11 +248,12 @@ impl SubscriberNegotiation {
                     let formats = known_formats(theirs);
                     let media = |payload| match payload {
                         Payload::Media(codec) => Some(codec),
-                        Payload::Rtx(_) => None,
+                        Payload::Rtx(_) | Payload::Red => None,
                     };
                     outcome.accepted.push(AcceptedTrack {
                         key: track.key,
                         takes_rtx: formats.iter().any(|f| matches!(f.payload, Payload::Rtx(_))),
+                        takes_red: formats.iter().any(|f| f.payload == Payload::Red),
                         takes_transport_cc: takes_transport_cc(theirs, &formats),
                         codecs: formats.iter().filter_map(|f| media(f.payload)).collect(),
                     });
@@ -284,11 +287,22 @@ impl SubscriberNegotiation {
                 let _ = write!(out, " {rtx}");
             }
         }
+        if section.kind == MediaKind::Audio {
+            let _ = write!(out, " {RED_PAYLOAD_TYPE}");
+        }
         let _ = write!(out, "\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n");
         self.local.write_transport(out, OUR_SETUP);
         out.push_str("a=rtcp-mux\r\na=rtcp-rsize\r\n");
         for codec in offered {
             write_codec(out, codec);
+        }
+        if section.kind == MediaKind::Audio {
+            let (red, opus) = (RED_PAYLOAD_TYPE, Codec::Opus.payload_type());
+            let _ = write!(
+                out,
+                "a=rtpmap:{red} {}\r\na=fmtp:{red} {opus}/{opus}\r\n",
+                codecs::RED
+            );
         }
         for (id, name) in extensions::offered(section.kind) {
             let _ = write!(out, "a=extmap:{id} {name}\r\n");

@@ -27,6 +27,7 @@ fn accept(_: &OfferedTrack) -> TrackDecision {
         preferred: None,
         stereo: false,
         dtx: true,
+        red: true,
     }
 }
 
@@ -111,6 +112,7 @@ fn a_preferred_codec_stands_first() {
         preferred: Some(Codec::Av1),
         stereo: true,
         dtx: false,
+        red: false,
     };
     let answer = PublisherNegotiation::new(local())
         .answer(BROWSER, &mut prefer)
@@ -304,6 +306,51 @@ fn a_publisher_that_can_numbers_its_audio_too() {
     let answer = answer(&offer).unwrap();
     assert_eq!(lines(&answer.sdp, &format!("a=extmap:3 {name}")).count(), 2);
     assert_eq!(lines(&answer.sdp, "a=rtcp-fb:111 transport-cc").count(), 1);
+}
+
+#[test]
+fn redundant_audio_is_asked_for_unless_it_is_not_wanted() {
+    let audio = answer(BROWSER).unwrap();
+    assert!(
+        audio.sdp.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\n"),
+        "{}",
+        audio.sdp
+    );
+    assert!(audio.mapping.payload_types.contains(&(63, Payload::Red)));
+    let mut without = |_: &OfferedTrack| TrackDecision::Accept {
+        preferred: None,
+        stereo: false,
+        dtx: true,
+        red: false,
+    };
+    let plain = PublisherNegotiation::new(local())
+        .answer(BROWSER, &mut without)
+        .unwrap();
+    assert!(!plain.sdp.contains("red/48000"));
+    assert!(
+        plain
+            .mapping
+            .payload_types
+            .iter()
+            .all(|(number, _)| *number != 63)
+    );
+    let foreign = BROWSER.replace("a=fmtp:63 111/111", "a=fmtp:63 111/0");
+    assert!(!answer(&foreign).unwrap().sdp.contains("red/48000"));
+}
+
+#[test]
+fn a_subscriber_takes_redundant_audio_by_its_answer() {
+    let mut negotiation = SubscriberNegotiation::new(local(), 1);
+    negotiation.add_track(send(1, MediaKind::Audio));
+    let offer = negotiation.offer().unwrap();
+    let taken = client_answer(&offer.sdp);
+    let plain = taken.replace("a=rtpmap:63 red/48000/2\r\n", "");
+    for (sdp, takes) in [(taken, true), (plain, false)] {
+        let answer = negotiation.answer(0, &sdp).unwrap();
+        assert_eq!(answer.accepted[0].takes_red, takes);
+        negotiation.restart_ice(local().ice);
+        negotiation.offer().unwrap();
+    }
 }
 
 #[test]

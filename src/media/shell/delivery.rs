@@ -15,6 +15,8 @@ const MAX_KEPT: usize = 4_096;
 struct Mailbox {
     sender: Sender<Event>,
     kept: VecDeque<Event>,
+    /// What is kept is the last there is.
+    ending: bool,
 }
 
 /// Where each room's events go.
@@ -27,11 +29,27 @@ pub(super) struct Delivery {
 impl Delivery {
     pub(super) fn open(&mut self, room: RoomId, sender: Sender<Event>) {
         let kept = VecDeque::new();
-        self.rooms.insert(room, Mailbox { sender, kept });
+        let ending = false;
+        let mailbox = Mailbox {
+            sender,
+            kept,
+            ending,
+        };
+        self.rooms.insert(room, mailbox);
     }
 
     pub(super) fn close(&mut self, room: RoomId) {
         self.rooms.remove(&room);
+    }
+
+    /// Tells every room that its media is gone.
+    pub(super) fn end_all(&mut self) {
+        for mailbox in self.rooms.values_mut() {
+            mailbox.kept.clear();
+            mailbox.kept.push_back(Event::ShardEnded);
+            mailbox.ending = true;
+        }
+        self.retry();
     }
 
     /// Events that no room would take.
@@ -45,7 +63,8 @@ impl Delivery {
     }
 
     pub(super) fn deliver(&mut self, RoomEvent { room, event }: RoomEvent) {
-        let Some(mailbox) = self.rooms.get_mut(&room) else {
+        let mailbox = self.rooms.get_mut(&room).filter(|mailbox| !mailbox.ending);
+        let Some(mailbox) = mailbox else {
             return;
         };
         // Order is kept: behind what waits, everything waits.
@@ -136,5 +155,24 @@ mod tests {
             delivery.deliver(data(number, DataChannel::Reliable));
         }
         assert!(delivery.rooms[&RoomId(1)].kept.len() <= MAX_KEPT);
+    }
+
+    #[test]
+    fn every_room_hears_of_the_end_even_one_that_is_slow_and_nothing_after_it() {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        let mut delivery = Delivery::default();
+        delivery.open(RoomId(1), sender);
+        for number in 0..3 {
+            delivery.deliver(data(number, DataChannel::Reliable));
+        }
+        delivery.end_all();
+        delivery.deliver(data(9, DataChannel::Reliable));
+        assert!(matches!(receiver.try_recv(), Ok(Event::Data { .. })));
+        assert!(delivery.is_waiting());
+        delivery.retry();
+        assert!(matches!(receiver.try_recv(), Ok(Event::ShardEnded)));
+        delivery.retry();
+        assert!(receiver.try_recv().is_err());
+        assert!(!delivery.is_waiting());
     }
 }

@@ -3,9 +3,10 @@
 //! A shard reads datagrams in batches (recvmmsg and UDP_GRO where the kernel has them), gives
 //! them, the rooms' orders and the time to its engine, and sends what comes out in segmented
 //! runs (UDP_SEGMENT). It waits for nobody: what a socket or a room does not take is dropped or
-//! kept within a bound.
+//! kept within a bound. Rooms that span shards cross by bounded queues between the threads.
 
 mod delivery;
+mod link;
 mod shard;
 mod socket;
 
@@ -15,7 +16,9 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 pub use shard::ShardStatistics;
-use shard::{Shard, WAKE};
+
+use link::Link;
+use shard::{Shard, ShardParts, WAKE};
 use socket::ShardSocket;
 
 use super::engine::transport::ServerCertificate;
@@ -43,7 +46,7 @@ pub enum ShellError {
 /// How a shard is set up.
 #[derive(Debug, Clone)]
 pub struct ShardConfig {
-    /// Number of the shard, from 0.
+    /// Number of the shard, from 0: its place among those that are started together.
     pub index: usize,
     /// Addresses to bind, all with the same port.
     pub bind: Vec<IpAddr>,
@@ -64,7 +67,27 @@ pub struct RunningShard {
 }
 
 impl RunningShard {
-    /// Binds the sockets and starts the thread.
+    /// Binds the sockets and starts the threads of all shards, which relay to each other.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound or a thread cannot be started.
+    pub fn start_all(
+        configs: &[ShardConfig],
+        certificate: &Arc<ServerCertificate>,
+    ) -> Result<Vec<RunningShard>, ShellError> {
+        let prepared = configs
+            .iter()
+            .map(PreparedShard::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        let wakers: Vec<_> = prepared.iter().map(|shard| shard.waker.clone()).collect();
+        prepared
+            .into_iter()
+            .zip(link::links(&wakers))
+            .map(|(shard, links)| shard.start(certificate.clone(), links))
+            .collect()
+    }
+
+    /// As [`RunningShard::start_all`], for one that is alone.
     ///
     /// # Errors
     /// When a socket cannot be bound or the thread cannot be started.
@@ -72,6 +95,21 @@ impl RunningShard {
         config: &ShardConfig,
         certificate: Arc<ServerCertificate>,
     ) -> Result<RunningShard, ShellError> {
+        PreparedShard::new(config)?.start(certificate, Vec::new())
+    }
+}
+
+/// A shard that has its sockets and not yet its thread.
+struct PreparedShard {
+    name: String,
+    poll: mio::Poll,
+    waker: Arc<mio::Waker>,
+    sockets: Vec<ShardSocket>,
+    addresses: Vec<ShardAddress>,
+}
+
+impl PreparedShard {
+    fn new(config: &ShardConfig) -> Result<PreparedShard, ShellError> {
         let poll = mio::Poll::new()?;
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKE)?);
         let mut sockets = Vec::new();
@@ -97,24 +135,46 @@ impl RunningShard {
                 tcp: false,
             })
             .collect();
+        Ok(PreparedShard {
+            name: format!("moim-shard-{}", config.index),
+            poll,
+            waker,
+            sockets,
+            addresses,
+        })
+    }
+
+    fn start(
+        self,
+        certificate: Arc<ServerCertificate>,
+        links: Vec<Link>,
+    ) -> Result<RunningShard, ShellError> {
         let (sender, inbox) = sync_channel::<ShardInput>(INBOX_CAPACITY);
+        let (wake, stop_waker) = (self.waker.clone(), self.waker);
+        let handle = ShardHandle::new(
+            sender,
+            move || {
+                // Fails only when the shard is gone, which the closed channel tells.
+                let _ = wake.wake();
+            },
+            self.addresses,
+        );
         let statistics = Arc::new(ShardStatistics::default());
-        let shard = Shard::new(poll, sockets, inbox, certificate, statistics.clone());
-        let name = format!("moim-shard-{}", config.index);
+        let shard = Shard::new(ShardParts {
+            poll: self.poll,
+            sockets: self.sockets,
+            inbox,
+            links,
+            certificate,
+            statistics: statistics.clone(),
+            load: handle.load().clone(),
+        });
         let thread = std::thread::Builder::new()
-            .name(name)
+            .name(self.name)
             .spawn(move || shard.run())?;
-        let (wake, stop_waker) = (waker.clone(), waker);
         let stopping = statistics.clone();
         Ok(RunningShard {
-            handle: ShardHandle::new(
-                sender,
-                move || {
-                    // Fails only when the shard is gone, which the closed channel tells.
-                    let _ = wake.wake();
-                },
-                addresses,
-            ),
+            handle,
             statistics,
             thread: Some(thread),
             stop: Box::new(move || {

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::{Events, Poll, Token};
 
 use super::delivery::Delivery;
+use super::link::{self, Link};
 use super::socket::{Received, Sent, ShardSocket};
 use crate::media::engine::Engine;
 use crate::media::engine::io::{EngineConfig, EngineStatistics, LocalSocket};
 use crate::media::engine::transport::ServerCertificate;
 use crate::media::handle::ShardInput;
+use crate::media::placement::ShardLoad;
 
 /// Token of the waker; sockets have their index.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -30,7 +32,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub struct ShardStatistics {
     stopping: AtomicBool,
-    values: [AtomicU64; 20],
+    values: [AtomicU64; 22],
 }
 
 impl ShardStatistics {
@@ -61,6 +63,8 @@ impl ShardStatistics {
             retransmissions: next(),
             keyframe_requests_in: next(),
             keyframe_requests_out: next(),
+            packets_relayed: next(),
+            relays_dropped: next(),
             messages_in: next(),
             messages_out: next(),
             transports: next(),
@@ -72,17 +76,17 @@ impl ShardStatistics {
 
     /// Runs that the kernel did not take.
     pub fn sends_dropped(&self) -> u64 {
-        self.values[17].load(Ordering::Relaxed)
+        self.values[19].load(Ordering::Relaxed)
     }
 
     /// Events that no room took.
     pub fn events_dropped(&self) -> u64 {
-        self.values[18].load(Ordering::Relaxed)
+        self.values[20].load(Ordering::Relaxed)
     }
 
     /// Times that the engine had to be started anew.
     pub fn restarts(&self) -> u64 {
-        self.values[19].load(Ordering::Relaxed)
+        self.values[21].load(Ordering::Relaxed)
     }
 
     fn publish(&self, engine: &EngineStatistics, more: [u64; 3]) {
@@ -98,6 +102,8 @@ impl ShardStatistics {
             engine.retransmissions,
             engine.keyframe_requests_in,
             engine.keyframe_requests_out,
+            engine.packets_relayed,
+            engine.relays_dropped,
             engine.messages_in,
             engine.messages_out,
             engine.transports,
@@ -114,38 +120,38 @@ impl ShardStatistics {
     }
 }
 
+/// What a shard is made of.
+pub(super) struct ShardParts {
+    pub(super) poll: Poll,
+    pub(super) sockets: Vec<ShardSocket>,
+    pub(super) inbox: Receiver<ShardInput>,
+    pub(super) links: Vec<Link>,
+    pub(super) certificate: Arc<ServerCertificate>,
+    pub(super) statistics: Arc<ShardStatistics>,
+    pub(super) load: Arc<ShardLoad>,
+}
+
 /// One shard, to be run on its own thread.
 pub(super) struct Shard {
-    poll: Poll,
-    sockets: Vec<ShardSocket>,
-    inbox: Receiver<ShardInput>,
-    certificate: Arc<ServerCertificate>,
-    statistics: Arc<ShardStatistics>,
+    parts: ShardParts,
     engine: Engine,
     delivery: Delivery,
     published: Instant,
+    /// Time that was spent waiting since then.
+    waited: Duration,
     sends_dropped: u64,
     restarts: u64,
 }
 
 impl Shard {
-    pub(super) fn new(
-        poll: Poll,
-        sockets: Vec<ShardSocket>,
-        inbox: Receiver<ShardInput>,
-        certificate: Arc<ServerCertificate>,
-        statistics: Arc<ShardStatistics>,
-    ) -> Shard {
+    pub(super) fn new(parts: ShardParts) -> Shard {
         let now = Instant::now();
         Shard {
-            engine: new_engine(&certificate, now),
-            poll,
-            sockets,
-            inbox,
-            certificate,
-            statistics,
+            engine: new_engine(&parts.certificate, now),
+            parts,
             delivery: Delivery::default(),
             published: now,
+            waited: Duration::ZERO,
             sends_dropped: 0,
             restarts: 0,
         }
@@ -155,69 +161,100 @@ impl Shard {
     /// and not the other shards.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(16);
-        while !self.statistics.is_stopping() {
-            if let Some(until) = self.engine.gathers_until() {
-                // Nothing that comes meanwhile leaves earlier: sleeping through it spares a
-                // wake-up for each datagram, and the next read finds them all.
-                std::thread::sleep(until.saturating_duration_since(Instant::now()));
-            } else if let Err(error) = self.poll.poll(&mut events, self.wait())
-                && error.kind() != std::io::ErrorKind::Interrupted
-            {
+        let mut now = Instant::now();
+        while !self.parts.statistics.is_stopping() {
+            if let Err(error) = self.wait(&mut events, now) {
                 tracing::error!(%error, "a media shard cannot wait for its sockets");
+                self.delivery.end_all();
                 return;
             }
+            self.waited += now.elapsed();
             if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
                 tracing::error!("a media shard's engine panicked; its rooms start anew");
                 self.restarts += 1;
-                self.engine = new_engine(&self.certificate, Instant::now());
-                // Rooms notice by the end of their channel.
-                self.delivery = Delivery::default();
+                self.engine = new_engine(&self.parts.certificate, Instant::now());
+                self.delivery.end_all();
             }
+            now = Instant::now();
+            self.publish(now);
         }
     }
 
-    fn wait(&self) -> Option<Duration> {
-        let now = Instant::now();
+    fn wait(&mut self, events: &mut Events, now: Instant) -> std::io::Result<()> {
+        if let Some(until) = self.engine.gathers_until() {
+            // Nothing that comes meanwhile leaves earlier: sleeping through it spares a
+            // wake-up for each datagram, and the next read finds them all.
+            std::thread::sleep(until.saturating_duration_since(now));
+            self.parts.sockets.iter_mut().for_each(ShardSocket::listen);
+            return Ok(());
+        }
         let engine = self
             .engine
             .poll_timeout()
             .map(|when| when.saturating_duration_since(now));
-        let retry = self.delivery.is_waiting().then_some(RETRY_INTERVAL);
+        let waiting = self.delivery.is_waiting() || self.parts.links.iter().any(Link::is_waiting);
+        let retry = waiting.then_some(RETRY_INTERVAL);
         let publish = Some(PUBLISH_INTERVAL);
-        [engine, retry, publish].into_iter().flatten().min()
+        let timeout = [engine, retry, publish].into_iter().flatten().min();
+        match self.parts.poll.poll(events, timeout) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for event in events.iter() {
+            if let Some(socket) = self.parts.sockets.get_mut(event.token().0) {
+                socket.listen();
+            }
+        }
+        Ok(())
     }
 
     fn turn(&mut self) {
-        let mut more = true;
-        while more && !self.statistics.is_stopping() {
-            more = self.read_sockets();
+        loop {
+            let mut more = self.read_sockets();
             more |= self.take_commands();
-            self.engine.handle_timeout(Instant::now());
-            self.send();
+            more |= self.read_links();
+            let now = Instant::now();
+            self.engine.handle_timeout(now);
+            for link in &mut self.parts.links {
+                link.send(&mut self.engine);
+            }
+            self.send(now);
             self.deliver();
+            if !more || self.parts.statistics.is_stopping() {
+                return;
+            }
         }
-        let now = Instant::now();
-        if now.saturating_duration_since(self.published) >= PUBLISH_INTERVAL {
-            self.published = now;
-            let more = [self.sends_dropped, self.delivery.dropped(), self.restarts];
-            self.statistics.publish(&self.engine.statistics(), more);
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.published);
+        if since < PUBLISH_INTERVAL {
+            return;
         }
+        let busy = since.saturating_sub(self.waited);
+        let share = busy.as_micros() * 1_000 / since.as_micros();
+        self.parts.load.publish(share as u32);
+        self.published = now;
+        self.waited = Duration::ZERO;
+        let more = [self.sends_dropped, self.delivery.dropped(), self.restarts];
+        let statistics = self.engine.statistics();
+        self.parts.statistics.publish(&statistics, more);
     }
 
     /// True when more may be there.
     fn read_sockets(&mut self) -> bool {
         let mut more = false;
-        for index in 0..self.sockets.len() {
+        for index in 0..self.parts.sockets.len() {
             let local = LocalSocket(index as u8);
             for round in 1..=READ_ROUNDS {
-                let Received::Batch(count) = self.sockets[index].receive() else {
+                let Received::Batch(count) = self.parts.sockets[index].receive() else {
                     break;
                 };
                 // An answer that a client has may bring a datagram at once: the orders that
                 // were given before the answer are obeyed before the datagram is looked at.
                 more |= self.take_commands();
                 let now = Instant::now();
-                for (source, datagram) in self.sockets[index].datagrams(count) {
+                for (source, datagram) in self.parts.sockets[index].datagrams(count) {
                     self.engine.handle_datagram(now, source, local, datagram);
                 }
                 more |= round == READ_ROUNDS;
@@ -226,12 +263,33 @@ impl Shard {
         more
     }
 
+    /// True when more may be there.
+    fn read_links(&mut self) -> bool {
+        let mut more = false;
+        for index in 0..self.parts.links.len() {
+            for round in 1..=link::DEPTH {
+                let Some(batch) = self.parts.links[index].receive() else {
+                    break;
+                };
+                // The other shard may name what an order here made known before.
+                while self.take_commands() {}
+                let link = &self.parts.links[index];
+                self.engine.handle_relay(Instant::now(), link.shard, &batch);
+                link.give_back(batch);
+                more |= round == link::DEPTH;
+            }
+        }
+        more
+    }
+
     /// True when more may wait.
     fn take_commands(&mut self) -> bool {
+        let mut now = None;
         for _ in 0..COMMANDS {
-            match self.inbox.try_recv() {
+            match self.parts.inbox.try_recv() {
                 Ok(ShardInput::Command(command)) => {
-                    self.engine.handle_command(Instant::now(), command);
+                    let now = *now.get_or_insert_with(Instant::now);
+                    self.engine.handle_command(now, command);
                 }
                 Ok(ShardInput::OpenRoom(room, sender)) => self.delivery.open(room, sender),
                 Ok(ShardInput::CloseRoom(room)) => self.delivery.close(room),
@@ -241,9 +299,10 @@ impl Shard {
         true
     }
 
-    fn send(&mut self) {
-        while let Some(transmit) = self.engine.poll_transmit(Instant::now()) {
-            let Some(socket) = self.sockets.get(usize::from(transmit.local.0)) else {
+    fn send(&mut self, now: Instant) {
+        while let Some(transmit) = self.engine.poll_transmit(now) {
+            let index = usize::from(transmit.local.0);
+            let Some(socket) = self.parts.sockets.get_mut(index) else {
                 continue;
             };
             let sent = socket.send(

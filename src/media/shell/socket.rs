@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Once;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -12,6 +13,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 const KERNEL_BUFFER: usize = 4 << 20;
 /// Largest datagram read, times the datagrams that one read may join.
 const MAX_DATAGRAM: usize = 2_048;
+
+/// Whether a read that fills fewer buffers than it could has found the socket empty: true of
+/// recvmmsg, not of calls that read one message.
+const READS_ALL: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// So that the log says once that this machine cannot send or receive runs of datagrams.
+static LACKING: Once = Once::new();
+static REFUSED: Once = Once::new();
 
 /// What came of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +44,8 @@ pub(super) struct ShardSocket {
     state: UdpSocketState,
     buffers: [Box<[u8]>; BATCH_SIZE],
     meta: [RecvMeta; BATCH_SIZE],
+    /// Something may be there to be read.
+    readable: bool,
 }
 
 impl ShardSocket {
@@ -58,6 +69,17 @@ impl ShardSocket {
         socket.bind(&address.into())?;
         let socket: UdpSocket = socket.into();
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let (gso, gro) = (state.max_gso_segments() > 1, state.gro_segments() > 1);
+        if !gso || !gro {
+            LACKING.call_once(|| {
+                tracing::info!(
+                    gso,
+                    gro,
+                    "this system does not join datagrams in both directions; they go one by \
+                     one, which costs more CPU"
+                );
+            });
+        }
         use std::os::fd::AsRawFd;
         registry.register(
             &mut SourceFd(&socket.as_raw_fd()),
@@ -70,6 +92,7 @@ impl ShardSocket {
             state,
             buffers: std::array::from_fn(|_| vec![0; size].into()),
             meta: [RecvMeta::default(); BATCH_SIZE],
+            readable: true,
         })
     }
 
@@ -77,8 +100,16 @@ impl ShardSocket {
         self.socket.local_addr()
     }
 
+    /// Something may be there: the next [`ShardSocket::receive`] looks.
+    pub(super) fn listen(&mut self) {
+        self.readable = true;
+    }
+
     /// Reads one batch.
     pub(super) fn receive(&mut self) -> Received {
+        if !self.readable {
+            return Received::Nothing;
+        }
         let mut slices = self
             .buffers
             .each_mut()
@@ -87,8 +118,14 @@ impl ShardSocket {
             .state
             .recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.meta);
         match received {
-            Ok(count) => Received::Batch(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+            Ok(count) => {
+                self.readable = count == BATCH_SIZE || !READS_ALL;
+                Received::Batch(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Received::Nothing
+            }
             // An ICMP answer to something sent earlier; the next read goes on.
             Err(error) => {
                 tracing::trace!(%error, "receive");
@@ -111,32 +148,142 @@ impl ShardSocket {
 
     /// Sends one run.
     pub(super) fn send(
-        &self,
+        &mut self,
         destination: SocketAddr,
         contents: &[u8],
         segment_size: Option<usize>,
     ) -> Sent {
-        let max = self.state.max_gso_segments().max(1);
-        let per_call = segment_size
-            .map_or(contents.len(), |size| size * max)
-            .max(1);
-        for part in contents.chunks(per_call) {
-            let transmit = Transmit {
-                destination,
-                ecn: None,
-                contents: part,
-                segment_size: segment_size.filter(|size| *size < part.len()),
-                src_ip: None,
-            };
-            // `try_send` steps down by itself where the kernel or the card refuses segments.
-            let outcome = self
-                .state
-                .try_send(UdpSockRef::from(&self.socket), &transmit);
-            if let Err(error) = outcome {
+        let (socket, state) = (&self.socket, &self.state);
+        let sent = send_run(
+            contents,
+            segment_size,
+            || state.max_gso_segments().max(1),
+            |part, segment_size| {
+                let transmit = Transmit {
+                    destination,
+                    ecn: None,
+                    contents: part,
+                    segment_size,
+                    src_ip: None,
+                };
+                state.try_send(UdpSockRef::from(socket), &transmit)
+            },
+        );
+        match sent {
+            Ok(()) => Sent::Yes,
+            Err(error) => {
                 tracing::trace!(%error, %destination, "send");
-                return Sent::Dropped;
+                Sent::Dropped
             }
         }
-        Sent::Yes
+    }
+}
+
+/// Sends a run in calls of as many segments as are taken. Where the kernel or the card refuses
+/// segments, `max_segments` falls to one with the refusal, and what was refused goes out one by
+/// one, as everything does from then on.
+fn send_run(
+    contents: &[u8],
+    segment_size: Option<usize>,
+    max_segments: impl Fn() -> usize,
+    mut send: impl FnMut(&[u8], Option<usize>) -> io::Result<()>,
+) -> io::Result<()> {
+    let Some(size) = segment_size.filter(|size| (1..contents.len()).contains(size)) else {
+        return send(contents, None);
+    };
+    let max = max_segments();
+    let mut rest = contents;
+    while !rest.is_empty() {
+        let (part, behind) = rest.split_at(rest.len().min(size * max));
+        let joined = part.len() > size;
+        match send(part, joined.then_some(size)) {
+            Err(error) if joined && max_segments() == 1 => {
+                REFUSED.call_once(|| {
+                    tracing::warn!(%error, "the network card or the kernel refuses segmented \
+                        sends; datagrams go one by one, which costs more CPU");
+                });
+                for segment in rest.chunks(size) {
+                    send(segment, None)?;
+                }
+                return Ok(());
+            }
+            sent => sent?,
+        }
+        rest = behind;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    /// A kernel that takes `max` segments at once, until it finds that the card takes none.
+    struct Kernel {
+        max: Cell<usize>,
+        card_takes_segments: bool,
+        sent: RefCell<Vec<u8>>,
+        calls: Cell<usize>,
+    }
+
+    impl Kernel {
+        fn new(max: usize, card_takes_segments: bool) -> Kernel {
+            Kernel {
+                max: Cell::new(max),
+                card_takes_segments,
+                sent: RefCell::default(),
+                calls: Cell::new(0),
+            }
+        }
+
+        fn run(&self, contents: &[u8], segment_size: Option<usize>) {
+            let sent = send_run(
+                contents,
+                segment_size,
+                || self.max.get(),
+                |part, segment_size| {
+                    self.calls.set(self.calls.get() + 1);
+                    assert!(part.len() <= segment_size.unwrap_or(10) * self.max.get());
+                    if segment_size.is_some() && !self.card_takes_segments {
+                        self.max.set(1);
+                        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+                    }
+                    self.sent.borrow_mut().extend_from_slice(part);
+                    Ok(())
+                },
+            );
+            sent.unwrap();
+        }
+    }
+
+    #[test]
+    fn a_run_is_sent_in_as_few_calls_as_the_kernel_takes() {
+        let kernel = Kernel::new(4, true);
+        let contents: Vec<u8> = (0..95).collect();
+        kernel.run(&contents, Some(10));
+        assert_eq!(kernel.sent.take(), contents);
+        assert_eq!(kernel.calls.get(), 3);
+    }
+
+    #[test]
+    fn a_refused_run_is_sent_again_one_by_one_and_no_run_is_tried_after_it() {
+        let kernel = Kernel::new(4, false);
+        let contents: Vec<u8> = (0..95).collect();
+        kernel.run(&contents, Some(10));
+        assert_eq!(kernel.sent.take(), contents);
+        assert_eq!(kernel.calls.get(), 11);
+        kernel.run(&contents[..25], Some(10));
+        assert_eq!(kernel.sent.take(), contents[..25]);
+        assert_eq!(kernel.calls.get(), 14);
+    }
+
+    #[test]
+    fn a_single_datagram_is_sent_as_it_is() {
+        let kernel = Kernel::new(4, false);
+        kernel.run(&[1; 8], None);
+        kernel.run(&[1; 8], Some(8));
+        assert_eq!((kernel.sent.take().len(), kernel.calls.get()), (16, 2));
     }
 }

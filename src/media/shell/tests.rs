@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::media::engine::Event;
 use crate::media::engine::command::{Command, IceCredentials, NewTransport};
-use crate::media::engine::ids::{RoomId, TransportId};
+use crate::media::engine::ids::RoomId;
 
 fn shard() -> (RunningShard, u16) {
     let certificate = Arc::new(ServerCertificate::generate().unwrap());
@@ -19,7 +19,9 @@ fn shard() -> (RunningShard, u16) {
     let shard = RunningShard::start(&config, certificate.clone()).unwrap();
     let media =
         crate::media::handle::Media::new(vec![shard.handle.clone()], certificate.fingerprint());
-    let port = media.place_room().addresses()[0].port;
+    let mut room = media.place_room();
+    let transport = room.place_publisher();
+    let port = room.addresses(transport)[0].port;
     (shard, port)
 }
 
@@ -70,10 +72,11 @@ async fn events_reach_the_room_that_was_opened() {
     let media =
         crate::media::handle::Media::new(vec![shard.handle.clone()], certificate.fingerprint());
     let mut room = media.place_room();
-    let transport = TransportId(7);
+    let transport = room.place_publisher();
+    let id = room.room_id();
     room.command(Command::AddTransport(Box::new(NewTransport {
         transport,
-        room: room.room_id(),
+        room: id,
         local_ice: IceCredentials {
             ufrag: "abcd".into(),
             pwd: "a-password-that-is-long-enough".into(),

@@ -3,4 +3,4 @@
 pub(crate) mod audio_level;
 pub(crate) mod nack;
 pub(crate) mod statistics;
-pub(crate) mod transport_cc;
+pub mod transport_cc;

@@ -31,7 +31,7 @@ enum Symbol {
 
 /// Gathers arrivals and reports them.
 #[derive(Debug, Default)]
-pub(crate) struct TransportCcRecorder {
+pub struct TransportCcRecorder {
     epoch: Option<Instant>,
     /// By arrival, not by number.
     arrivals: Vec<Arrival>,
@@ -43,7 +43,7 @@ pub(crate) struct TransportCcRecorder {
 
 impl TransportCcRecorder {
     /// A packet with this transport-wide number arrived.
-    pub(crate) fn record(&mut self, sequence: u16, now: Instant) {
+    pub fn record(&mut self, sequence: u16, now: Instant) {
         let epoch = *self.epoch.get_or_insert(now);
         let sequence = match self.highest {
             // Room below, so that a reordered first packet has a number too.
@@ -68,7 +68,7 @@ impl TransportCcRecorder {
 
     /// Writes one feedback packet and returns its length, 0 when there is nothing to report.
     /// Called again it goes on where it stopped.
-    pub(crate) fn write_feedback(&mut self, sender: u32, media: u32, out: &mut [u8]) -> usize {
+    pub fn write_feedback(&mut self, sender: u32, media: u32, out: &mut [u8]) -> usize {
         self.arrivals.sort_by_key(|arrival| arrival.sequence);
         self.arrivals.dedup_by_key(|arrival| arrival.sequence);
         // What arrived after it was reported missing is not reported again.

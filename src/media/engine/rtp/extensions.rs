@@ -188,8 +188,8 @@ pub(crate) fn write_padding_header(out: &mut [u8], payload_type: u8) -> usize {
     len
 }
 
-/// Sets what differs between subscribers.
-pub(crate) fn patch_header(packet: &mut [u8], sequence: u16, timestamp: u32, ssrc: u32) {
+/// Sets what differs between subscribers. `packet` has a whole header.
+pub fn patch_header(packet: &mut [u8], sequence: u16, timestamp: u32, ssrc: u32) {
     packet[2..4].copy_from_slice(&sequence.to_be_bytes());
     packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
     packet[8..12].copy_from_slice(&ssrc.to_be_bytes());

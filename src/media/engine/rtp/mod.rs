@@ -3,6 +3,8 @@
 pub(crate) mod extensions;
 pub mod header;
 
+pub use extensions::patch_header;
+
 /// What a datagram is, by its first byte (RFC 7983, section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketClass {

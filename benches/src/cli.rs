@@ -1,0 +1,251 @@
+//! The command line, and the course of a run: join, settle, measure, leave, report.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use moim_signaling::token::{ApiKeys, Claims, VideoGrant};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::driver::{Driver, Order};
+use crate::floor::{Floor, Shape};
+use crate::process::Usage;
+use crate::progress::Progress;
+use crate::report::{Report, Run};
+use crate::scenario::{Plan, Scenario};
+use crate::session::{Session, Shared, identity};
+use crate::system_calls::SystemCalls;
+use crate::transport::Identity;
+
+/// Drives meetings against a server that speaks LiveKit's client protocol.
+#[derive(Debug, Parser)]
+#[command(name = "moim-load", version)]
+struct Cli {
+    #[command(subcommand)]
+    scenario: Scenario,
+    /// The server
+    #[arg(long, global = true, default_value = "ws://127.0.0.1:7880")]
+    url: String,
+    /// API key
+    #[arg(long, global = true, default_value = "devkey")]
+    api_key: String,
+    /// API secret
+    #[arg(
+        long,
+        global = true,
+        default_value = "secret",
+        env = "LIVEKIT_API_SECRET",
+        hide_env_values = true
+    )]
+    api_secret: String,
+    /// Seconds that are measured
+    #[arg(long, global = true, default_value_t = 10)]
+    duration: u64,
+    /// Seconds between the last join and the measurement
+    #[arg(long, global = true, default_value_t = 3)]
+    settle: u64,
+    /// The server's process on this machine, to count what it uses
+    #[arg(long, global = true)]
+    pid: Option<u32>,
+    /// Never sleep on the media thread: the server then does not pay for waking it
+    #[arg(long, global = true)]
+    spin: bool,
+    /// Write the figures here as JSON
+    #[arg(long, global = true)]
+    json: Option<PathBuf>,
+    /// Write a page with plots here
+    #[arg(long, global = true)]
+    html: Option<PathBuf>,
+}
+
+/// Runs the program with the arguments of this process.
+///
+/// # Errors
+/// When the server refuses somebody, or something of this machine is not to be had.
+pub fn run() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(measure(cli))
+}
+
+async fn measure(cli: Cli) -> anyhow::Result<()> {
+    let plan = cli.scenario.plan();
+    let identity = Identity::new()?;
+    let (orders, inbox) = channel();
+    let shared = Arc::new(Shared {
+        url: cli.url.trim_end_matches('/').to_owned(),
+        orders: orders.clone(),
+        fingerprint: identity.fingerprint.clone(),
+    });
+    let watched = Arc::new(Progress::default());
+    let driver = Driver::new(identity, cli.spin, watched.clone())?;
+    let media = std::thread::Builder::new()
+        .name("media".into())
+        .spawn(move || driver.run(&inbox))?;
+
+    let (leave, left) = watch::channel(false);
+    let began = Instant::now();
+    let mut crowd = join_all(&cli, &plan, &shared, &left).await?;
+    let joined = began.elapsed();
+    let count = plan.participants;
+    progress(&format!(
+        "{count} participants joined in {:.2} s",
+        joined.as_secs_f64()
+    ));
+    tokio::time::sleep(Duration::from_secs(cli.settle)).await;
+
+    let before = cli.pid.map(Usage::of).transpose()?;
+    let calls = cli.pid.map(SystemCalls::watch);
+    send(&orders, Order::Reset)?;
+    let started = Instant::now();
+    let churned = play(&cli, &plan, &shared, &left, &mut crowd, &watched).await?;
+    let usage = match (cli.pid, before) {
+        (Some(pid), Some(before)) => Some(Usage::of(pid)?.since(&before)),
+        _ => None,
+    };
+    let time = started.elapsed();
+    let calls = calls.map(|calls| calls.and_then(SystemCalls::count));
+    send(&orders, Order::Finish)?;
+    let outcome = media
+        .join()
+        .map_err(|_| anyhow::anyhow!("the media thread panicked"))??;
+    let _ = leave.send(true);
+    while crowd.join_next().await.is_some() {}
+
+    progress("measuring the floor");
+    let floor = Floor::measure(Shape::of(&outcome, time), cli.pid)?;
+    let report = Report::new(Run {
+        plan,
+        time,
+        joined,
+        guests: churned,
+        usage,
+        system_calls: calls.map(|calls| calls.map_err(|error| format!("{error:#}"))),
+        floor,
+        outcome: &outcome,
+    });
+    println!("{}", report.table());
+    if let Some(path) = &cli.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(path, text).with_context(|| format!("--json {}", path.display()))?;
+    }
+    if let Some(path) = &cli.html {
+        let page = report.html(&outcome);
+        std::fs::write(path, page).with_context(|| format!("--html {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Lets all participants join, some at a time; they then run by themselves.
+async fn join_all(
+    cli: &Cli,
+    plan: &Plan,
+    shared: &Arc<Shared>,
+    left: &watch::Receiver<bool>,
+) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    let mut crowd = JoinSet::new();
+    let gate = Arc::new(Semaphore::new(plan.joining));
+    let (joined, mut joins) = mpsc::unbounded_channel();
+    for index in 0..plan.participants {
+        let (room, role) = plan.role(index);
+        let token = token(cli, room, index)?;
+        let (shared, left, gate, joined) =
+            (shared.clone(), left.clone(), gate.clone(), joined.clone());
+        crowd.spawn(async move {
+            let permit = gate.acquire().await?;
+            let session = Session::join(shared, role, &token).await;
+            drop(permit);
+            let _ = joined.send(session.is_ok());
+            session?.run(left).await
+        });
+    }
+    for count in 1..=plan.participants {
+        if joins.recv().await != Some(true) {
+            while let Some(ended) = crowd.join_next().await {
+                ended?.context("a participant could not join")?;
+            }
+            bail!("a participant could not join");
+        }
+        if count.is_multiple_of(100) {
+            progress(&format!("{count} of {} joined", plan.participants));
+        }
+    }
+    Ok(crowd)
+}
+
+/// Lets the time of the measurement pass; with churn, participants come and go meanwhile.
+/// Says how many.
+async fn play(
+    cli: &Cli,
+    plan: &Plan,
+    shared: &Arc<Shared>,
+    left: &watch::Receiver<bool>,
+    crowd: &mut JoinSet<anyhow::Result<()>>,
+    watched: &Progress,
+) -> anyhow::Result<usize> {
+    let end = tokio::time::Instant::now() + Duration::from_secs(cli.duration);
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    let mut guests = 0;
+    let began = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut line = tokio::time::interval_at(tokio::time::Instant::now() + second, second);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => return Ok(guests),
+            _ = line.tick() => progress(&watched.line(began)),
+            Some(ended) = crowd.join_next() => ended?.context("a participant was lost")?,
+            _ = pace.tick(), if plan.churn => {
+                let index = plan.participants + guests;
+                guests += 1;
+                let (room, role) = plan.role(index);
+                let token = token(cli, room, index)?;
+                let (shared, all_left) = (shared.clone(), left.clone());
+                crowd.spawn(async move {
+                    let (leave, left) = watch::channel(false);
+                    let session = Session::join(shared, role, &token).await?;
+                    let stay = tokio::spawn(session.run(left));
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    drop(all_left);
+                    let _ = leave.send(true);
+                    stay.await?
+                });
+            }
+        }
+    }
+}
+
+fn token(cli: &Cli, room: usize, index: usize) -> anyhow::Result<String> {
+    let keys: ApiKeys = [(cli.api_key.clone(), cli.api_secret.clone())]
+        .into_iter()
+        .collect();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let claims = Claims {
+        sub: identity(index),
+        nbf: now.saturating_sub(10),
+        exp: now + 6 * 3_600,
+        video: Some(VideoGrant {
+            room_join: true,
+            room: format!("load-{room}"),
+            ..VideoGrant::default()
+        }),
+        ..Claims::default()
+    };
+    Ok(keys.sign(&cli.api_key, &claims)?)
+}
+
+fn send(orders: &Sender<Order>, order: Order) -> anyhow::Result<()> {
+    orders
+        .send(order)
+        .ok()
+        .context("the media thread has ended")
+}
+
+fn progress(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,31 @@
+//! What came of a run, as the media thread counts it.
+
+use crate::receive::{Counts, Histogram};
+
+/// Counts and times of all participants.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) counts: Counts,
+    pub(crate) streams: usize,
+    /// Connections that received media.
+    pub(crate) receivers: usize,
+    /// Times that a connection received something after a pause: what came together each time
+    /// is what the server could send as one run.
+    pub(crate) bursts: u64,
+    pub(crate) sent: u64,
+    /// Packets that arrived, repeats included.
+    pub(crate) arrived: u64,
+    pub(crate) latency: Histogram,
+    /// Microseconds from the beginning of a join to its first media packet.
+    pub(crate) first_media: Histogram,
+    /// Microseconds to an open subscriber connection.
+    pub(crate) connected: Histogram,
+    pub(crate) connections: usize,
+    pub(crate) open: usize,
+    /// RTCP packets by which participants reported what they received.
+    pub(crate) feedback: u64,
+    /// Share of the time for which the thread was busy, 0 to 1.
+    pub(crate) busy: f64,
+    /// Longest time between two looks at the sockets, in microseconds.
+    pub(crate) longest_turn: u64,
+}

@@ -1,0 +1,290 @@
+//! One room in the media plane: on which shards it is, and which of them gets which order.
+//!
+//! The room's home shard has its publishers. Subscribers' connections are there too until the
+//! room or the shard is too big; then they go to other shards, to which the room's tracks are
+//! mirrored.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc;
+
+use super::{EVENTS_CAPACITY, Media, ShardAddress, ShardHandle, ShardInput};
+use crate::media::engine::command::{Command, DataChannel, Fingerprint, NewTrack};
+use crate::media::engine::event::Event;
+use crate::media::engine::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
+
+/// One room's place in the media plane. The room is closed there when this is dropped.
+pub struct RoomMedia {
+    media: Media,
+    /// Index of the shard of the publishers.
+    home: usize,
+    room: RoomId,
+    /// Indexes of the other shards where the room is.
+    spread: Vec<usize>,
+    /// Index of the shard of each connection.
+    connections: HashMap<TransportId, usize>,
+    /// What is published, to be told to shards that the room comes to later.
+    tracks: BTreeMap<TrackId, PublishedTrack>,
+    /// What a further shard needs to reach the room. The shards alone keep the channel open.
+    sender: mpsc::WeakSender<Event>,
+    /// What happens in the room's media. Ends when the shards have ended.
+    pub events: mpsc::Receiver<Event>,
+}
+
+struct PublishedTrack {
+    new: NewTrack,
+    muted: bool,
+}
+
+impl RoomMedia {
+    pub(super) fn open(media: Media, home: usize, room: RoomId) -> RoomMedia {
+        let (sender, events) = mpsc::channel(EVENTS_CAPACITY);
+        let weak = sender.downgrade();
+        let shard = &media.0.shards[home];
+        shard.load.place();
+        shard.send(ShardInput::OpenRoom(room, sender));
+        RoomMedia {
+            media,
+            home,
+            room,
+            spread: Vec::new(),
+            connections: HashMap::new(),
+            tracks: BTreeMap::new(),
+            sender: weak,
+            events,
+        }
+    }
+
+    /// Gives an order to those of the room's shards that it concerns.
+    pub fn command(&mut self, command: Command) {
+        match command {
+            Command::AddTransport(_)
+            | Command::SetRemote { .. }
+            | Command::RestartIce { .. }
+            | Command::SetReceive { .. }
+            | Command::AddSubscription(_) => self.to_connection(command),
+            Command::RemoveTransport(transport) => self.remove_transport(transport),
+            Command::AddTrack(new) => self.add_track(new),
+            // Mirrors are made here alone.
+            Command::MirrorTrack { .. } => {}
+            Command::SetTrackSource { track, ref source } => {
+                if let Some(known) = self.tracks.get_mut(&track) {
+                    known.new.source.clone_from(source);
+                }
+                self.to_all(command);
+            }
+            Command::SetTrackMuted { track, muted } => {
+                if let Some(known) = self.tracks.get_mut(&track) {
+                    known.muted = muted;
+                }
+                self.to_all(command);
+            }
+            Command::RemoveTrack(track) => {
+                self.tracks.remove(&track);
+                self.to_all(command);
+            }
+            // A shard that does not have the subscription takes no notice.
+            Command::RemoveSubscription(_) | Command::SetSubscription { .. } => {
+                self.to_all(command);
+            }
+            Command::SendData {
+                transports,
+                channel,
+                payload,
+            } => self.send_data(transports, channel, &payload),
+        }
+    }
+
+    /// The room's number in the media plane.
+    pub fn room_id(&self) -> RoomId {
+        self.room
+    }
+
+    /// Where a connection is reached.
+    pub fn addresses(&self, transport: TransportId) -> &[ShardAddress] {
+        &self.shard_of(transport).addresses
+    }
+
+    /// Fingerprint of the certificate that the media plane presents.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.media.0.fingerprint
+    }
+
+    /// A number for a new connection of a publisher, which has its place from now on.
+    pub fn place_publisher(&mut self) -> TransportId {
+        self.place(self.home)
+    }
+
+    /// A number for a new connection of a subscriber, which has its place from now on.
+    pub fn place_subscriber(&mut self) -> TransportId {
+        let at_home = self.connections.values().filter(|at| **at == self.home);
+        let shards = self.media.0.shards.iter().enumerate();
+        let loads = shards.map(|(index, shard)| (&*shard.load, self.spread.contains(&index)));
+        let spreading = &self.media.0.spreading;
+        let shard = spreading
+            .elsewhere(self.home, at_home.count(), loads)
+            .unwrap_or(self.home);
+        let shard = if self.spread_to(shard) {
+            shard
+        } else {
+            self.home
+        };
+        self.place(shard)
+    }
+
+    /// A number for a new track.
+    pub fn track_id(&self) -> TrackId {
+        TrackId(self.media.0.tracks.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number for a new subscription.
+    pub fn subscription_id(&self) -> SubscriptionId {
+        SubscriptionId(self.media.0.subscriptions.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn place(&mut self, shard: usize) -> TransportId {
+        let number = self.media.0.transports.fetch_add(1, Ordering::Relaxed);
+        let transport = TransportId(number);
+        self.media.0.shards[shard].load.place();
+        self.connections.insert(transport, shard);
+        transport
+    }
+
+    /// Makes the room known on a shard, with all its tracks. False when it cannot be there.
+    fn spread_to(&mut self, index: usize) -> bool {
+        if index == self.home || self.spread.contains(&index) {
+            return true;
+        }
+        // Without it the shards have ended, and the room will.
+        let Some(sender) = self.sender.upgrade() else {
+            return false;
+        };
+        self.spread.push(index);
+        let shard = &self.media.0.shards[index];
+        shard.load.place();
+        shard.send(ShardInput::OpenRoom(self.room, sender));
+        for track in self.tracks.values() {
+            self.mirror(shard, &track.new);
+            if track.muted {
+                shard.send(ShardInput::Command(Command::SetTrackMuted {
+                    track: track.new.track,
+                    muted: true,
+                }));
+            }
+        }
+        true
+    }
+
+    fn mirror(&self, shard: &ShardHandle, new: &NewTrack) {
+        shard.send(ShardInput::Command(Command::MirrorTrack {
+            track: Box::new(new.clone()),
+            room: self.room,
+            home: ShardId(self.home as u32),
+        }));
+    }
+
+    fn add_track(&mut self, new: Box<NewTrack>) {
+        // The home comes first, so that it knows the track when another shard asks for it.
+        let published = PublishedTrack {
+            new: NewTrack::clone(&new),
+            muted: false,
+        };
+        self.home()
+            .send(ShardInput::Command(Command::AddTrack(new)));
+        for shard in self.others() {
+            self.mirror(shard, &published.new);
+        }
+        if self.media.0.shards.len() > 1 {
+            self.tracks.insert(published.new.track, published);
+        }
+    }
+
+    fn remove_transport(&mut self, transport: TransportId) {
+        let Some(index) = self.connections.remove(&transport) else {
+            return;
+        };
+        let shard = &self.media.0.shards[index];
+        shard.load.release(1);
+        shard.send(ShardInput::Command(Command::RemoveTransport(transport)));
+        // What it published ends with it on its own shard, and on the others by this.
+        self.tracks.retain(|track, published| {
+            let keep = published.new.transport != transport;
+            if !keep {
+                for &index in &self.spread {
+                    let command = Command::RemoveTrack(*track);
+                    self.media.0.shards[index].send(ShardInput::Command(command));
+                }
+            }
+            keep
+        });
+    }
+
+    fn send_data(
+        &self,
+        transports: Vec<TransportId>,
+        channel: DataChannel,
+        payload: &bytes::Bytes,
+    ) {
+        let mut by_shard: BTreeMap<usize, Vec<TransportId>> = BTreeMap::new();
+        for transport in transports {
+            if let Some(shard) = self.connections.get(&transport) {
+                by_shard.entry(*shard).or_default().push(transport);
+            }
+        }
+        for (shard, transports) in by_shard {
+            let command = Command::SendData {
+                transports,
+                channel,
+                payload: payload.clone(),
+            };
+            self.media.0.shards[shard].send(ShardInput::Command(command));
+        }
+    }
+
+    /// To the shard of the connection that the order names.
+    fn to_connection(&self, command: Command) {
+        let transport = match &command {
+            Command::AddTransport(new) => new.transport,
+            Command::AddSubscription(new) => new.transport,
+            Command::SetRemote { transport, .. }
+            | Command::RestartIce { transport, .. }
+            | Command::SetReceive { transport, .. } => *transport,
+            _ => return,
+        };
+        self.shard_of(transport).send(ShardInput::Command(command));
+    }
+
+    fn to_all(&self, command: Command) {
+        for shard in self.others() {
+            shard.send(ShardInput::Command(command.clone()));
+        }
+        self.home().send(ShardInput::Command(command));
+    }
+
+    fn home(&self) -> &ShardHandle {
+        &self.media.0.shards[self.home]
+    }
+
+    fn others(&self) -> impl Iterator<Item = &ShardHandle> {
+        let shards = &self.media.0.shards;
+        self.spread.iter().map(|index| &shards[*index])
+    }
+
+    fn shard_of(&self, transport: TransportId) -> &ShardHandle {
+        let index = self.connections.get(&transport).copied();
+        &self.media.0.shards[index.unwrap_or(self.home)]
+    }
+}
+
+impl Drop for RoomMedia {
+    fn drop(&mut self) {
+        for index in self.connections.values() {
+            self.media.0.shards[*index].load.release(1);
+        }
+        for shard in self.others().chain([self.home()]) {
+            shard.load.release(1);
+            shard.send(ShardInput::CloseRoom(self.room));
+        }
+    }
+}
