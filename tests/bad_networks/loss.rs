@@ -108,3 +108,21 @@ fn ten_percent_of_upstream_loss_is_mended_by_the_server() {
     assert!(gap < 400 * MS, "{gap:?}");
     assert!(pair.meeting.told(pair.publisher).nacks > 100);
 }
+
+/// A fifth of all packets is lost towards the listener, in bursts of two on average.
+#[test]
+fn redundant_audio_is_heard_through_bursts() {
+    let burst = Loss::Burst {
+        share: 0.2,
+        mean_length: 2.0,
+    };
+    let speaks = Audio {
+        red: true,
+        ..SPEAKS
+    };
+    let mut pair = pair(22, wide(5 * MS), lossy(burst, 30 * MS), speaks);
+    let from = pair.meeting.elapsed();
+    pair.meeting.run(120 * SECOND);
+    let missing = pair.missing_audio(from + SECOND);
+    assert!(missing < 0.01, "{missing:.4} missing");
+}

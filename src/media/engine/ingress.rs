@@ -162,8 +162,10 @@ impl Engine {
             if layer.cache.get(sequence).is_some() {
                 return None;
             }
-            if let Some(round_trip) = layer.nack.repaired(sequence, now) {
-                self.peers[track.peer as usize].note_rtt(round_trip);
+            if let (Some(round_trip), Feed::Peer(publisher)) =
+                (layer.nack.repaired(sequence, now), track.feed)
+            {
+                self.peers[publisher as usize].note_rtt(round_trip);
             }
         } else {
             if layer.ssrc != Some(header.ssrc) {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use moim::media::codec::Codec;
+use moim::media::codec::{Codec, RED_PAYLOAD_TYPE};
 use moim::media::engine::ids::TrackId;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -200,7 +200,9 @@ impl Publication {
                             timestamp: self.timestamp,
                             payload,
                         };
-                        packets.push(stream.send(self.mid, self.codec, sent, &[], transport_cc));
+                        let payload_type = self.codec.payload_type();
+                        let packet = stream.send(self.mid, payload_type, sent, &[], transport_cc);
+                        packets.push(packet);
                     }
                 }
                 interval
@@ -235,7 +237,13 @@ impl Publication {
                     };
                     let level = [(extension::AUDIO_LEVEL, &[level][..])];
                     let stream = &mut self.streams[0];
-                    packets.push(stream.send(self.mid, self.codec, sent, &level, transport_cc));
+                    let payload_type = if audio.red {
+                        RED_PAYLOAD_TYPE
+                    } else {
+                        self.codec.payload_type()
+                    };
+                    let packet = stream.send(self.mid, payload_type, sent, &level, transport_cc);
+                    packets.push(packet);
                 } else {
                     *former = None;
                 }
@@ -298,7 +306,7 @@ impl Stream {
     fn send(
         &mut self,
         mid: u8,
-        codec: Codec,
+        payload_type: u8,
         sent: Sent,
         more: &[(u8, &[u8])],
         transport_cc: &mut u16,
@@ -316,7 +324,7 @@ impl Stream {
         self.packets += 1;
         self.octets += sent.payload.len() as u32;
         let mut bytes = header(
-            codec.payload_type(),
+            payload_type,
             sent.marker,
             sequence as u16,
             sent.timestamp,

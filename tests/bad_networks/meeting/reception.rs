@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use moim::media::codec::{Codec, MediaKind};
+use moim::media::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
 use moim::media::engine::rtp::header::RtpHeader;
 
 use super::decoder::{Decoder, Shown};
@@ -173,7 +173,7 @@ impl Reception {
         match self.arrived.insert(sequence, print) {
             Some(before) if before != print => self.received.violations += 1,
             Some(_) => self.received.repeats += 1,
-            None => self.accept(now, header.marker, payload, packet.len()),
+            None => self.accept(now, header, payload, packet.len()),
         }
         let oldest = self.highest.saturating_sub(REMEMBERED);
         while self
@@ -207,7 +207,7 @@ impl Reception {
         self.received.expected = self.highest + 1 - first;
     }
 
-    fn accept(&mut self, now: Instant, marker: bool, payload: &[u8], len: usize) {
+    fn accept(&mut self, now: Instant, header: &RtpHeader, payload: &[u8], len: usize) {
         self.last_packet = Some(now);
         let tenth = (now.duration_since(self.epoch).as_millis() / 100) as usize;
         if self.received.bytes.len() <= tenth {
@@ -220,13 +220,20 @@ impl Reception {
         let took = now.duration_since(self.epoch + stamp.created);
         self.received.packets.push((stamp.created, took));
         match self.codec.kind() {
-            MediaKind::Video => self.decoder.receive(now, stamp, marker),
-            MediaKind::Audio => self.hear(took, stamp),
+            MediaKind::Video => self.decoder.receive(now, stamp, header.marker),
+            MediaKind::Audio => {
+                self.hear(now, stamp);
+                if header.payload_type == RED_PAYLOAD_TYPE
+                    && let Some(former) = former_frame(payload)
+                {
+                    self.hear(now, former);
+                }
+            }
         }
     }
 
-    fn hear(&mut self, took: Duration, stamp: Stamp) {
-        if took <= AUDIO_LIMIT {
+    fn hear(&mut self, now: Instant, stamp: Stamp) {
+        if now.duration_since(self.epoch + stamp.created) <= AUDIO_LIMIT {
             self.received.heard.insert(stamp.picture);
         }
     }
@@ -297,6 +304,16 @@ impl Reception {
 pub(super) fn extend(highest: u64, sequence: u16) -> u64 {
     let ahead = sequence.wrapping_sub(highest as u16) as i16;
     highest.saturating_add_signed(i64::from(ahead))
+}
+
+/// The frame before that a packet of redundant audio carries (RFC 2198, section 3).
+fn former_frame(payload: &[u8]) -> Option<Stamp> {
+    let &[first, _, middle, low, primary] = payload.first_chunk()?;
+    if first & 0x80 == 0 || primary & 0x80 != 0 {
+        return None;
+    }
+    let len = (usize::from(middle & 0x03) << 8) | usize::from(low);
+    Stamp::read(payload.get(5..5 + len)?)
 }
 
 /// Tells one payload from another.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moim::media::codec::{Codec, MediaKind};
+use moim::media::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
 use moim::media::engine::command::{
     Fingerprint, HeaderExtension, NewSubscription, NewTrack, NewTransport, Payload, ReceiveMapping,
     TrackSource, Wish,
@@ -125,6 +125,7 @@ impl Server {
             ssrc,
             rtx_ssrc: (codec.kind() == MediaKind::Video).then_some(ssrc + 1),
             transport_cc: true,
+            takes_red: true,
             wish,
         };
         self.command(now, Command::AddSubscription(new));
@@ -159,8 +160,9 @@ fn mapping() -> ReceiveMapping {
         let payload_type = codec.rtx_payload_type()?;
         Some((payload_type, Payload::Rtx(*codec)))
     });
+    let red = (RED_PAYLOAD_TYPE, Payload::Red);
     ReceiveMapping {
-        payload_types: media.into_iter().chain(repairs).collect(),
+        payload_types: media.into_iter().chain(repairs).chain([red]).collect(),
         extensions: vec![
             (extension::MID, HeaderExtension::Mid),
             (extension::RID, HeaderExtension::Rid),
