@@ -5,15 +5,18 @@ use std::time::Instant;
 use super::dispatch::{Engine, FanOut};
 use super::event::{Event, RoomEvent};
 use super::flush::REPAIR_HEADER;
-use super::forwarder::{Rewrite, SourcePacket};
-use super::ingress::{REPORT_INTERVAL, Received, picture_ids};
-use super::payload::vp8::Vp8Descriptor;
+use super::forwarder::{RepeatedPacket, Rewrite};
+use super::ingress::{REPORT_INTERVAL, Received};
+use super::payload;
+use super::payload::counters::PictureCounters;
+use super::payload::dependency_descriptor::frame_number;
+use super::rtp::extensions::dependency_descriptor;
 use super::rtp::header::RtpHeader;
 use super::send_queue::{QueuedPacket, Repair};
 use super::subscription::Subscription;
 use super::timers::TimerOwner;
 use super::track::Track;
-use crate::media::codec::{Codec, MediaKind};
+use crate::media::codec::MediaKind;
 
 impl Engine {
     /// Queues a packet that has just been put into its cache for every subscriber of the track
@@ -45,7 +48,8 @@ impl Engine {
                 sequence: rewrite.sequence,
                 timestamp: rewrite.timestamp,
                 ssrc: subscription.ssrc,
-                picture: rewrite.picture,
+                counters: rewrite.counters,
+                ends_picture: rewrite.ends_picture,
                 repair: None,
                 len: received.len as u16,
             };
@@ -124,11 +128,11 @@ impl Engine {
             subscription.forwarder.pause();
             return;
         }
-        subscription.target = track.best_layer(subscription.wish.max_layer, now);
-        let (track, target) = (subscription.track, subscription.target);
-        let waits = target.is_some() && subscription.forwarder.layer() != target;
-        if let Some(layer) = target.filter(|_| waits) {
-            self.want_keyframe(now, track, layer);
+        let best = track.best_layer(subscription.wish.max_layer, now);
+        subscription.set_target(track, best);
+        let track = subscription.track;
+        if let Some(stream) = subscription.forwarder.needs_keyframe() {
+            self.want_keyframe(now, track, stream);
         }
     }
 
@@ -155,11 +159,7 @@ fn place(
     if flowing == Some(layer) {
         return subscription.forwarder.next(&received.source, now);
     }
-    // A switch, or the start: at a packet that needs nothing before it. Whoever sees nothing
-    // yet takes the first layer that offers one, as long as it is not more than he asked for.
-    let wanted = subscription.target == Some(layer)
-        || (flowing.is_none() && layer <= subscription.wish.max_layer);
-    if !wanted || !received.starts {
+    if !subscription.forwarder.starts_with(&received.source) {
         return None;
     }
     let clock_rate = received.codec.clock_rate();
@@ -179,30 +179,31 @@ fn place(
 /// subscriber takes one, else exactly as it was. Byte for byte the same plaintext under the
 /// same index, so that the repeated SRTP nonce reveals nothing.
 fn again(subscription: &mut Subscription, track: &Track, sequence: u16) -> Option<QueuedPacket> {
-    let (layer, source, sent) = subscription.forwarder.sent_as(sequence)?;
-    let layer_state = track.layers.get(usize::from(layer))?;
-    let cached = layer_state.cache.get(source)?;
-    let codec = layer_state.codec?;
+    let sent = subscription.forwarder.sent_as(sequence)?;
+    let layer = track.layers.get(usize::from(sent.layer))?;
+    let cached = layer.cache.get(sent.source)?;
+    let codec = layer.codec?;
     let header = RtpHeader::parse(cached.packet)?;
     let body = cached.packet.get(usize::from(cached.header_len)..)?;
-    let descriptor = (codec == Codec::Vp8)
-        .then(|| Vp8Descriptor::parse(body))
-        .flatten();
-    let packet = SourcePacket {
-        layer,
-        sequence: source,
+    let packet = RepeatedPacket {
         timestamp: header.timestamp,
-        picture: descriptor.as_ref().and_then(picture_ids),
+        counters: PictureCounters {
+            frame_number: dependency_descriptor(cached.packet).map_or(0, frame_number),
+            ..payload::counters(codec, body)
+        },
+        needed_by: cached.frame.needed_by,
+        ends_frame: cached.frame.ends,
     };
-    let rewrite = subscription.forwarder.rewrite_again(sent, &packet)?;
+    let rewrite = subscription.forwarder.rewrite_again(sent.sent, &packet)?;
     let mut queued = QueuedPacket {
         track: subscription.track,
-        layer,
-        source,
+        layer: sent.layer,
+        source: sent.source,
         sequence: rewrite.sequence,
         timestamp: rewrite.timestamp,
         ssrc: subscription.ssrc,
-        picture: rewrite.picture,
+        counters: rewrite.counters,
+        ends_picture: rewrite.ends_picture,
         repair: None,
         len: cached.packet.len() as u16,
     };

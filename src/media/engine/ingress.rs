@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::command::Payload;
 use super::dispatch::Engine;
 use super::event::Event;
-use super::forwarder::{PictureIds, SourcePacket};
-use super::payload::{self, vp8};
+use super::forwarder::SourcePacket;
+use super::packet_cache::CachedFrame;
+use super::payload::reader::PacketLayers;
 use super::peer::{Peer, StreamOwner};
 use super::rtp::extensions::{HeaderTemplate, ReceivedExtensions, patch_header, write_header};
 use super::rtp::header::RtpHeader;
@@ -36,8 +37,6 @@ pub(super) struct Received {
     pub(super) codec: Codec,
     pub(super) header_len: usize,
     pub(super) len: usize,
-    /// A subscriber can start with this packet.
-    pub(super) starts: bool,
 }
 
 /// What a datagram holds, once it is authenticated.
@@ -137,8 +136,8 @@ impl Engine {
         let header = &authentic.header;
         let layer = track.layers.get_mut(usize::from(owner.layer))?;
         let mut body = header.payload(packet)?;
-        let mut sequence = authentic.sequence;
-        let mut started = false;
+        let mut sequence = layer.number(authentic.sequence);
+        let (mut started, mut restarted) = (false, false);
         if owner.repair {
             let (original, rest) = body.split_first_chunk::<2>()?;
             body = rest;
@@ -149,7 +148,9 @@ impl Engine {
             layer.nack.received(sequence, now);
         } else {
             if layer.ssrc != Some(header.ssrc) {
+                restarted = layer.ssrc.is_some();
                 layer.restart(header.ssrc);
+                sequence = layer.number(authentic.sequence);
                 started = true;
             }
             started |= layer.touch(now);
@@ -165,11 +166,19 @@ impl Engine {
         }
         layer.codec = Some(authentic.codec);
 
-        let starts = track.kind == MediaKind::Audio
-            || payload::starts_keyframe(authentic.codec, body, extensions.dependency_descriptor);
-        if starts {
+        let layers = match track.kind {
+            MediaKind::Audio => PacketLayers::whole(true),
+            MediaKind::Video => layer.reader.read(
+                authentic.codec,
+                header.timestamp,
+                body,
+                extensions.dependency_descriptor,
+            ),
+        };
+        if layers.keyframe {
             layer.keyframe_arrived();
         }
+        let layers_changed = layer.rates.note(now, &layers, body.len());
         let template = HeaderTemplate {
             payload_type: authentic.codec.payload_type(),
             marker: header.marker,
@@ -184,14 +193,24 @@ impl Engine {
             header.timestamp,
             header.ssrc,
         );
+        let frame = CachedFrame {
+            needed_by: layers.needed_by,
+            ends: layers.ends_frame,
+        };
+        let packet = &self.scratch[..len];
         layer
             .cache
-            .insert(now, sequence, &self.scratch[..len], header_len as u16);
+            .insert(now, sequence, packet, header_len as u16, frame);
         let muted = track.muted;
         let nack_due = layer.nack.next_timeout();
         let publisher = track.peer;
+        if restarted {
+            self.end_flow(owner.track, owner.layer);
+        }
         if started {
             self.layer_started(now, owner.track, owner.layer, authentic.codec, header.ssrc);
+        } else if layers_changed {
+            self.choose_layers(now, owner.track);
         }
         if let Some(due) = nack_due {
             let state = &mut self.peers[publisher as usize];
@@ -201,21 +220,27 @@ impl Engine {
         if muted {
             return None;
         }
-        let vp8 = (authentic.codec == Codec::Vp8)
-            .then(|| vp8::Vp8Descriptor::parse(&self.scratch[header_len..len]))
-            .flatten();
         Some(Received {
             source: SourcePacket {
                 layer: owner.layer,
                 sequence,
                 timestamp: header.timestamp,
-                picture: vp8.as_ref().and_then(picture_ids),
+                layers,
             },
             codec: authentic.codec,
             header_len,
             len,
-            starts,
         })
+    }
+
+    /// A layer's stream began anew: whoever gets it goes on with its first keyframe.
+    fn end_flow(&mut self, track: u32, layer: u8) {
+        for &index in &self.tracks[track as usize].subscriptions {
+            let forwarder = &mut self.subscriptions[index as usize].forwarder;
+            if forwarder.layer() == Some(layer) {
+                forwarder.pause();
+            }
+        }
     }
 
     /// A layer came to life: the room hears of it, and subscribers may want it.
@@ -255,14 +280,6 @@ fn pad(packet: &mut [u8], header_len: usize, len: usize, kind: MediaKind) -> usi
     packet[len..padded].fill(0);
     packet[padded - 1] = (padded - len) as u8;
     padded
-}
-
-/// The counters of a VP8 descriptor that has them.
-pub(super) fn picture_ids(descriptor: &vp8::Vp8Descriptor) -> Option<PictureIds> {
-    Some(PictureIds {
-        picture_id: descriptor.picture_id?,
-        tl0: descriptor.tl0.unwrap_or(0),
-    })
 }
 
 /// Extends the sequence number in a retransmission (RFC 4588, section 4).

@@ -14,6 +14,7 @@ mod forwarder;
 pub mod ids;
 mod ingress;
 pub mod io;
+mod layer_rates;
 mod membership;
 mod packet_cache;
 mod payload;

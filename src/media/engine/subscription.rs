@@ -5,7 +5,9 @@ use std::time::Instant;
 use super::command::{NewSubscription, Wish};
 use super::forwarder::Forwarder;
 use super::ids::SubscriptionId;
+use super::payload::layers::LayerId;
 use super::send_queue::LastQueued;
+use super::track::Track;
 
 /// Retransmissions that one subscription may take from the cache between two reports.
 const RETRANSMISSIONS_A_SECOND: u16 = 1_000;
@@ -21,7 +23,7 @@ pub(crate) struct Subscription {
     pub(crate) rtx_ssrc: Option<u32>,
     pub(crate) wish: Wish,
     /// The layer that should flow, when one is alive.
-    pub(crate) target: Option<u8>,
+    pub(crate) target: Option<LayerId>,
     pub(crate) forwarder: Forwarder,
     /// Extended sequence number of the next retransmission.
     pub(crate) rtx_sequence: u64,
@@ -73,6 +75,15 @@ impl Subscription {
             packets_reported: 0,
             last_report: None,
             retransmissions_left: RETRANSMISSIONS_A_SECOND,
+        }
+    }
+
+    /// Sets the layer of its track that should flow; `None` for none that is not flowing yet.
+    pub(crate) fn set_target(&mut self, track: &Track, target: Option<LayerId>) {
+        self.target = target;
+        match target.map(|layer| track.locate(layer)) {
+            Some((stream, within)) => self.forwarder.set_target(Some(stream), within),
+            None => self.forwarder.set_target(None, LayerId::MAX),
         }
     }
 

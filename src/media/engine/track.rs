@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::command::TrackSource;
 use super::ids::{RoomId, TrackId};
+use super::layer_rates::LayerRates;
 use super::packet_cache::PacketCache;
+use super::payload::layers::LayerId;
+use super::payload::reader::LayerReader;
 use super::receive::audio_level::AudioLevelMeter;
 use super::receive::nack::NackGenerator;
 use super::receive::statistics::ReceiveStatistics;
@@ -37,7 +40,12 @@ pub(crate) struct Layer {
     pub(crate) nack: NackGenerator,
     pub(crate) statistics: ReceiveStatistics,
     pub(crate) sender_report: Option<SenderReport>,
+    pub(crate) reader: LayerReader,
+    pub(crate) rates: LayerRates,
     pub(crate) highest_sequence: u64,
+    /// Added to the extended sequence numbers of the SSRC, so that no number of a layer is ever
+    /// that of another packet; a multiple of 2^16.
+    sequence_base: u64,
     pub(crate) last_timestamp: u32,
     last_packet: Option<Instant>,
     keyframe_wanted: bool,
@@ -57,7 +65,10 @@ impl Layer {
             nack: NackGenerator::default(),
             statistics: ReceiveStatistics::default(),
             sender_report: None,
+            reader: LayerReader::default(),
+            rates: LayerRates::default(),
             highest_sequence: 0,
+            sequence_base: 0,
             last_timestamp: 0,
             last_packet: None,
             keyframe_wanted: false,
@@ -65,15 +76,26 @@ impl Layer {
         }
     }
 
-    /// Another SSRC took over: sequence numbers and timestamps begin anew.
+    /// Another SSRC took over: its sequence numbers are placed behind all former ones, and
+    /// timestamps begin anew.
     pub(crate) fn restart(&mut self, ssrc: u32) {
+        if self.ssrc.is_some() {
+            self.sequence_base = (self.highest_sequence | 0xffff) + 1;
+        }
         self.ssrc = Some(ssrc);
         self.cache.clear();
         self.nack = NackGenerator::default();
         self.statistics = ReceiveStatistics::default();
         self.sender_report = None;
-        self.highest_sequence = 0;
+        self.reader = LayerReader::default();
+        self.rates = LayerRates::default();
+        self.highest_sequence = self.sequence_base;
         self.last_packet = None;
+    }
+
+    /// The number within the layer of an extended sequence number of its SSRC.
+    pub(crate) fn number(&self, sequence: u64) -> u64 {
+        self.sequence_base + sequence
     }
 
     pub(crate) fn is_alive(&self, now: Instant) -> bool {
@@ -186,19 +208,63 @@ impl Track {
         self.source = source;
     }
 
-    /// The layer to send to someone who wants at most `max_layer`: the best one alive that is
-    /// not above it, else the lowest alive.
-    pub(crate) fn best_layer(&self, max_layer: u8, now: Instant) -> Option<u8> {
-        let alive = |layer: &u8| {
-            self.layers
-                .get(usize::from(*layer))
-                .is_some_and(|layer| layer.is_alive(now))
+    /// The layer to send to someone who wants at most `max_spatial`: the best one alive that is
+    /// not above it, else the lowest alive; as many frames as there are.
+    pub(crate) fn best_layer(&self, max_spatial: u8, now: Instant) -> Option<LayerId> {
+        let spatial = self.alive_layers(now).map(|layer| layer.spatial);
+        let within = spatial.clone().filter(|spatial| *spatial <= max_spatial);
+        let best = within.max().or_else(|| spatial.min())?;
+        Some(LayerId::new(best, u8::MAX))
+    }
+
+    /// Whether its layers are in one stream (scalable coding), and not in several (simulcast).
+    pub(crate) fn is_scalable(&self) -> bool {
+        match &self.layers[..] {
+            [stream] => stream.rates.highest() > LayerId::default(),
+            _ => false,
+        }
+    }
+
+    /// In which stream a layer is, and as which one within it.
+    pub(crate) fn locate(&self, layer: LayerId) -> (u8, LayerId) {
+        let (stream, wanted) = match self.layers.len() {
+            1 => (0, layer.spatial),
+            _ => (layer.spatial, u8::MAX),
         };
-        let count = self.layers.len() as u8;
-        let below = (0..count.min(max_layer.saturating_add(1)))
-            .rev()
-            .find(alive);
-        below.or_else(|| (0..count).find(alive))
+        let highest = self
+            .layers
+            .get(usize::from(stream))
+            .map_or(0, |stream| stream.rates.highest().spatial);
+        (stream, LayerId::new(wanted.min(highest), layer.temporal))
+    }
+
+    /// The layers that are there now, the smallest first.
+    pub(crate) fn alive_layers(&self, now: Instant) -> impl Iterator<Item = LayerId> + Clone {
+        (0..).zip(&self.layers).flat_map(move |(index, stream)| {
+            let highest = stream.rates.highest();
+            let spatial = match self.layers.len() {
+                1 => 0..=highest.spatial,
+                _ => index..=index,
+            };
+            let spatial = spatial.filter(move |_| stream.is_alive(now));
+            spatial.flat_map(move |spatial| {
+                (0..=highest.temporal).map(move |temporal| LayerId { spatial, temporal })
+            })
+        })
+    }
+
+    /// Bits a second that sending a layer to one subscriber costs; 0 while it is not known.
+    pub(crate) fn bitrate(&self, layer: LayerId, now: Instant) -> u64 {
+        let (stream, within) = self.locate(layer);
+        let stream = self.layers.get(usize::from(stream));
+        stream.map_or(0, |stream| stream.rates.bitrate(within, now))
+    }
+
+    /// Pictures a second of a layer; 0 while that is not known.
+    pub(crate) fn frame_rate(&self, layer: LayerId, now: Instant) -> u16 {
+        let (stream, within) = self.locate(layer);
+        let stream = self.layers.get(usize::from(stream));
+        stream.map_or(0, |stream| stream.rates.frame_rate(within.temporal, now))
     }
 
     /// The timestamp in `from`'s clock of what `to` shows at `timestamp`, where both have had
@@ -247,14 +313,15 @@ mod tests {
     fn the_best_layer_is_the_highest_alive_within_the_wish() {
         let now = test_clock::start();
         let mut track = simulcast();
-        assert_eq!(track.best_layer(2, now), None);
+        let best = |track: &Track, max| track.best_layer(max, now).map(|layer| layer.spatial);
+        assert_eq!(best(&track, 2), None);
         track.layers[1].touch(now);
-        assert_eq!(track.best_layer(0, now), Some(1));
+        assert_eq!(best(&track, 0), Some(1));
         track.layers[0].touch(now);
         track.layers[2].touch(now);
-        assert_eq!(track.best_layer(0, now), Some(0));
-        assert_eq!(track.best_layer(2, now), Some(2));
-        assert_eq!(track.best_layer(200, now), Some(2));
+        assert_eq!(best(&track, 0), Some(0));
+        assert_eq!(best(&track, 2), Some(2));
+        assert_eq!(best(&track, 200), Some(2));
         assert_eq!(track.best_layer(2, now + LAYER_ALIVE), None);
     }
 
