@@ -163,21 +163,21 @@ mod tests {
     fn a_layer_costs_all_that_it_needs() {
         let start = test_clock::start();
         let mut rates = LayerRates::default();
-        // 50 pictures a second of two spatial layers, every other one of the upper rate.
-        for picture in 0..100u32 {
-            let now = start + Duration::from_millis(20) * picture;
+        // 100 pictures a second of two spatial layers, every other one of the upper rate.
+        for picture in 0..200u32 {
+            let now = start + Duration::from_millis(10) * picture;
             let temporal = (picture % 2) as u8;
             rates.note(now, &packet(0, temporal), 100);
             rates.note(now, &packet(1, temporal), 400);
         }
         let now = start + Duration::from_secs(2);
         let rate = |spatial, temporal| rates.bitrate(LayerId::new(spatial, temporal), now);
-        assert_eq!([rate(0, 0), rate(0, 1)], [20_000, 40_000]);
-        assert_eq!([rate(1, 0), rate(1, 1)], [100_000, 200_000]);
+        assert_eq!([rate(0, 0), rate(0, 1)], [40_000, 80_000]);
+        assert_eq!([rate(1, 0), rate(1, 1)], [200_000, 400_000]);
         assert_eq!(rate(3, 3), rate(1, 1));
         assert_eq!(
             [rates.frame_rate(0, now), rates.frame_rate(1, now)],
-            [25, 50]
+            [50, 100]
         );
         assert_eq!(rates.highest(), LayerId::new(1, 1));
         assert_eq!(rates.bitrate(LayerId::new(1, 1), now + STALE * 2), 0);

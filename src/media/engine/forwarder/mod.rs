@@ -9,6 +9,8 @@
 //! Invariant: the sequence numbers sent never repeat for another packet. A packet lost on the
 //! way to us is a gap for the subscriber too, and is filled when it arrives late.
 
+#[cfg(test)]
+mod decodability_tests;
 mod selector;
 mod sequence_map;
 #[cfg(test)]
