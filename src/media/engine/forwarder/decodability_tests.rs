@@ -235,6 +235,8 @@ struct Meeting {
     /// Packets under way: after how many others they arrive.
     late: Vec<(u32, u8, Sent)>,
     got: BTreeMap<u64, Got>,
+    /// What has arrived, by stream and sequence number.
+    cache: HashMap<(u8, u64), (Sent, SourcePacket)>,
     /// Source packets that came, or will come, out of their order.
     disturbed: usize,
 }
@@ -259,6 +261,7 @@ impl Meeting {
             now: test_clock::start(),
             late: Vec::new(),
             got: BTreeMap::new(),
+            cache: HashMap::new(),
             disturbed: 0,
             rng,
         }
@@ -300,9 +303,34 @@ impl Meeting {
                     }
                 }
             }
+            self.ask_again();
         }
         while !self.late.is_empty() {
             self.age();
+            self.ask_again();
+        }
+    }
+
+    /// The subscriber asks for what it misses of the last hundred packets.
+    fn ask_again(&mut self) {
+        let Some((&lowest, &highest)) = self.got.keys().next().zip(self.got.keys().last()) else {
+            return;
+        };
+        for missing in highest.saturating_sub(100).max(lowest)..highest {
+            if self.got.contains_key(&missing) {
+                continue;
+            }
+            let Some(found) = self.forwarder.sent_as(missing as u16) else {
+                continue;
+            };
+            assert_eq!(found.sent, missing);
+            let Some((sent, packet)) = self.cache.get(&(found.layer, found.source)) else {
+                continue;
+            };
+            if let Some(rewrite) = self.forwarder.rewrite_again(missing, &packet.into()) {
+                let got = got(self.codec, found.layer, sent, rewrite);
+                self.got.insert(missing, got);
+            }
         }
     }
 
@@ -336,6 +364,8 @@ impl Meeting {
             timestamp: sent.timestamp,
             layers,
         };
+        self.cache
+            .insert((stream, sent.sequence), (sent.clone(), packet));
         let rewrite = if self.forwarder.layer() == Some(stream) {
             self.forwarder.next(&packet, self.now)
         } else if self.forwarder.starts_with(&packet) {
@@ -366,9 +396,15 @@ impl Meeting {
             *packets.entry(got.frame).or_default() += 1;
         }
         let whole = |frame: &usize| packets.get(frame) == Some(&self.frames[*frame].packets);
-        for frame in packets.keys() {
+        for frame in packets.keys().filter(|frame| whole(frame)) {
             for reference in &self.frames[*frame].predicted_from {
-                assert!(whole(reference), "frame {frame} lacks {reference}");
+                assert!(
+                    whole(reference),
+                    "{:?}: frame {frame} lacks {reference}, of which {:?} of {} came",
+                    self.sources[0].encoding,
+                    packets.get(reference),
+                    self.frames[*reference].packets
+                );
             }
         }
     }

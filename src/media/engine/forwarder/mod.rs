@@ -153,12 +153,13 @@ impl Forwarder {
 
     /// Whether a packet of a stream that does not flow is where the flow starts or changes to
     /// that stream. Whoever sees nothing yet takes the first stream that offers a start, as
-    /// long as it is not above his target.
+    /// long as it is not above his target. A start that comes late when more of its picture has
+    /// been sent is none any more.
     pub(crate) fn starts_with(&self, packet: &SourcePacket) -> bool {
         let wanted = self.target.is_some_and(|target| {
             packet.layer == target || (self.layer().is_none() && packet.layer < target)
         });
-        wanted && packet.layers.keyframe
+        wanted && packet.layers.keyframe && !self.map.is_past(packet.layer, packet.sequence)
     }
 
     /// Begins with `packet`, the start of a keyframe, and says how it is sent. `same_instant` is
@@ -200,6 +201,9 @@ impl Forwarder {
             .filter(|offsets| offsets.layer == packet.layer)?;
         if !self.map.is_new(packet.sequence) {
             return self.late(packet);
+        }
+        if self.map.has_gap_before(packet.sequence) {
+            self.selector.missing();
         }
         if self.selector.select(&packet.layers) {
             offsets.current = self.selector.current();
@@ -328,9 +332,10 @@ impl From<&SourcePacket> for RepeatedPacket {
     }
 }
 
-/// How a packet of a run is sent, unless the layer that flowed in it does not need it.
+/// How a packet of a run is sent, if it is needed.
 fn rewrite(packet: &RepeatedPacket, offsets: &Offsets, sequence: u64) -> Option<Rewrite> {
-    packet.needed_by.contains(offsets.current).then(|| Rewrite {
+    let needed = packet.needed_by.contains(offsets.current);
+    needed.then(|| Rewrite {
         sequence,
         timestamp: packet.timestamp.wrapping_add(offsets.timestamp),
         counters: sent_counters(packet.counters, offsets),

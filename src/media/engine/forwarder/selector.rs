@@ -65,6 +65,17 @@ impl LayerSelector {
         false
     }
 
+    /// Packets are missing. They will go on if they come and the layer that flows needs them;
+    /// what only other layers need will not.
+    pub(super) fn missing(&mut self) {
+        let LayerId { spatial, temporal } = self.current;
+        let certain = (0..=spatial)
+            .flat_map(|spatial| (0..=temporal).map(move |temporal| LayerId { spatial, temporal }))
+            .map(LayerSet::only)
+            .fold(LayerSet::EMPTY, LayerSet::union);
+        self.whole = self.whole.intersection(certain);
+    }
+
     /// A packet did not go on.
     pub(super) fn dropped(&mut self, packet: &PacketLayers) {
         self.whole = self.whole.without(packet.needed_by);

@@ -94,6 +94,28 @@ impl SequenceMap {
         sequence >= self.undecided
     }
 
+    /// Whether packets are missing before a new one.
+    pub(super) fn has_gap_before(&self, sequence: u64) -> bool {
+        sequence > self.undecided
+    }
+
+    /// Whether a packet, or a later one of its stream, has been sent before.
+    pub(super) fn is_past(&self, layer: u8, sequence: u64) -> bool {
+        let mut runs = self.history.iter().chain(&self.newest);
+        runs.any(|run| {
+            let open = !self.over
+                && self
+                    .newest
+                    .is_some_and(|newest| newest.source == run.source);
+            let end = if open {
+                self.undecided
+            } else {
+                run.source_end()
+            };
+            run.offsets.layer == layer && sequence < end
+        })
+    }
+
     /// A new packet goes on. Those missing before it keep their numbers.
     pub(super) fn forward(&mut self, sequence: u64, offsets: Offsets) -> u64 {
         if self.over {

@@ -83,6 +83,10 @@ impl LayerSet {
         LayerSet(self.0 | other.0)
     }
 
+    pub(crate) fn intersection(self, other: LayerSet) -> LayerSet {
+        LayerSet(self.0 & other.0)
+    }
+
     pub(crate) fn without(self, other: LayerSet) -> LayerSet {
         LayerSet(self.0 & !other.0)
     }

@@ -99,7 +99,9 @@ impl LayerReader {
         if let Some(descriptor) = dependency_descriptor {
             self.apply(&mut layers, descriptor);
         }
-        layers.starts_picture = layers.keyframe || (layers.starts_picture && new_picture);
+        // The first frame of a picture that has come need not be its first one.
+        let first = layers.id.spatial == 0 && new_picture;
+        layers.starts_picture = layers.keyframe || (layers.starts_picture && first);
         layers
     }
 
