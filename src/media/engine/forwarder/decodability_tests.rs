@@ -489,6 +489,7 @@ fn late_packets_fill_their_gaps_and_break_nothing() {
                 gaps <= meeting.disturbed,
                 "{encoding:?}, seed {seed}: {gaps}"
             );
+            meeting.check_decodable();
         }
     }
 }

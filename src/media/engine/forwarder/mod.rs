@@ -95,6 +95,9 @@ pub(crate) struct Forwarder {
     dropped: Option<Dropped>,
     /// What the next picture's counters would be.
     next_counters: PictureCounters,
+    /// Timestamp in the source of the newest packet.
+    newest_timestamp: u32,
+    /// Timestamp of the last packet sent.
     last_timestamp: u32,
     last_sent_at: Option<Instant>,
 }
@@ -111,6 +114,7 @@ impl Forwarder {
             paused: true,
             dropped: None,
             next_counters: PictureCounters::default(),
+            newest_timestamp: 0,
             last_timestamp: 0,
             last_sent_at: None,
         }
@@ -189,6 +193,7 @@ impl Forwarder {
         };
         self.paused = false;
         self.dropped = None;
+        self.newest_timestamp = packet.timestamp;
         let sequence = self.map.start(packet.sequence, offsets);
         self.sent(packet, offsets, sequence, now)
     }
@@ -203,8 +208,10 @@ impl Forwarder {
             return self.late(packet);
         }
         if self.map.has_gap_before(packet.sequence) {
-            self.selector.missing();
+            let same_picture = packet.timestamp == self.newest_timestamp;
+            self.selector.missing(same_picture);
         }
+        self.newest_timestamp = packet.timestamp;
         if self.selector.select(&packet.layers) {
             offsets.current = self.selector.current();
             let sequence = self.map.forward(packet.sequence, offsets);
@@ -257,6 +264,7 @@ impl Forwarder {
     }
 
     fn drop(&mut self, packet: &SourcePacket, mut offsets: Offsets) {
+        offsets.current = self.selector.current();
         let layers = &packet.layers;
         let adjoins = self
             .dropped

@@ -14,6 +14,18 @@ pub(super) struct LayerSelector {
     current: LayerId,
     target: LayerId,
     whole: LayerSet,
+    lower_layers: LowerLayers,
+}
+
+/// Whether the layer that flows takes the frames of smaller layers with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LowerLayers {
+    /// In this picture it does: it is a keyframe.
+    Keyframe,
+    /// Always.
+    Needed,
+    /// In keyframes only.
+    Independent,
 }
 
 impl LayerSelector {
@@ -22,6 +34,7 @@ impl LayerSelector {
             current: LayerId::MAX,
             target: LayerId::MAX,
             whole: LayerSet::EMPTY,
+            lower_layers: LowerLayers::Independent,
         }
     }
 
@@ -45,6 +58,7 @@ impl LayerSelector {
     /// Begins with a keyframe: every layer is there.
     pub(super) fn start(&mut self) {
         self.whole = LayerSet::ALL;
+        self.lower_layers = LowerLayers::Keyframe;
         self.current = self.target;
     }
 
@@ -57,6 +71,11 @@ impl LayerSelector {
         }
         if packet.starts_picture {
             self.current = self.best();
+            self.lower_layers = match packet.needed_by.contains(self.current) {
+                _ if packet.keyframe => LowerLayers::Keyframe,
+                true => LowerLayers::Needed,
+                false => LowerLayers::Independent,
+            };
         }
         if packet.needed_by.contains(self.current) {
             return true;
@@ -65,11 +84,17 @@ impl LayerSelector {
         false
     }
 
-    /// Packets are missing. They will go on if they come and the layer that flows needs them;
-    /// what only other layers need will not.
-    pub(super) fn missing(&mut self) {
+    /// Packets are missing before one of the same picture as the last one, or of another. They
+    /// will go on if they come and the layer that flows needs them; what only other layers need
+    /// will not.
+    pub(super) fn missing(&mut self, same_picture: bool) {
         let LayerId { spatial, temporal } = self.current;
-        let certain = (0..=spatial)
+        let lowest = match self.lower_layers {
+            LowerLayers::Needed => 0,
+            LowerLayers::Keyframe if same_picture => 0,
+            LowerLayers::Keyframe | LowerLayers::Independent => spatial,
+        };
+        let certain = (lowest..=spatial)
             .flat_map(|spatial| (0..=temporal).map(move |temporal| LayerId { spatial, temporal }))
             .map(LayerSet::only)
             .fold(LayerSet::EMPTY, LayerSet::union);

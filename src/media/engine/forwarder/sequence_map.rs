@@ -64,6 +64,8 @@ pub(super) struct SequenceMap {
     over: bool,
     /// The first number of the source that has not been decided on.
     undecided: u64,
+    /// The layer that flowed when the last packet was decided on.
+    current: LayerId,
     next_sent: u64,
     /// The runs before, oldest first. Takes memory only when there are any.
     history: VecDeque<Run>,
@@ -76,6 +78,7 @@ impl SequenceMap {
             newest: None,
             over: true,
             undecided: 0,
+            current: LayerId::default(),
             next_sent: first,
             history: VecDeque::new(),
         }
@@ -118,15 +121,22 @@ impl SequenceMap {
 
     /// A new packet goes on. Those missing before it keep their numbers.
     pub(super) fn forward(&mut self, sequence: u64, offsets: Offsets) -> u64 {
+        // What is missing belongs to the time before a change of layer.
         if self.over {
-            self.open(self.undecided, offsets);
-        } else if self.newest.is_some_and(|run| run.offsets != offsets) {
-            // What is missing belongs to the time before the change.
+            let current = if sequence > self.undecided {
+                self.current
+            } else {
+                offsets.current
+            };
+            self.open(self.undecided, Offsets { current, ..offsets });
+        }
+        if self.newest.is_some_and(|run| run.offsets != offsets) {
             self.next_sent += sequence - self.undecided;
             self.close(sequence);
             self.open(sequence, offsets);
             self.undecided = sequence;
         }
+        self.current = offsets.current;
         self.next_sent += sequence + 1 - self.undecided;
         self.undecided = sequence + 1;
         self.next_sent - 1
@@ -137,13 +147,17 @@ impl SequenceMap {
     pub(super) fn drop(&mut self, sequence: u64, offsets: Offsets, missing_are_dropped: bool) {
         let missing = sequence - self.undecided;
         if missing > 0 && !(self.over && missing_are_dropped) {
-            let offsets = match self.newest {
+            let before = match self.newest {
                 Some(run) if !self.over => run.offsets,
-                _ => offsets,
+                _ => Offsets {
+                    current: self.current,
+                    ..offsets
+                },
             };
-            self.forward(sequence - 1, offsets);
+            self.forward(sequence - 1, before);
         }
         self.close(sequence);
+        self.current = offsets.current;
         self.undecided = sequence + 1;
     }
 
