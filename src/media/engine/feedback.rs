@@ -116,7 +116,8 @@ impl Engine {
         };
         self.statistics.keyframe_requests_in += 1;
         let subscription = &self.subscriptions[index as usize];
-        if let Some(layer) = subscription.forwarder.layer().or(subscription.target) {
+        let forwarder = &subscription.forwarder;
+        if let Some(layer) = forwarder.layer().or(forwarder.needs_keyframe()) {
             self.want_keyframe(now, subscription.track, layer);
         }
     }
