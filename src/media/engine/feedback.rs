@@ -87,7 +87,6 @@ impl Engine {
         {
             layer.statistics.on_sender_report(ntp, now);
             layer.sender_report = Some(SenderReport { ntp, rtp, at: now });
-            self.relay_layers(now, owner.track);
         }
     }
 
