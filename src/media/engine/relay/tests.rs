@@ -245,10 +245,14 @@ fn an_encoder_that_starts_anew_does_so_on_the_other_shard_too() {
     }
     shards.cross();
     shards.ssrc = 78;
-    shards.publish(5);
+    // Its numbers come behind all former ones.
+    shards.publish((1 << 16) + 5);
     shards.cross();
     let layer = &shards.far.tracks[0].layers[0];
-    assert_eq!((layer.ssrc, layer.highest_sequence), (Some(78), 5));
+    assert_eq!(
+        (layer.ssrc, layer.highest_sequence),
+        (Some(78), (1 << 16) + 5)
+    );
     assert!(!shards.has(510));
 }
 
