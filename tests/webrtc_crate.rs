@@ -57,17 +57,17 @@ async fn camera_and_microphone_reach_the_other_in_order() {
             sids.contains(&track),
             "a track {track} that nobody published"
         );
-        assert!(
-            marks.windows(2).all(|pair| pair[1] == pair[0] + 1),
-            "marks of {track}: {marks:?}"
-        );
-        let sequences = &received.sequences[track];
-        assert!(
-            sequences
-                .windows(2)
-                .all(|pair| pair[1] == pair[0].wrapping_add(1)),
-            "sequence numbers of {track}: {sequences:?}"
-        );
+        // Probes for bandwidth repeat some, which come after what they repeat.
+        let mut next = marks[0];
+        let mut sequence = received.sequences[track][0];
+        for (mark, number) in marks.iter().zip(&received.sequences[track]) {
+            assert!(*mark <= next, "{mark} before {next} of {track}");
+            if *mark == next {
+                assert_eq!(*number, sequence, "sequence numbers of {track}");
+                next += 1;
+                sequence = sequence.wrapping_add(1);
+            }
+        }
     }
     ann.leave().await;
     bob.leave().await;

@@ -237,7 +237,7 @@ impl Room {
         let mut track = self.announced.remove(&id)?;
         track.kind = negotiated.kind;
         track.info.mid.clone_from(&negotiated.mid);
-        track.layers = negotiated.source.rids.len().max(1);
+        track.layers = count_layers(&track, &negotiated.source.rids);
         name_layers(&mut track, &negotiated.source.rids);
         if let Some(codec) = negotiated.codecs.first() {
             track.set_codec(*codec);
@@ -339,6 +339,16 @@ fn find_pending(pending: &[(TrackId, AddTrackRequest)], offered: &OfferedTrack) 
         let (index, _) = of_kind.next()?;
         of_kind.next().is_none().then_some(index)
     })
+}
+
+/// How many layers a track has: one a stream, or as many as are described where they are all in
+/// one stream (scalable coding).
+#[allow(deprecated)]
+fn count_layers(track: &Track, rids: &[String]) -> usize {
+    match rids.len() {
+        0 | 1 => track.info.layers.len().max(1),
+        streams => streams,
+    }
 }
 
 /// Gives the described layers the names under which they are sent.

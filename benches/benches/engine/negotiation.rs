@@ -90,6 +90,7 @@ fn publisher_offer_answered(bencher: Bencher<'_, '_>, tracks: u32) {
             let mut decide = |_: &_| TrackDecision::Accept {
                 preferred: None,
                 stereo: false,
+                red: true,
                 dtx: false,
             };
             let answer = negotiation.answer(&offer, &mut decide).expect("an answer");

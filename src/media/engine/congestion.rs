@@ -7,9 +7,11 @@
 use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, Candidate, Rank, Reason, allocate};
+use super::choices::Choices;
 use super::dispatch::Engine;
 use super::event::Event;
 use super::ids::TransportId;
+use super::payload::layers::LayerId;
 use super::rtcp::TransportFeedback;
 use super::timers::TimerOwner;
 use crate::media::codec::MediaKind;
@@ -122,14 +124,17 @@ impl Engine {
         let state = &mut self.peers[peer as usize];
         for &index in &state.subscriptions {
             let subscription = &mut self.subscriptions[index as usize];
-            let track = &mut self.tracks[subscription.track as usize];
+            let track = &self.tracks[subscription.track as usize];
             let flows = subscription.wish.enabled && !track.muted;
             if track.kind == MediaKind::Audio {
-                subscription.target = flows.then_some(0);
+                subscription.set_target(track, flows.then(LayerId::default));
             } else if flows {
                 let rank = Rank::new(track.screen, subscription.wish.priority);
                 let mut candidate = Candidate::new(index, rank);
-                track.offer_choices(now, &subscription.wish, subscription.target, &mut candidate);
+                for choice in Choices::new(track, &subscription.wish, now).iter() {
+                    let current = subscription.target == Some(choice.layer);
+                    candidate.add(choice.bitrate, current);
+                }
                 candidates.push(candidate);
             }
         }
@@ -164,19 +169,17 @@ impl Engine {
         let index = candidate.subscription;
         let subscription = &mut self.subscriptions[index as usize];
         let track = &self.tracks[subscription.track as usize];
-        let target = candidate
-            .chosen
-            .and_then(|choice| track.choice(now, &subscription.wish, choice));
-        let paused = target.is_none() && track.has_choices(now);
+        let choices = Choices::new(track, &subscription.wish, now);
+        let target = candidate.chosen.and_then(|choice| choices.get(choice));
+        let paused = target.is_none() && !choices.is_empty();
         let changed = std::mem::replace(&mut subscription.paused, paused) != paused;
-        subscription.target = target;
+        subscription.set_target(track, target);
         let (id, room, track) = (subscription.id, track.room, subscription.track);
         if target.is_none() {
             subscription.forwarder.pause();
         }
-        let waits = target.is_some() && subscription.forwarder.layer() != target;
-        if let Some(layer) = target.filter(|_| waits) {
-            self.want_keyframe(now, track, layer);
+        if let Some(stream) = subscription.forwarder.needs_keyframe() {
+            self.want_keyframe(now, track, stream);
         }
         if changed {
             let subscription = id;

@@ -5,11 +5,15 @@ use std::time::Instant;
 use super::dispatch::{Engine, FanOut};
 use super::event::{Event, RoomEvent};
 use super::flush::REPAIR_HEADER;
-use super::forwarder::{Rewrite, SourcePacket};
-use super::ingress::{REPORT_INTERVAL, Received, picture_ids};
+use super::forwarder::{RepeatedPacket, Rewrite, SourcePacket};
+use super::ingress::{REPORT_INTERVAL, Received};
 use super::packet_cache::CachedPacket;
-use super::payload::vp8::Vp8Descriptor;
+use super::payload;
+use super::payload::counters::PictureCounters;
+use super::payload::dependency_descriptor::frame_number;
+use super::payload::reader::PacketLayers;
 use super::red;
+use super::rtp::extensions::dependency_descriptor;
 use super::rtp::header::RtpHeader;
 use super::send_queue::{Form, QueuedPacket};
 use super::subscription::Subscription;
@@ -51,7 +55,8 @@ impl Engine {
                 sequence: rewrite.sequence,
                 timestamp: rewrite.timestamp,
                 ssrc: subscription.ssrc,
-                picture: rewrite.picture,
+                counters: rewrite.counters,
+                ends_picture: rewrite.ends_picture,
                 form: Form::Media,
                 reported: subscription.transport_cc,
                 red_undone: undone_len.is_some(),
@@ -107,8 +112,8 @@ impl Engine {
             }
             let Some(packet) = again(index, subscription, track, sequence) else {
                 // It may have been lost between the shards and come yet.
-                if let Some((layer, source, _)) = subscription.forwarder.sent_as(sequence)
-                    && parts.relay.want_packet(now, track, layer, source)
+                if let Some(sent) = subscription.forwarder.sent_as(sequence)
+                    && parts.relay.want_packet(now, track, sent.layer, sent.source)
                 {
                     subscription.retransmissions_left -= 1;
                 }
@@ -158,12 +163,7 @@ fn place(
     if flowing == Some(layer) {
         return subscription.forwarder.next(&received.source, now);
     }
-    // A switch, or the start: at a packet that needs nothing before it. Whoever sees nothing
-    // yet takes the first layer that offers one, as long as it is not more than he asked for.
-    let wanted = subscription
-        .target
-        .is_some_and(|target| target == layer || (flowing.is_none() && layer < target));
-    if !wanted || !received.starts {
+    if !subscription.forwarder.starts_with(&received.source) {
         return None;
     }
     let clock_rate = received.codec.clock_rate();
@@ -188,24 +188,25 @@ pub(super) fn again(
     track: &Track,
     sequence: u16,
 ) -> Option<QueuedPacket> {
-    let (layer, source, sent) = subscription.forwarder.sent_as(sequence)?;
-    let layer_state = track.layers.get(usize::from(layer))?;
-    let cached = layer_state.cache.get(source)?;
-    let codec = layer_state.codec?;
-    let packet = source_packet(layer, source, codec, &cached)?;
-    let rewrite = subscription.forwarder.rewrite_again(sent, &packet)?;
+    let sent = subscription.forwarder.sent_as(sequence)?;
+    let layer = track.layers.get(usize::from(sent.layer))?;
+    let cached = layer.cache.get(sent.source)?;
+    let codec = layer.codec?;
+    let packet = as_it_came(codec, &cached)?;
+    let rewrite = subscription.forwarder.rewrite_again(sent.sent, &packet)?;
     let undone_len = (!subscription.takes_red)
         .then(|| red::undone_len(cached.packet, usize::from(cached.header_len)))
         .flatten();
     let mut queued = QueuedPacket {
         subscription: index,
         track: subscription.track,
-        layer,
-        source,
+        layer: sent.layer,
+        source: sent.source,
         sequence: rewrite.sequence,
         timestamp: rewrite.timestamp,
         ssrc: subscription.ssrc,
-        picture: rewrite.picture,
+        counters: rewrite.counters,
+        ends_picture: rewrite.ends_picture,
         form: Form::Repeat,
         reported: subscription.transport_cc,
         red_undone: undone_len.is_some(),
@@ -224,23 +225,39 @@ pub(super) fn again(
     Some(queued)
 }
 
-/// What a cached packet was when it came in.
+/// What a cached packet was when it came in, as far as sending it again needs to know.
+fn as_it_came(codec: Codec, cached: &CachedPacket<'_>) -> Option<RepeatedPacket> {
+    let header = RtpHeader::parse(cached.packet)?;
+    let body = cached.packet.get(usize::from(cached.header_len)..)?;
+    Some(RepeatedPacket {
+        timestamp: header.timestamp,
+        counters: PictureCounters {
+            frame_number: dependency_descriptor(cached.packet).map_or(0, frame_number),
+            ..payload::counters(codec, body)
+        },
+        needed_by: cached.frame.needed_by,
+        ends_frame: cached.frame.ends,
+    })
+}
+
+/// As [`as_it_came`], for another shard. Nobody starts with it, nor changes layers there.
 pub(super) fn source_packet(
     layer: u8,
     sequence: u64,
     codec: Codec,
     cached: &CachedPacket<'_>,
 ) -> Option<SourcePacket> {
-    let header = RtpHeader::parse(cached.packet)?;
-    let body = cached.packet.get(usize::from(cached.header_len)..)?;
-    let descriptor = (codec == Codec::Vp8)
-        .then(|| Vp8Descriptor::parse(body))
-        .flatten();
+    let packet = as_it_came(codec, cached)?;
     Some(SourcePacket {
         layer,
         sequence,
-        timestamp: header.timestamp,
-        picture: descriptor.as_ref().and_then(picture_ids),
+        timestamp: packet.timestamp,
+        layers: PacketLayers {
+            needed_by: packet.needed_by,
+            ends_frame: packet.ends_frame,
+            counters: packet.counters,
+            ..PacketLayers::whole(codec.kind() == MediaKind::Audio)
+        },
     })
 }
 

@@ -87,7 +87,6 @@ impl Engine {
         {
             layer.statistics.on_sender_report(ntp, now);
             layer.sender_report = Some(SenderReport { ntp, rtp, at: now });
-            self.relay_layers(now, owner.track);
         }
     }
 
@@ -116,7 +115,8 @@ impl Engine {
         };
         self.statistics.keyframe_requests_in += 1;
         let subscription = &self.subscriptions[index as usize];
-        if let Some(layer) = subscription.forwarder.layer().or(subscription.target) {
+        let forwarder = &subscription.forwarder;
+        if let Some(layer) = forwarder.layer().or(forwarder.needs_keyframe()) {
             self.want_keyframe(now, subscription.track, layer);
         }
     }

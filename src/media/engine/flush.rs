@@ -11,18 +11,21 @@ use slab::Slab;
 
 use super::dispatch::Engine;
 use super::io::Transmit;
-use super::payload::vp8::{self, Vp8Descriptor};
+use super::payload::dependency_descriptor::patch_frame_number;
+use super::payload::{self, counters::PictureCounters};
 use super::peer::Peer;
 use super::probe::{self, ActiveProbe};
 use super::red;
 use super::rtp::extensions::{
-    patch_header, patch_payload_type, patch_transport_sequence, write_padding_header,
+    dependency_descriptor_mut, patch_header, patch_payload_type, patch_transport_sequence,
+    set_marker, write_padding_header,
 };
 use super::send_batch::{Path, SendBatch};
 use super::send_queue::{Form, QueuedPacket};
 use super::srtp::{MAX_OVERHEAD, SrtpSender};
 use super::subscription::Subscription;
 use super::track::Track;
+use crate::media::codec::Codec;
 
 /// A packet waits at most this long for others to share its way with.
 pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(3);
@@ -187,6 +190,7 @@ fn write_packet(
         .layers
         .get(usize::from(queued.layer))?;
     let cached = layer.cache.get(queued.source)?;
+    let codec = layer.codec?;
     let (packet, header_len) = (cached.packet, usize::from(cached.header_len));
     let body_start = match queued.form {
         Form::Repair { .. } => header_len + REPAIR_HEADER,
@@ -215,15 +219,11 @@ fn write_packet(
             queued.ssrc,
         );
         patch_transport_sequence(&mut out[..len], number);
-        if let Some(ids) = queued.picture
-            && let Some(descriptor) = Vp8Descriptor::parse(&out[body_start..len])
-        {
-            vp8::patch(
-                &mut out[body_start..len],
-                &descriptor,
-                ids.picture_id,
-                ids.tl0,
-            );
+        if queued.ends_picture {
+            set_marker(out);
+        }
+        if let Some(counters) = &queued.counters {
+            patch_counters(&mut out[..len], header_len, body_start, codec, counters);
         }
         if let Form::Repair {
             payload_type,
@@ -258,4 +258,18 @@ fn write_padding(
         patch_transport_sequence(out, number);
         sender.protect_rtp((sequence >> 16) as u32, header_len, out, len)
     });
+}
+
+/// Sets the picture counters that a packet has, in its header and in its payload.
+fn patch_counters(
+    packet: &mut [u8],
+    header_len: usize,
+    body_start: usize,
+    codec: Codec,
+    counters: &PictureCounters,
+) {
+    if let Some(descriptor) = dependency_descriptor_mut(&mut packet[..header_len]) {
+        patch_frame_number(descriptor, counters.frame_number);
+    }
+    payload::patch_counters(codec, &mut packet[body_start..], counters);
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::command::Payload;
 use super::dispatch::Engine;
 use super::event::Event;
-use super::forwarder::{PictureIds, SourcePacket};
-use super::payload::{self, vp8};
+use super::forwarder::SourcePacket;
+use super::packet_cache::CachedFrame;
+use super::payload::reader::PacketLayers;
 use super::peer::{Peer, StreamOwner};
 use super::red;
 use super::rtp::extensions::{HeaderTemplate, ReceivedExtensions, patch_header, write_header};
@@ -39,8 +40,6 @@ pub(super) struct Received {
     pub(super) codec: Codec,
     pub(super) header_len: usize,
     pub(super) len: usize,
-    /// A subscriber can start with this packet.
-    pub(super) starts: bool,
     /// Its length without redundancy, when it has some (see `red.rs`).
     pub(super) undone_len: Option<usize>,
 }
@@ -153,8 +152,8 @@ impl Engine {
         if red && !red::is_sound(body) {
             return None;
         }
-        let mut sequence = authentic.sequence;
-        let mut started = false;
+        let mut sequence = layer.number(authentic.sequence);
+        let (mut started, mut restarted) = (false, false);
         if owner.repair {
             let (original, rest) = body.split_first_chunk::<2>()?;
             body = rest;
@@ -169,13 +168,14 @@ impl Engine {
             }
         } else {
             if layer.ssrc != Some(header.ssrc) {
+                restarted = layer.ssrc.is_some();
                 layer.restart(header.ssrc);
+                sequence = layer.number(authentic.sequence);
                 started = true;
             }
             started |= layer.touch(now);
             layer.highest_sequence = layer.highest_sequence.max(sequence);
             layer.last_timestamp = header.timestamp;
-            layer.bitrate.add(packet.len() + MAX_OVERHEAD);
             layer
                 .statistics
                 .on_packet(sequence, header.timestamp, now, codec.clock_rate());
@@ -188,11 +188,19 @@ impl Engine {
         }
         layer.codec = Some(codec);
 
-        let starts = track.kind == MediaKind::Audio
-            || payload::starts_keyframe(codec, body, extensions.dependency_descriptor);
-        if starts {
+        let layers = match track.kind {
+            MediaKind::Audio => PacketLayers::whole(true),
+            MediaKind::Video => layer.reader.read(
+                codec,
+                header.timestamp,
+                body,
+                extensions.dependency_descriptor,
+            ),
+        };
+        if layers.keyframe {
             layer.keyframe_arrived();
         }
+        let layers_changed = layer.rates.note(now, &layers, packet.len() + MAX_OVERHEAD);
         let template = HeaderTemplate {
             payload_type: if red {
                 RED_PAYLOAD_TYPE
@@ -211,14 +219,24 @@ impl Engine {
             header.timestamp,
             header.ssrc,
         );
+        let frame = CachedFrame {
+            needed_by: layers.needed_by,
+            ends: layers.ends_frame,
+        };
+        let packet = &self.scratch[..len];
         layer
             .cache
-            .insert(now, sequence, &self.scratch[..len], header_len as u16);
+            .insert(now, sequence, packet, header_len as u16, frame);
         let muted = track.muted;
         let nack_due = layer.nack.next_timeout();
         let feed = track.feed;
+        if restarted {
+            self.end_flow(owner.track, owner.layer);
+        }
         if started {
             self.layer_started(now, owner.track, owner.layer, codec, header.ssrc);
+        } else if layers_changed {
+            self.choose_layers(now, owner.track);
         }
         if let (Some(due), Feed::Peer(publisher)) = (nack_due, feed) {
             let state = &mut self.peers[publisher as usize];
@@ -228,24 +246,30 @@ impl Engine {
         if muted {
             return None;
         }
-        let vp8 = (codec == Codec::Vp8)
-            .then(|| vp8::Vp8Descriptor::parse(&self.scratch[header_len..len]))
-            .flatten();
         Some(Received {
             source: SourcePacket {
                 layer: owner.layer,
                 sequence,
                 timestamp: header.timestamp,
-                picture: vp8.as_ref().and_then(picture_ids),
+                layers,
             },
             codec,
             header_len,
             len,
-            starts,
             undone_len: red
                 .then(|| red::undone_len(&self.scratch[..len], header_len))
                 .flatten(),
         })
+    }
+
+    /// A layer's stream began anew: whoever gets it goes on with its first keyframe.
+    pub(super) fn end_flow(&mut self, track: u32, layer: u8) {
+        for &index in &self.tracks[track as usize].subscriptions {
+            let forwarder = &mut self.subscriptions[index as usize].forwarder;
+            if forwarder.layer() == Some(layer) {
+                forwarder.pause();
+            }
+        }
     }
 
     /// A layer came to life: the room hears of it, and subscribers may want it.
@@ -294,14 +318,6 @@ pub(super) fn padded_len(header_len: usize, len: usize, kind: MediaKind) -> usiz
         return len;
     }
     padded
-}
-
-/// The counters of a VP8 descriptor that has them.
-pub(super) fn picture_ids(descriptor: &vp8::Vp8Descriptor) -> Option<PictureIds> {
-    Some(PictureIds {
-        picture_id: descriptor.picture_id?,
-        tl0: descriptor.tl0.unwrap_or(0),
-    })
 }
 
 /// Extends the sequence number in a retransmission (RFC 4588, section 4).

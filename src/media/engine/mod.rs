@@ -6,6 +6,7 @@
 
 mod allocation;
 mod bandwidth;
+mod choices;
 pub mod command;
 mod congestion;
 mod dispatch;
@@ -17,6 +18,7 @@ mod forwarder;
 pub mod ids;
 mod ingress;
 pub mod io;
+mod layer_rates;
 mod membership;
 mod pacer;
 mod packet_cache;

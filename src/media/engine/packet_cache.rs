@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::payload::layers::LayerSet;
+
 /// Memory of a cache that holds anything.
 const SMALLEST: usize = 4 << 10;
 /// What a cache should reach back: several round trips of a far subscriber.
@@ -19,6 +21,24 @@ struct Entry {
     position: u64,
     len: u16,
     header_len: u16,
+    frame: CachedFrame,
+}
+
+/// What is remembered of the frame that a packet belongs to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CachedFrame {
+    /// Which layers need it.
+    pub(crate) needed_by: LayerSet,
+    /// The packet is its last.
+    pub(crate) ends: bool,
+}
+
+impl CachedFrame {
+    /// Of a stream without layers.
+    pub(crate) const WHOLE: CachedFrame = CachedFrame {
+        needed_by: LayerSet::ALL,
+        ends: false,
+    };
 }
 
 /// A packet found in the cache.
@@ -27,6 +47,7 @@ pub(crate) struct CachedPacket<'a> {
     /// Header and payload.
     pub(crate) packet: &'a [u8],
     pub(crate) header_len: u16,
+    pub(crate) frame: CachedFrame,
 }
 
 /// Packets of one layer by extended sequence number.
@@ -58,7 +79,14 @@ impl PacketCache {
     }
 
     /// Keeps a packet: a header of `header_len` bytes and its payload.
-    pub(crate) fn insert(&mut self, now: Instant, sequence: u64, packet: &[u8], header_len: u16) {
+    pub(crate) fn insert(
+        &mut self,
+        now: Instant,
+        sequence: u64,
+        packet: &[u8],
+        header_len: u16,
+        frame: CachedFrame,
+    ) {
         if packet.len() > self.max_bytes || packet.len() > usize::from(u16::MAX) {
             return;
         }
@@ -77,6 +105,7 @@ impl PacketCache {
             position: self.end,
             len: packet.len() as u16,
             header_len,
+            frame,
         };
         self.end += packet.len() as u64;
     }
@@ -93,6 +122,7 @@ impl PacketCache {
         Some(CachedPacket {
             packet: &self.ring[start..start + usize::from(entry.len)],
             header_len: entry.header_len,
+            frame: entry.frame,
         })
     }
 
@@ -144,14 +174,15 @@ impl PacketCache {
         kept.sort_unstable();
         for number in kept.into_iter().filter(|number| *number > 0) {
             if let Some(cached) = self.get(number - 1) {
-                grown.copy(number - 1, cached.packet, cached.header_len);
+                grown.copy(number - 1, &cached);
             }
         }
         *self = grown;
     }
 
     /// As insert, into a cache known to have room.
-    fn copy(&mut self, sequence: u64, packet: &[u8], header_len: u16) {
+    fn copy(&mut self, sequence: u64, cached: &CachedPacket<'_>) {
+        let packet = cached.packet;
         let start = self.end as usize;
         if let Some(place) = self.ring.get_mut(start..start + packet.len()) {
             place.copy_from_slice(packet);
@@ -160,7 +191,8 @@ impl PacketCache {
                 number: sequence + 1,
                 position: self.end,
                 len: packet.len() as u16,
-                header_len,
+                header_len: cached.header_len,
+                frame: cached.frame,
             };
             self.end += packet.len() as u64;
         }
@@ -187,7 +219,7 @@ mod tests {
         let now = test_clock::start();
         for newest in 1_000u64..20_000 {
             let sequence = newest - u64::from(rng.random_range(0..8u8));
-            cache.insert(now, sequence, &packet(sequence), 12);
+            cache.insert(now, sequence, &packet(sequence), 12, CachedFrame::default());
             let asked = newest - u64::from(rng.random_range(0..600u16));
             if let Some(cached) = cache.get(asked) {
                 assert_eq!(cached.packet, packet(asked));
@@ -201,7 +233,7 @@ mod tests {
         let mut cache = PacketCache::new(1_024, 1 << 20);
         let now = test_clock::start();
         for sequence in 0..2_000 {
-            cache.insert(now, sequence, &packet(sequence), 12);
+            cache.insert(now, sequence, &packet(sequence), 12, CachedFrame::default());
             for recent in sequence.saturating_sub(4)..=sequence {
                 assert!(cache.get(recent).is_some(), "{recent} after {sequence}");
             }
@@ -216,7 +248,7 @@ mod tests {
         // 100 packets of 500 bytes a second.
         for sequence in 0..1_000u64 {
             let now = start + Duration::from_millis(10 * sequence);
-            cache.insert(now, sequence, &[1; 500], 12);
+            cache.insert(now, sequence, &[1; 500], 12, CachedFrame::default());
         }
         let held = (0..1_000).filter(|n| cache.get(*n).is_some()).count();
         assert!((100..=300).contains(&held), "{held} packets are held");
@@ -228,7 +260,13 @@ mod tests {
         let mut cache = PacketCache::new(1_024, 1 << 20);
         assert_eq!(cache.memory(), 0);
         assert!(cache.get(0).is_none());
-        cache.insert(test_clock::start(), 1, &packet(1), 12);
+        cache.insert(
+            test_clock::start(),
+            1,
+            &packet(1),
+            12,
+            CachedFrame::default(),
+        );
         assert!(cache.memory() < 8 << 10);
         cache.clear();
         assert_eq!(cache.memory(), 0);

@@ -19,11 +19,6 @@ impl RateMeter {
         self.bytes += bytes as u64;
     }
 
-    /// What [`RateMeter::rate`] said last.
-    pub(crate) fn last(&self) -> u64 {
-        self.rate
-    }
-
     /// Bits a second, as of the last whole window.
     pub(crate) fn rate(&mut self, now: Instant) -> u64 {
         let since = *self.since.get_or_insert(now);

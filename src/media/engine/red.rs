@@ -10,6 +10,8 @@ use std::time::Instant;
 use super::dispatch::Engine;
 use super::forwarder::SourcePacket;
 use super::ingress::{self, Received};
+use super::packet_cache::CachedFrame;
+use super::payload::reader::PacketLayers;
 use super::peer::StreamOwner;
 use super::rtp::extensions::{
     HeaderTemplate, ReceivedExtensions, patch_header, patch_payload_type, write_header,
@@ -168,9 +170,13 @@ impl Engine {
             .copy_from_slice(block.frame);
         let len = ingress::pad(scratch, header_len, len, MediaKind::Audio);
         patch_header(scratch, sequence as u16, timestamp, ssrc);
-        layer
-            .cache
-            .insert(now, sequence, &scratch[..len], header_len as u16);
+        layer.cache.insert(
+            now,
+            sequence,
+            &scratch[..len],
+            header_len as u16,
+            CachedFrame::WHOLE,
+        );
         layer.highest_sequence = sequence;
         layer.nack.received(sequence, now);
         if track.muted {
@@ -181,12 +187,11 @@ impl Engine {
                 layer: owner.layer,
                 sequence,
                 timestamp,
-                picture: None,
+                layers: PacketLayers::whole(true),
             },
             codec: Codec::Opus,
             header_len,
             len,
-            starts: true,
             undone_len: None,
         })
     }

@@ -18,10 +18,11 @@ use super::dispatch::Engine;
 use super::egress::source_packet;
 use super::ids::{ShardId, TrackId};
 use super::ingress::Received;
+use super::packet_cache::CachedFrame;
 use super::red;
 use super::srtp::MAX_OVERHEAD;
 use super::track::{Feed, Layer, SenderReport, Track};
-use crate::media::codec::{Codec, MediaKind};
+use crate::media::codec::Codec;
 
 /// What crosses waits at most this long for more, so that a burst wakes the other shard once.
 const RELAY_INTERVAL: Duration = Duration::from_millis(1);
@@ -336,8 +337,6 @@ impl Engine {
             header_len: usize::from(cached.header_len),
             len: cached.packet.len(),
             undone_len: red::undone_len(cached.packet, usize::from(cached.header_len)),
-            // Nobody starts in the middle of what is over.
-            starts: track.kind == MediaKind::Audio,
         };
         let batch = self.relay.batch(now, to);
         if batch.push_packet(id, ssrc, received, cached.packet) {
@@ -396,6 +395,7 @@ impl Engine {
         let Some(layer) = track.layers.get_mut(usize::from(source.layer)) else {
             return;
         };
+        let restarted = layer.ssrc.is_some_and(|former| former != ssrc);
         let mut started = begin_layer(layer, ssrc);
         if layer.cache.get(source.sequence).is_some() {
             return;
@@ -406,12 +406,21 @@ impl Engine {
             layer.last_timestamp = source.timestamp;
         }
         layer.codec = Some(received.codec);
-        layer.bitrate.add(packet.len() + MAX_OVERHEAD);
+        let layers = &source.layers;
+        let layers_changed = layer.rates.note(now, layers, packet.len() + MAX_OVERHEAD);
+        let frame = CachedFrame {
+            needed_by: layers.needed_by,
+            ends: layers.ends_frame,
+        };
+        let header_len = received.header_len as u16;
         layer
             .cache
-            .insert(now, source.sequence, packet, received.header_len as u16);
+            .insert(now, source.sequence, packet, header_len, frame);
         let muted = track.muted;
-        if started {
+        if restarted {
+            self.end_flow(index, source.layer);
+        }
+        if started || layers_changed {
             self.choose_layers(now, index);
         }
         if !muted {

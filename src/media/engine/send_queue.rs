@@ -8,7 +8,7 @@
 //! Invariant: packets of one SSRC leave in the order in which they were queued; a receiver would
 //! take any other for loss and ask for a retransmission.
 
-use super::forwarder::PictureIds;
+use super::payload::counters::PictureCounters;
 
 /// More than this many do not wait; it is far above what the fastest link takes in one interval.
 const MAX_QUEUED: usize = 4_096;
@@ -50,7 +50,10 @@ pub(crate) struct QueuedPacket {
     pub(crate) sequence: u64,
     pub(crate) timestamp: u32,
     pub(crate) ssrc: u32,
-    pub(crate) picture: Option<PictureIds>,
+    /// Picture counters, where they are not the source's.
+    pub(crate) counters: Option<PictureCounters>,
+    /// It ends a picture for this subscriber, and has the marker.
+    pub(crate) ends_picture: bool,
     pub(crate) form: Form,
     /// Its arrival is reported, by its transport-wide sequence number.
     pub(crate) reported: bool,
@@ -200,7 +203,8 @@ pub(super) mod tests {
             sequence,
             timestamp: 0,
             ssrc,
-            picture: None,
+            counters: None,
+            ends_picture: false,
             form: Form::Media,
             reported: true,
             red_undone: false,

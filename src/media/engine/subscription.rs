@@ -5,7 +5,9 @@ use std::time::Instant;
 use super::command::{NewSubscription, Wish};
 use super::forwarder::Forwarder;
 use super::ids::SubscriptionId;
+use super::payload::layers::LayerId;
 use super::send_queue::LastQueued;
+use super::track::Track;
 
 /// Retransmissions that one subscription may take from the cache between two reports.
 const RETRANSMISSIONS_A_SECOND: u16 = 1_000;
@@ -25,7 +27,7 @@ pub(crate) struct Subscription {
     pub(crate) takes_red: bool,
     pub(crate) wish: Wish,
     /// The layer that should flow, when one is alive.
-    pub(crate) target: Option<u8>,
+    pub(crate) target: Option<LayerId>,
     /// There is something to send and no room for it.
     pub(crate) paused: bool,
     pub(crate) forwarder: Forwarder,
@@ -88,6 +90,15 @@ impl Subscription {
     /// Whether anything can be sent on a retransmission stream.
     pub(crate) fn can_repair(&self) -> bool {
         self.rtx_ssrc.is_some() && self.transport_cc && self.wish.enabled
+    }
+
+    /// Sets the layer of its track that should flow; `None` for none that is not flowing yet.
+    pub(crate) fn set_target(&mut self, track: &Track, target: Option<LayerId>) {
+        self.target = target;
+        match target.map(|layer| track.locate(layer)) {
+            Some((stream, within)) => self.forwarder.set_target(Some(stream), within),
+            None => self.forwarder.set_target(None, LayerId::MAX),
+        }
     }
 
     /// A new second: the right to retransmissions is whole again.

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::allocation::Candidate;
-use super::command::{TrackSource, Wish};
+use super::command::TrackSource;
 use super::ids::{RoomId, ShardId, TrackId};
+use super::layer_rates::LayerRates;
 use super::packet_cache::PacketCache;
-use super::rate_meter::RateMeter;
+use super::payload::layers::LayerId;
+use super::payload::reader::LayerReader;
 use super::receive::audio_level::AudioLevelMeter;
 use super::receive::nack::NackGenerator;
 use super::receive::statistics::ReceiveStatistics;
@@ -19,9 +20,6 @@ const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 /// Packets and bytes kept of a layer for retransmission.
 const VIDEO_CACHE: (u16, usize) = (1_024, 1 << 20);
 const AUDIO_CACHE: (u16, usize) = (64, 32 << 10);
-
-/// What the layers of a camera cost before it is measured, bits a second.
-const NOMINAL_RATES: [u64; 3] = [150_000, 500_000, 1_700_000];
 
 /// The publisher's mapping of RTP time to its wall clock.
 #[derive(Debug, Clone, Copy)]
@@ -42,9 +40,13 @@ pub(crate) struct Layer {
     pub(crate) nack: NackGenerator,
     pub(crate) statistics: ReceiveStatistics,
     pub(crate) sender_report: Option<SenderReport>,
+    pub(crate) reader: LayerReader,
+    pub(crate) rates: LayerRates,
     pub(crate) highest_sequence: u64,
+    /// Added to the extended sequence numbers of the SSRC, so that no number of a layer is ever
+    /// that of another packet; a multiple of 2^16.
+    sequence_base: u64,
     pub(crate) last_timestamp: u32,
-    pub(crate) bitrate: RateMeter,
     last_packet: Option<Instant>,
     keyframe_wanted: bool,
     keyframe_requested_at: Option<Instant>,
@@ -63,24 +65,37 @@ impl Layer {
             nack: NackGenerator::default(),
             statistics: ReceiveStatistics::default(),
             sender_report: None,
+            reader: LayerReader::default(),
+            rates: LayerRates::default(),
             highest_sequence: 0,
+            sequence_base: 0,
             last_timestamp: 0,
-            bitrate: RateMeter::default(),
             last_packet: None,
             keyframe_wanted: false,
             keyframe_requested_at: None,
         }
     }
 
-    /// Another SSRC took over: sequence numbers and timestamps begin anew.
+    /// Another SSRC took over: its sequence numbers are placed behind all former ones, and
+    /// timestamps begin anew.
     pub(crate) fn restart(&mut self, ssrc: u32) {
+        if self.ssrc.is_some() {
+            self.sequence_base = (self.highest_sequence | 0xffff) + 1;
+        }
         self.ssrc = Some(ssrc);
         self.cache.clear();
         self.nack = NackGenerator::default();
         self.statistics = ReceiveStatistics::default();
         self.sender_report = None;
-        self.highest_sequence = 0;
+        self.reader = LayerReader::default();
+        self.rates = LayerRates::default();
+        self.highest_sequence = self.sequence_base;
         self.last_packet = None;
+    }
+
+    /// The number within the layer of an extended sequence number of its SSRC.
+    pub(crate) fn number(&self, sequence: u64) -> u64 {
+        self.sequence_base + sequence
     }
 
     pub(crate) fn is_alive(&self, now: Instant) -> bool {
@@ -212,42 +227,54 @@ impl Track {
         self.source = source;
     }
 
-    /// The layers that can be sent to someone with this wish, the lowest first: those alive up
-    /// to what is wished, else the lowest alive.
-    fn choices(&self, now: Instant, wish: &Wish) -> impl Iterator<Item = u8> {
-        let alive = move |layer: &u8| self.layers[usize::from(*layer)].is_alive(now);
-        let lowest = (0..self.layers.len() as u8).find(alive);
-        let most = lowest.map_or(0, |lowest| lowest.max(wish.max_layer));
-        (0..self.layers.len() as u8).filter(move |layer| *layer <= most && alive(layer))
-    }
-
-    /// Adds what can be sent of this track, and what it costs.
-    pub(crate) fn offer_choices(
-        &mut self,
-        now: Instant,
-        wish: &Wish,
-        current: Option<u8>,
-        candidate: &mut Candidate,
-    ) {
-        for layer in &mut self.layers {
-            layer.bitrate.rate(now);
-        }
-        for layer in self.choices(now, wish) {
-            let state = &self.layers[usize::from(layer)];
-            let known = Some(state.bitrate.last()).filter(|rate| *rate > 0);
-            let nominal = NOMINAL_RATES[usize::from(layer).min(NOMINAL_RATES.len() - 1)];
-            candidate.add(known.unwrap_or(nominal), current == Some(layer));
+    /// Whether its layers are in one stream (scalable coding), and not in several (simulcast).
+    pub(crate) fn is_scalable(&self) -> bool {
+        match &self.layers[..] {
+            [stream] => stream.rates.highest() > LayerId::default(),
+            _ => false,
         }
     }
 
-    /// The choice with this number, in the order of [`Track::offer_choices`].
-    pub(crate) fn choice(&self, now: Instant, wish: &Wish, number: usize) -> Option<u8> {
-        self.choices(now, wish).nth(number)
+    /// In which stream a layer is, and as which one within it.
+    pub(crate) fn locate(&self, layer: LayerId) -> (u8, LayerId) {
+        let (stream, wanted) = match self.layers.len() {
+            1 => (0, layer.spatial),
+            _ => (layer.spatial, u8::MAX),
+        };
+        let highest = self
+            .layers
+            .get(usize::from(stream))
+            .map_or(0, |stream| stream.rates.highest().spatial);
+        (stream, LayerId::new(wanted.min(highest), layer.temporal))
     }
 
-    /// Whether there is anything to send.
-    pub(crate) fn has_choices(&self, now: Instant) -> bool {
-        self.layers.iter().any(|layer| layer.is_alive(now))
+    /// The layers that are there now, the smallest first.
+    pub(crate) fn alive_layers(&self, now: Instant) -> impl Iterator<Item = LayerId> + Clone {
+        (0..).zip(&self.layers).flat_map(move |(index, stream)| {
+            let highest = stream.rates.highest();
+            let spatial = match self.layers.len() {
+                1 => 0..=highest.spatial,
+                _ => index..=index,
+            };
+            let spatial = spatial.filter(move |_| stream.is_alive(now));
+            spatial.flat_map(move |spatial| {
+                (0..=highest.temporal).map(move |temporal| LayerId { spatial, temporal })
+            })
+        })
+    }
+
+    /// Bits a second that sending a layer to one subscriber costs; 0 while it is not known.
+    pub(crate) fn bitrate(&self, layer: LayerId, now: Instant) -> u64 {
+        let (stream, within) = self.locate(layer);
+        let stream = self.layers.get(usize::from(stream));
+        stream.map_or(0, |stream| stream.rates.bitrate(within, now))
+    }
+
+    /// Pictures a second of a layer; 0 while that is not known.
+    pub(crate) fn frame_rate(&self, layer: LayerId, now: Instant) -> u16 {
+        let (stream, within) = self.locate(layer);
+        let stream = self.layers.get(usize::from(stream));
+        stream.map_or(0, |stream| stream.rates.frame_rate(within.temporal, now))
     }
 
     /// The timestamp in `from`'s clock of what `to` shows at `timestamp`, where both have had
@@ -296,27 +323,6 @@ mod tests {
             MediaKind::Video,
             source,
         )
-    }
-
-    #[test]
-    fn what_can_be_sent_are_the_layers_alive_within_the_wish() {
-        let now = test_clock::start();
-        let mut track = simulcast();
-        let choices = |track: &Track, max_layer, now| {
-            let wish = Wish {
-                max_layer,
-                ..Wish::default()
-            };
-            track.choices(now, &wish).collect::<Vec<u8>>()
-        };
-        assert!(choices(&track, 2, now).is_empty());
-        track.layers[1].touch(now);
-        assert_eq!(choices(&track, 0, now), [1]);
-        track.layers[0].touch(now);
-        track.layers[2].touch(now);
-        assert_eq!(choices(&track, 0, now), [0]);
-        assert_eq!(choices(&track, 200, now), [0, 1, 2]);
-        assert!(choices(&track, 2, now + LAYER_ALIVE).is_empty());
     }
 
     #[test]

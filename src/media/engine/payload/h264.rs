@@ -20,6 +20,16 @@ pub(crate) fn starts_keyframe(payload: &[u8]) -> bool {
     }
 }
 
+/// Whether a packet holds a sequence parameter set, which comes before everything else of a
+/// keyframe.
+pub(crate) fn has_parameter_set(payload: &[u8]) -> bool {
+    match payload.first().map(|first| first & 0x1f) {
+        Some(SPS) => true,
+        Some(STAP_A) => aggregated(&payload[1..]).any(|kind| kind == SPS),
+        _ => false,
+    }
+}
+
 /// Types of the NAL units in a STAP-A.
 fn aggregated(mut rest: &[u8]) -> impl Iterator<Item = u8> {
     std::iter::from_fn(move || {
@@ -34,6 +44,14 @@ fn aggregated(mut rest: &[u8]) -> impl Iterator<Item = u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parameter_set_is_found_alone_and_aggregated() {
+        assert!(has_parameter_set(&[0x67, 1]));
+        assert!(has_parameter_set(&[0x78, 0, 2, 0x09, 1, 0, 1, 0x67]));
+        assert!(!has_parameter_set(&[0x65, 1]));
+        assert!(!has_parameter_set(&[]));
+    }
 
     #[test]
     fn parameter_sets_and_idr_slices_are_starts() {

@@ -1,31 +1,47 @@
 //! The payload formats, as far as forwarding needs to look into them: where a subscriber can
-//! start, and VP8's counters. Everything else passes opaque, encrypted frames too.
+//! start, to which layers a frame belongs, and the counters of pictures. Everything else passes
+//! opaque, encrypted frames too.
 
-pub(crate) mod av1;
-pub(crate) mod h264;
-pub(crate) mod vp8;
-pub(crate) mod vp9;
+mod av1;
+mod bit_reader;
+pub(crate) mod counters;
+pub(crate) mod dependency_descriptor;
+mod h264;
+pub(crate) mod layers;
+pub(crate) mod reader;
+mod vp8;
+mod vp9;
+
+use counters::PictureCounters;
+use vp8::Vp8Descriptor;
+use vp9::Vp9Descriptor;
 
 use crate::media::codec::Codec;
 
-/// Whether a decoder can start with this packet: the first one of a keyframe. A dependency
-/// descriptor answers for payloads that cannot be read.
-pub(crate) fn starts_keyframe(
-    codec: Codec,
-    payload: &[u8],
-    dependency_descriptor: Option<&[u8]>,
-) -> bool {
-    if let Some(descriptor) = dependency_descriptor {
-        return av1::descriptor_starts_keyframe(descriptor);
-    }
+/// The counters in a payload.
+pub(crate) fn counters(codec: Codec, payload: &[u8]) -> PictureCounters {
     match codec {
-        Codec::Opus => true,
+        Codec::Vp8 => Vp8Descriptor::parse(payload).map(|descriptor| descriptor.counters()),
+        Codec::Vp9 => Vp9Descriptor::parse(payload).map(|descriptor| descriptor.counters()),
+        _ => None,
+    }
+    .unwrap_or_default()
+}
+
+/// Sets the counters that a payload has.
+pub(crate) fn patch_counters(codec: Codec, payload: &mut [u8], counters: &PictureCounters) {
+    match codec {
         Codec::Vp8 => {
-            vp8::Vp8Descriptor::parse(payload).is_some_and(|descriptor| descriptor.starts_keyframe)
+            if let Some(descriptor) = Vp8Descriptor::parse(payload) {
+                descriptor.patch(payload, counters);
+            }
         }
-        Codec::Vp9 => vp9::starts_keyframe(payload),
-        Codec::H264 | Codec::H264Single => h264::starts_keyframe(payload),
-        Codec::Av1 => av1::starts_keyframe(payload),
+        Codec::Vp9 => {
+            if let Some(descriptor) = Vp9Descriptor::parse(payload) {
+                descriptor.patch(payload, counters);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -37,16 +53,32 @@ mod tests {
     fn random_payloads_never_panic() {
         use rand::{RngExt, SeedableRng, rngs::SmallRng};
         let mut rng = SmallRng::seed_from_u64(2);
+        let mut reader = reader::LayerReader::default();
         for _ in 0..100_000 {
             let mut bytes = [0u8; 48];
             rng.fill(&mut bytes[..]);
             let len = rng.random_range(0..48);
             for codec in Codec::ALL {
-                starts_keyframe(codec, &bytes[..len], None);
-                starts_keyframe(codec, &bytes[..len], Some(&bytes[..len]));
+                reader.read(codec, rng.random(), &bytes[..len], None);
+                reader.read(codec, rng.random(), &bytes[..len], Some(&bytes[..len]));
+                let next = counters(codec, &bytes[..len]).next();
+                patch_counters(codec, &mut bytes[..len], &next);
             }
-            if let Some(descriptor) = vp8::Vp8Descriptor::parse(&bytes[..len]) {
-                vp8::patch(&mut bytes[..len], &descriptor, 1, 1);
+        }
+    }
+
+    #[test]
+    fn what_is_patched_is_read_again() {
+        use rand::{RngExt, SeedableRng, rngs::SmallRng};
+        let mut rng = SmallRng::seed_from_u64(5);
+        for _ in 0..10_000 {
+            let mut bytes = [0u8; 24];
+            rng.fill(&mut bytes[..]);
+            for codec in [Codec::Vp8, Codec::Vp9] {
+                let before = bytes;
+                let read = counters(codec, &bytes);
+                patch_counters(codec, &mut bytes, &read);
+                assert_eq!(bytes, before);
             }
         }
     }

@@ -1,15 +1,19 @@
 //! The VP8 payload descriptor (RFC 7741, section 4.2).
 
-/// PictureID and TL0PICIDX, with their places, so that they can be rewritten.
+use super::counters::{PictureCounters, PictureIdField};
+
+/// A payload descriptor as far as forwarding needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Vp8Descriptor {
-    pub(crate) picture_id: Option<u16>,
-    pub(crate) tl0: Option<u8>,
+    pub(crate) picture_id: Option<PictureIdField>,
+    /// TL0PICIDX and its offset.
+    pub(crate) tl0: Option<(u8, usize)>,
+    /// TID: the temporal layer.
+    pub(crate) temporal: u8,
+    /// Y: the frame needs frames of the lowest temporal layer only.
+    pub(crate) layer_sync: bool,
+    pub(crate) starts_frame: bool,
     pub(crate) starts_keyframe: bool,
-    picture_id_offset: usize,
-    /// The PictureID has 15 bits, not 7.
-    long: bool,
-    tl0_offset: usize,
 }
 
 impl Vp8Descriptor {
@@ -19,59 +23,57 @@ impl Vp8Descriptor {
         let mut descriptor = Vp8Descriptor {
             picture_id: None,
             tl0: None,
+            temporal: 0,
+            layer_sync: false,
+            starts_frame: first & 0x10 != 0 && first & 0x0f == 0,
             starts_keyframe: false,
-            picture_id_offset: 0,
-            long: false,
-            tl0_offset: 0,
         };
         let mut at = 1;
         if first & 0x80 != 0 {
             let flags = *payload.get(at)?;
             at += 1;
             if flags & 0x80 != 0 {
-                descriptor.picture_id_offset = at;
-                let high = *payload.get(at)?;
-                descriptor.long = high & 0x80 != 0;
-                at += 1;
-                let mut value = u16::from(high & 0x7f);
-                if descriptor.long {
-                    value = (value << 8) | u16::from(*payload.get(at)?);
-                    at += 1;
-                }
-                descriptor.picture_id = Some(value);
+                let field = PictureIdField::parse(payload, at)?;
+                at += field.len();
+                descriptor.picture_id = Some(field);
             }
             if flags & 0x40 != 0 {
-                descriptor.tl0_offset = at;
-                descriptor.tl0 = Some(*payload.get(at)?);
+                descriptor.tl0 = Some((*payload.get(at)?, at));
                 at += 1;
             }
             if flags & 0x30 != 0 {
-                payload.get(at)?;
+                let layer = *payload.get(at)?;
                 at += 1;
+                if flags & 0x20 != 0 {
+                    descriptor.temporal = layer >> 6;
+                    descriptor.layer_sync = layer & 0x20 != 0;
+                }
             }
         }
         // The start of partition 0 holds the frame header, of which a zero lowest bit means a
         // keyframe (RFC 6386, section 9.1).
-        let starts_frame = first & 0x10 != 0 && first & 0x0f == 0;
         descriptor.starts_keyframe =
-            starts_frame && payload.get(at).is_some_and(|header| header & 1 == 0);
+            descriptor.starts_frame && payload.get(at).is_some_and(|header| header & 1 == 0);
         Some(descriptor)
     }
-}
 
-/// Sets PictureID, in as many bits as it has, and TL0PICIDX, where the descriptor has them.
-pub(crate) fn patch(payload: &mut [u8], descriptor: &Vp8Descriptor, picture_id: u16, tl0: u8) {
-    if descriptor.picture_id.is_some() {
-        let at = descriptor.picture_id_offset;
-        if descriptor.long {
-            let value = (picture_id & 0x7fff) | 0x8000;
-            payload[at..at + 2].copy_from_slice(&value.to_be_bytes());
-        } else {
-            payload[at] = (picture_id & 0x7f) as u8;
+    /// The counters that the descriptor has.
+    pub(crate) fn counters(&self) -> PictureCounters {
+        PictureCounters {
+            picture_id: self.picture_id.map_or(0, |field| field.value),
+            tl0: self.tl0.map_or(0, |(value, _)| value),
+            ..PictureCounters::default()
         }
     }
-    if descriptor.tl0.is_some() {
-        payload[descriptor.tl0_offset] = tl0;
+
+    /// Sets the counters that the descriptor has.
+    pub(crate) fn patch(&self, payload: &mut [u8], counters: &PictureCounters) {
+        if let Some(field) = self.picture_id {
+            field.patch(payload, counters.picture_id);
+        }
+        if let Some((_, at)) = self.tl0 {
+            payload[at] = counters.tl0;
+        }
     }
 }
 
@@ -79,24 +81,31 @@ pub(crate) fn patch(payload: &mut [u8], descriptor: &Vp8Descriptor, picture_id: 
 mod tests {
     use super::*;
 
+    fn counters(picture_id: u16, tl0: u8) -> PictureCounters {
+        PictureCounters {
+            picture_id,
+            tl0,
+            frame_number: 0,
+        }
+    }
+
     #[test]
     fn a_full_descriptor_is_read_and_patched() {
         let mut payload = [0x90, 0xf0, 0x92, 0x34, 0x56, 0x20, 0x10, 1, 2];
         let descriptor = Vp8Descriptor::parse(&payload).unwrap();
-        assert_eq!(descriptor.picture_id, Some(0x1234));
-        assert_eq!(descriptor.tl0, Some(0x56));
+        assert_eq!(descriptor.counters(), counters(0x1234, 0x56));
         assert!(descriptor.starts_keyframe);
-        patch(&mut payload, &descriptor, 0x7fff, 9);
+        descriptor.patch(&mut payload, &counters(0x7fff, 9));
         let patched = Vp8Descriptor::parse(&payload).unwrap();
-        assert_eq!((patched.picture_id, patched.tl0), (Some(0x7fff), Some(9)));
+        assert_eq!(patched.counters(), counters(0x7fff, 9));
     }
 
     #[test]
     fn a_short_picture_id_stays_short() {
         let mut payload = [0x80, 0x80, 0x7f, 0x11];
         let descriptor = Vp8Descriptor::parse(&payload).unwrap();
-        assert_eq!(descriptor.picture_id, Some(0x7f));
-        patch(&mut payload, &descriptor, 0x80, 0);
+        assert_eq!(descriptor.counters().picture_id, 0x7f);
+        descriptor.patch(&mut payload, &counters(0x80, 0));
         assert_eq!(payload, [0x80, 0x80, 0x00, 0x11]);
     }
 
@@ -108,5 +117,12 @@ mod tests {
         assert!(!starts(&[0x00, 0x00]), "not the start of a partition");
         assert!(!starts(&[0x11, 0x00]), "not the first partition");
         assert!(!starts(&[0x10]), "nothing to see");
+    }
+
+    #[test]
+    fn the_temporal_layer_counts_only_where_it_is_said_to_be_there() {
+        let read = |flags| Vp8Descriptor::parse(&[0x90, flags, 0xa0, 0x01]).unwrap();
+        assert_eq!((read(0x20).temporal, read(0x20).layer_sync), (2, true));
+        assert_eq!((read(0x10).temporal, read(0x10).layer_sync), (0, false));
     }
 }

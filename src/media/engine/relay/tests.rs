@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::media::codec::MediaKind;
 use crate::media::engine::command::{
     Command, IceCredentials, NewSubscription, NewTrack, NewTransport, TrackSource, Wish,
 };
 use crate::media::engine::forwarder::SourcePacket;
 use crate::media::engine::ids::{RoomId, SubscriptionId, TransportId};
 use crate::media::engine::io::EngineConfig;
+use crate::media::engine::payload::reader::PacketLayers;
 use crate::media::engine::peer::Srtp;
 use crate::media::engine::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use crate::media::engine::transport::ServerCertificate;
@@ -89,20 +91,21 @@ impl Shards {
         begin_layer(layer, self.ssrc);
         layer.touch(self.now);
         layer.codec = Some(Codec::H264);
-        layer.cache.insert(self.now, sequence, &packet, 12);
+        layer
+            .cache
+            .insert(self.now, sequence, &packet, 12, CachedFrame::WHOLE);
         self.home.scratch[..LEN].copy_from_slice(&packet);
         let received = Received {
             source: SourcePacket {
                 layer: 0,
                 sequence,
                 timestamp: sequence as u32,
-                picture: None,
+                layers: PacketLayers::whole(true),
             },
             codec: Codec::H264,
             header_len: 12,
             len: LEN,
             undone_len: None,
-            starts: true,
         };
         self.home.relay_packet(self.now, 0, &received);
     }
@@ -214,7 +217,11 @@ fn what_finds_no_room_is_counted_and_asked_for_again_when_a_subscriber_misses_it
     let sent = shards.far.statistics().packets_out;
     let forwarder = &shards.far.subscriptions[0].forwarder;
     let missing = (0..=u16::MAX)
-        .find(|number| forwarder.sent_as(*number).is_some_and(|of| of.1 == lost))
+        .find(|number| {
+            forwarder
+                .sent_as(*number)
+                .is_some_and(|of| of.source == lost)
+        })
         .unwrap();
     shards
         .far
@@ -238,10 +245,14 @@ fn an_encoder_that_starts_anew_does_so_on_the_other_shard_too() {
     }
     shards.cross();
     shards.ssrc = 78;
-    shards.publish(5);
+    // Its numbers come behind all former ones.
+    shards.publish((1 << 16) + 5);
     shards.cross();
     let layer = &shards.far.tracks[0].layers[0];
-    assert_eq!((layer.ssrc, layer.highest_sequence), (Some(78), 5));
+    assert_eq!(
+        (layer.ssrc, layer.highest_sequence),
+        (Some(78), (1 << 16) + 5)
+    );
     assert!(!shards.has(510));
 }
 

@@ -1,6 +1,8 @@
 //! Header extensions: what publishers' ids mean, and the one form in which subscribers get
 //! them.
 
+use std::ops::Range;
+
 use super::header::RtpHeader;
 use crate::media::engine::command::HeaderExtension;
 
@@ -202,6 +204,31 @@ pub(crate) fn patch_transport_sequence(packet: &mut [u8], sequence: u16) {
     packet[at..at + 2].copy_from_slice(&sequence.to_be_bytes());
 }
 
+/// The dependency descriptor in a header that [`write_header`] has written.
+pub(crate) fn dependency_descriptor(packet: &[u8]) -> Option<&[u8]> {
+    packet.get(dependency_descriptor_place(packet)?)
+}
+
+/// As [`dependency_descriptor`], to be patched.
+pub(crate) fn dependency_descriptor_mut(packet: &mut [u8]) -> Option<&mut [u8]> {
+    packet.get_mut(dependency_descriptor_place(packet)?)
+}
+
+/// Where it is: behind the transport-wide sequence number.
+fn dependency_descriptor_place(packet: &[u8]) -> Option<Range<usize>> {
+    let block: &[u8; 10] = packet.get(12..)?.first_chunk()?;
+    let (id, start, len) = match u16::from_be_bytes([block[0], block[1]]) {
+        ONE_BYTE_PROFILE => (block[7] >> 4, 20, usize::from(block[7] & 0x0f) + 1),
+        _ => (block[8], 22, usize::from(block[9])),
+    };
+    (id == ids::DEPENDENCY_DESCRIPTOR).then_some(start..start + len)
+}
+
+/// Sets the marker.
+pub(crate) fn set_marker(packet: &mut [u8]) {
+    packet[1] |= 0x80;
+}
+
 /// Sets the payload type and leaves the marker.
 pub(crate) fn patch_payload_type(packet: &mut [u8], payload_type: u8) {
     packet[1] = (packet[1] & 0x80) | (payload_type & 0x7f);
@@ -262,6 +289,7 @@ mod tests {
         let out = written(&read);
         let header = RtpHeader::parse(&out).unwrap();
         assert_eq!(header.header_len, out.len());
+        assert_eq!(dependency_descriptor(&out), Some(&[9; 40][..]));
         let extensions: Vec<_> = header.extensions(&out).collect();
         assert_eq!(
             extensions,
@@ -287,5 +315,23 @@ mod tests {
             let found = header.extensions(&out).next();
             assert_eq!(found, Some((ids::TRANSPORT_CC, &[0xab, 0xcd][..])));
         }
+    }
+
+    #[test]
+    fn the_descriptor_is_found_again_where_it_is() {
+        let mut read = ReceivedExtensions {
+            dependency_descriptor: Some(&[0x80, 1, 2]),
+            video_orientation: Some(&[1]),
+            ..Default::default()
+        };
+        let found = |read: &ReceivedExtensions<'_>| {
+            let out = written(read);
+            dependency_descriptor(&out).map(|descriptor| descriptor.to_vec())
+        };
+        assert_eq!(found(&read), Some(vec![0x80, 1, 2]));
+        read.dependency_descriptor = None;
+        assert_eq!(found(&read), None);
+        read.video_orientation = None;
+        assert_eq!(found(&read), None);
     }
 }
