@@ -64,7 +64,7 @@ impl Gallery {
         }
         let speaks = Audio {
             red: false,
-            speaking: video != Video::SimulcastFlat,
+            speaking: true,
         };
         let voice = meeting.publish_audio(publishers[0], speaks);
         meeting.run(SECOND - meeting.elapsed());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use moim_network::{LinkConfig, Loss};
 
 use crate::gallery::{MS, SECOND, wide};
-use crate::meeting::{Audio, ClientId, Meeting, Track, Video};
+use crate::meeting::{Audio, ClientId, LinkId, Meeting, Track, Video};
 use crate::plot::Plot;
 
 struct Pair {
@@ -14,6 +14,7 @@ struct Pair {
     track: Track,
     voice: Track,
     viewer: ClientId,
+    down: LinkId,
 }
 
 /// One publisher and one viewer.
@@ -34,6 +35,7 @@ fn pair(seed: u64, upstream: LinkConfig, downstream: LinkConfig, audio: Audio) -
         track,
         voice,
         viewer,
+        down,
     }
 }
 
@@ -51,7 +53,10 @@ const SPEAKS: Audio = Audio {
 
 impl Pair {
     fn plot(&self, name: &'static str, title: &'static str) {
+        let received = self.meeting.received(self.viewer, self.track);
         Plot::new(&self.meeting, name, title)
+            .rates(&self.meeting, self.down, &[("camera", &received.bytes)])
+            .estimate(&self.meeting, self.viewer)
             .layers(&self.meeting, &[("camera", self.viewer, self.track)])
             .write();
     }

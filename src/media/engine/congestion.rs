@@ -39,7 +39,7 @@ pub(crate) struct Allocated {
     /// What is sent in consequence, bits a second.
     pub(crate) sent: u64,
     /// Everything that is wanted is sent, and there is room to spare.
-    satisfied: bool,
+    pub(crate) satisfied: bool,
 }
 
 impl Engine {

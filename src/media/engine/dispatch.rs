@@ -389,7 +389,11 @@ impl Engine {
         }
         self.queue_control(peer);
         let state = &mut self.peers[peer as usize];
-        state.update_path();
+        if state.update_path() {
+            // What was sent over the way before says nothing of this one.
+            self.allocate(now, peer, Reason::Wishes);
+        }
+        let state = &mut self.peers[peer as usize];
         if let Some(when) = state.transport.poll_timeout() {
             self.timers
                 .arm(TimerOwner::Peer(peer), &mut state.armed, when);

@@ -21,6 +21,10 @@ use super::timers::TimerOwner;
 use super::track::Track;
 use crate::media::codec::{Codec, MediaKind};
 
+/// On a way that loses more than this for no reason of ours, what is sent again is sent twice: to
+/// lose that too costs a round trip that a picture may not have.
+const LOSSY: f64 = 0.02;
+
 impl Engine {
     /// Queues a packet that has just been put into its cache for every subscriber of the track
     /// that is to have it.
@@ -102,6 +106,7 @@ impl Engine {
         let state = &mut parts.peers[subscription.peer as usize];
         state.again.refill(now, state.estimate());
         let rtt = state.bandwidth.rtt().unwrap_or(state.rtt);
+        let twice = state.bandwidth.loss() > LOSSY && !state.bandwidth.congested();
         for sequence in missing {
             parts.statistics.nacks_in += 1;
             if subscription.retransmissions_left == 0 {
@@ -119,18 +124,24 @@ impl Engine {
                 }
                 continue;
             };
-            let last = match packet.form {
-                Form::Repair { .. } => &mut subscription.last_repair_queued,
-                _ => &mut subscription.last_queued,
-            };
-            let (ssrc, len) = (subscription.ssrc, packet.len);
-            if state.enqueue(now, packet, last, false) {
-                state.again.sent(now, ssrc, sequence, len);
-                subscription.retransmissions_left -= 1;
-                parts.statistics.retransmissions += 1;
-                parts.statistics.packets_out += 1;
-                parts.statistics.bytes_out += u64::from(packet.len);
+            let twin = (twice && matches!(packet.form, Form::Repair { .. }))
+                .then(|| again(index, subscription, track, sequence))
+                .flatten();
+            for packet in [Some(packet), twin].into_iter().flatten() {
+                let last = match packet.form {
+                    Form::Repair { .. } => &mut subscription.last_repair_queued,
+                    _ => &mut subscription.last_queued,
+                };
+                if state.enqueue(now, packet, last, false) {
+                    state
+                        .again
+                        .sent(now, subscription.ssrc, sequence, packet.len);
+                    parts.statistics.retransmissions += 1;
+                    parts.statistics.packets_out += 1;
+                    parts.statistics.bytes_out += u64::from(packet.len);
+                }
             }
+            subscription.retransmissions_left -= 1;
         }
         parts.flush.list(now, subscription.peer, state);
     }

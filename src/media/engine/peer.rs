@@ -166,11 +166,19 @@ impl Peer {
         };
     }
 
-    /// After anything happened to the transport: notes where it leads.
-    pub(crate) fn update_path(&mut self) {
+    /// After anything happened to the transport: notes where it leads. True when that is another
+    /// host than before, and so another network; a port alone changes in the midst of the same.
+    pub(crate) fn update_path(&mut self) -> bool {
         let local = self.local;
         let remote = self.transport.remote();
+        let before = self.path.map(|path| path.destination.ip());
         self.path = remote.map(|destination| Path { destination, local });
+        let moved = before.is_some() && before != remote.map(|destination| destination.ip());
+        if moved {
+            self.bandwidth.on_new_way();
+            self.probe = None;
+        }
+        moved
     }
 
     /// Bits a second that may be sent to this peer in all; `None` while there is no bound.
@@ -178,14 +186,19 @@ impl Peer {
         self.gives_feedback.then(|| self.bandwidth.estimate())
     }
 
-    /// Bits a second at which packets leave: faster than they come, so that a frame is over
-    /// well before the next one, but not while a queue on the way is to drain.
+    /// Bits a second at which packets leave. With room to spare it is much faster than they come,
+    /// so that a frame is over well before the next one. Where the network is the limit it is
+    /// hardly faster: the keyframe of a larger layer would only wait in the network instead, and
+    /// the queue that it makes there be taken for a sign that the layer does not fit.
     pub(crate) fn pace(&self) -> Option<u64> {
         let estimate = self.estimate()?;
-        if self.bandwidth.congested() {
-            return Some(estimate);
-        }
-        Some(estimate.max(self.allocated.sent) * 5 / 4)
+        Some(if self.bandwidth.congested() {
+            estimate
+        } else if self.allocated.satisfied {
+            estimate * 5 / 2
+        } else {
+            estimate.max(self.allocated.sent * 11 / 10)
+        })
     }
 
     /// Queues a packet, or makes it wait for its time when it is `paced`; `last` is its stream's.

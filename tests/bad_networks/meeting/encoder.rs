@@ -12,8 +12,6 @@ pub(crate) enum Video {
     /// VP8 simulcast of three layers at 150, 500 and 1,700 kbit/s, 30 frames a second, three
     /// temporal layers each: what Chrome makes of a 720p camera.
     Simulcast,
-    /// As `Simulcast`, without temporal layers.
-    SimulcastFlat,
     /// VP9 with three spatial layers on one SSRC (L3T3_KEY): each needs the one below only at
     /// keyframes.
     Svc,
@@ -39,7 +37,7 @@ const SCREEN_PAGE_INTERVAL: u32 = 90;
 impl Video {
     pub(super) fn layer_rates(self) -> Vec<f64> {
         match self {
-            Video::Simulcast | Video::SimulcastFlat => vec![150e3, 500e3, 1_700e3],
+            Video::Simulcast => vec![150e3, 500e3, 1_700e3],
             Video::Svc => vec![150e3, 350e3, 1_000e3],
             Video::Single(rate) => vec![f64::from(rate)],
             Video::Screen => vec![SCREEN_REST],
@@ -59,7 +57,7 @@ impl Video {
 
     /// Layers are on SSRCs of their own.
     pub(super) fn simulcast(self) -> bool {
-        matches!(self, Video::Simulcast | Video::SimulcastFlat)
+        self == Video::Simulcast
     }
 }
 
@@ -73,6 +71,9 @@ pub(super) struct Frame {
     pub(super) picture: u32,
     pub(super) needs: Option<u32>,
     pub(super) needs_lower: bool,
+    /// It needs nothing but its picture of the lowest temporal layer, so that a receiver can
+    /// begin with its temporal layer here.
+    pub(super) switch_point: bool,
     /// No higher layer of the same picture and SSRC follows.
     pub(super) ends_picture: bool,
 }
@@ -211,6 +212,7 @@ impl Layer {
             let fair = if keyframe { share } else { share * weight };
             self.debt += bytes - fair;
         }
+        let base = self.last[0];
         let needs = match (keyframe, temporal) {
             (true, _) => None,
             (false, 0 | 1) => self.last[0],
@@ -228,6 +230,7 @@ impl Layer {
             picture,
             needs,
             needs_lower: false,
+            switch_point: keyframe || (temporal > 0 && needs == base),
             ends_picture: true,
         }
     }

@@ -423,9 +423,7 @@ fn packetize(
 fn vp8_descriptor(frame: &Frame, first: bool, _: bool, tl0: u8) -> Vec<u8> {
     let start = if first { 0x90 } else { 0x80 };
     let [high, low] = (frame.picture as u16 | 0x8000).to_be_bytes();
-    // The Y bit: it needs nothing but its TL0 picture.
-    let sync = frame.needs.is_none() || frame.temporal == 1;
-    let temporal = (frame.temporal << 6) | (u8::from(sync) << 5);
+    let temporal = (frame.temporal << 6) | (u8::from(frame.switch_point) << 5);
     let mut out = vec![start, 0xe0, high, low, tl0, temporal];
     if first {
         let kind = u8::from(!frame.keyframe);
@@ -444,7 +442,7 @@ fn vp9_descriptor(frame: &Frame, first: bool, last: bool, tl0: u8) -> Vec<u8> {
         | (u8::from(last) << 2)
         | u8::from(frame.layer == 2);
     let [high, low] = (frame.picture as u16 | 0x8000).to_be_bytes();
-    let sync = u8::from(frame.temporal == 1 || frame.keyframe);
+    let sync = u8::from(frame.switch_point);
     let layers =
         (frame.temporal << 5) | (sync << 4) | (frame.layer << 1) | u8::from(frame.needs_lower);
     vec![flags, high, low, layers, tl0]

@@ -20,7 +20,7 @@ const NO_LOSS: f64 = 0.02;
 const MAX_INHERENT: f64 = 0.25;
 /// How much better a capacity has to explain what was seen, in terms of squared deviations,
 /// than none.
-const MIN_GAIN: f64 = 9.0;
+const MIN_GAIN: f64 = 25.0;
 /// Growth of the limit per second once loss is not due to the rate.
 const RECOVERY: f64 = 1.25;
 
