@@ -14,6 +14,7 @@ mod client;
 mod driver;
 mod feedback;
 mod floor;
+mod full_client;
 pub mod in_memory;
 mod outcome;
 mod process;
