@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -22,11 +23,12 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler,
-    RTCConfigurationBuilder, RTCIceCandidateInit, RTCSessionDescription, RTCStatsReportEntry,
-    Registry, StatsSelector, register_default_interceptors,
+    RTCConfigurationBuilder, RTCIceCandidateInit, RTCSessionDescription, Registry,
+    register_default_interceptors,
 };
 
 use crate::receive::{Counts, Streams};
+use crate::report_counter::{ReportCounter, last_slot};
 use crate::session::{SIGNALING_QUERY, description, told_to_leave};
 use crate::source::STAMP;
 
@@ -128,6 +130,7 @@ pub(crate) struct FullClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     connection: Box<dyn PeerConnection>,
     notebook: Arc<Mutex<Notebook>>,
+    sender_reports: Arc<AtomicU64>,
     described: bool,
     early: Vec<RTCIceCandidateInit>,
 }
@@ -148,6 +151,9 @@ impl FullClient {
         let mut media_engine = MediaEngine::default();
         media_engine.register_default_codecs()?;
         let registry = register_default_interceptors(Registry::new(), &mut media_engine)?;
+        let counter = ReportCounter::default();
+        let sender_reports = counter.count();
+        let registry = registry.with(last_slot(), counter);
         let notebook = Arc::new(Mutex::new(Notebook::default()));
         let handler = Handler {
             epoch,
@@ -165,6 +171,7 @@ impl FullClient {
             socket,
             connection: Box::new(connection),
             notebook,
+            sender_reports,
             described: false,
             early: Vec::new(),
         })
@@ -195,7 +202,7 @@ impl FullClient {
                 () = told_to_leave(&mut leave) => break,
             }
         }
-        let findings = self.findings().await;
+        let findings = self.findings();
         self.send(signal_request::Message::Leave(LeaveRequest::default()))
             .await?;
         let _ = self.socket.close(None).await;
@@ -203,22 +210,14 @@ impl FullClient {
         Ok(findings)
     }
 
-    async fn findings(&self) -> Findings {
-        let statistics = self
-            .connection
-            .get_stats(Instant::now(), StatsSelector::None);
-        let reports = statistics.await;
-        let sender_reports = reports.iter().map(|entry| match entry {
-            RTCStatsReportEntry::RemoteOutboundRtp(remote) => remote.reports_sent,
-            _ => 0,
-        });
+    fn findings(&self) -> Findings {
         let notebook = lock(&self.notebook);
         let counts = notebook.streams.counts();
         Findings {
             clients: 1,
             receiving: usize::from(counts.received > 0),
             counts,
-            sender_reports: sender_reports.sum(),
+            sender_reports: self.sender_reports.load(Ordering::Relaxed),
             ..notebook.findings
         }
     }

@@ -21,6 +21,7 @@ mod process;
 mod progress;
 mod receive;
 mod report;
+mod report_counter;
 mod scenario;
 mod sdp;
 mod session;
