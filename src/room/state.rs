@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::actor::RoomMessage;
 use super::participant::{Participant, ParticipantKey};
+use super::quality::Qualities;
 use super::registry::Shared;
 use super::speakers::Speakers;
 use super::track::Track;
@@ -61,6 +62,7 @@ pub(super) struct Room {
     pub(super) announced: BTreeMap<TrackId, Track>,
     pub(super) transports: BTreeMap<TransportId, (ParticipantKey, Side)>,
     pub(super) speakers: Speakers,
+    pub(super) qualities: Qualities,
     /// Tracks of which other layers may be wanted than before.
     pub(super) rewished: BTreeSet<TrackId>,
     pub(super) sif_trailer: String,
@@ -91,6 +93,7 @@ impl Room {
             announced: BTreeMap::new(),
             transports: BTreeMap::new(),
             speakers: Speakers::default(),
+            qualities: Qualities::default(),
             rewished: BTreeSet::new(),
             sif_trailer: random_text(32),
             created_ms: unix_micros() / 1_000,
@@ -145,9 +148,8 @@ impl Room {
                     }
                 }
             }
-            Event::TransportSilent(transport) | Event::TransportBack(transport) => {
-                tracing::debug!(?transport, "a connection fell silent or came back");
-            }
+            Event::TransportSilent(transport) => self.transport_silent(transport, true),
+            Event::TransportBack(transport) => self.transport_silent(transport, false),
             Event::Data {
                 transport,
                 channel,
@@ -166,6 +168,7 @@ impl Room {
                 subscription,
                 paused,
             } => self.stream_state(subscription, paused),
+            Event::Quality(measured) => self.quality_measured(&measured),
             Event::Speakers(levels) => self.speakers_changed(&levels),
         }
     }
@@ -188,6 +191,7 @@ impl Room {
         self.check_timeouts(now);
         self.refresh_tokens(now);
         self.pause_unwanted_layers();
+        self.measure_quality(now);
     }
 
     /// Whether the room has come to its end.

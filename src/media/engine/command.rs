@@ -68,6 +68,13 @@ pub enum Command {
         /// What is wanted from now on.
         wish: Wish,
     },
+    /// Tells by [`Event::Quality`](super::Event::Quality) how connections fare.
+    MeasureQuality {
+        /// The room that hears of it.
+        room: RoomId,
+        /// Which connections.
+        transports: Vec<TransportId>,
+    },
     /// Sends one message on a data channel of each of the connections. The bytes are shared.
     SendData {
         /// To whom.

@@ -177,6 +177,9 @@ impl Engine {
             Command::SetSubscription { subscription, wish } => {
                 self.set_subscription(now, subscription, wish);
             }
+            Command::MeasureQuality { room, transports } => {
+                self.measure_quality(now, room, &transports);
+            }
             Command::SendData {
                 transports,
                 channel,

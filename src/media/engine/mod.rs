@@ -18,6 +18,7 @@ mod membership;
 mod packet_cache;
 mod payload;
 mod peer;
+pub mod quality;
 mod receive;
 mod red;
 mod rtcp;
