@@ -144,8 +144,9 @@ impl Engine {
         let header = &authentic.header;
         let layer = track.layers.get_mut(usize::from(owner.layer))?;
         let codec = authentic.payload.codec();
-        let red = authentic.payload == Payload::Red;
         let mut body = header.payload(packet)?;
+        // A publisher that probes its network sends packets that are all padding.
+        let red = authentic.payload == Payload::Red && !body.is_empty();
         if red && !red::is_sound(body) {
             return None;
         }
