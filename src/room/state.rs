@@ -63,6 +63,8 @@ pub(super) struct Room {
     pub(super) transports: BTreeMap<TransportId, (ParticipantKey, Side)>,
     pub(super) speakers: Speakers,
     pub(super) qualities: Qualities,
+    /// How many voices are forwarded; `None` for all.
+    loudest: Option<u8>,
     /// Tracks of which other layers may be wanted than before.
     pub(super) rewished: BTreeSet<TrackId>,
     pub(super) sif_trailer: String,
@@ -94,6 +96,7 @@ impl Room {
             transports: BTreeMap::new(),
             speakers: Speakers::default(),
             qualities: Qualities::default(),
+            loudest: None,
             rewished: BTreeSet::new(),
             sif_trailer: random_text(32),
             created_ms: unix_micros() / 1_000,
@@ -176,6 +179,7 @@ impl Room {
     /// What has to be said after a round of messages and events.
     pub(super) fn flush(&mut self, now: Instant) {
         self.tell_wanted_layers(now);
+        self.choose_loudest();
         let keys: Vec<ParticipantKey> = self.participants.keys().copied().collect();
         for key in keys {
             self.offer_if_needed(key, now);
@@ -192,6 +196,15 @@ impl Room {
         self.refresh_tokens(now);
         self.pause_unwanted_layers();
         self.measure_quality(now);
+    }
+
+    /// Tells the engine how many voices are to be forwarded when that has changed.
+    fn choose_loudest(&mut self) {
+        let places = self.shared.settings.loudest(self.participants.len());
+        if std::mem::replace(&mut self.loudest, places) != places {
+            let room = self.media.room_id();
+            self.media.command(Command::SetLoudest { room, places });
+        }
     }
 
     /// Whether the room has come to its end.

@@ -118,6 +118,12 @@ impl Forwarder {
         self.stretches[0].map(|stretch| stretch.timestamp_offset)
     }
 
+    /// The timestamp of a packet that continues the layer that flowed before the pause.
+    pub(crate) fn resumed_timestamp(&self, packet: &SourcePacket) -> Option<u32> {
+        let stretch = self.stretches[0].filter(|stretch| stretch.layer == packet.layer)?;
+        Some(packet.timestamp.wrapping_add(stretch.timestamp_offset))
+    }
+
     /// Begins a new stretch with `packet` and says how it is sent. `same_instant` is the
     /// timestamp in the former layer's clock of what `packet` shows, where sender reports tell.
     pub(crate) fn start(

@@ -86,6 +86,9 @@ impl Engine {
         if let Some(received) = self.receive(now, &authentic, packet, &extensions) {
             if let Some(level) = extensions.audio_level {
                 self.hear(now, owner.track, level.dbov);
+                if !self.lets_pass(now, owner.track, level.dbov, received.source.sequence) {
+                    return;
+                }
             }
             self.fan_out(now, owner.track, &received);
         }

@@ -14,6 +14,7 @@ mod forwarder;
 pub mod ids;
 mod ingress;
 pub mod io;
+mod loudest;
 mod membership;
 mod packet_cache;
 mod payload;
