@@ -396,7 +396,7 @@ pub(super) fn update(participants: Vec<ParticipantInfo>) -> signal_response::Mes
 pub(super) fn enabled_codecs() -> Vec<wire::Codec> {
     let mut mimes: Vec<&str> = Codec::ALL.iter().map(|codec| codec.mime_type()).collect();
     mimes.dedup();
-    mimes.push("video/rtx");
+    mimes.extend(["audio/red", "video/rtx"]);
     mimes
         .into_iter()
         .map(|mime| wire::Codec {

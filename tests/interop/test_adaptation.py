@@ -1,9 +1,12 @@
 """What is sent follows what is shown, and how the connections do is told."""
 
+import asyncio
+
 from livekit import rtc as sdk
 from livekit.protocol import rtc
 
 from client import heard_frequency, joined
+from conftest import ours
 from signaling import CAMERA, CAMERA_OFFER, session
 
 LOW, ALL, NONE = [True, False, False], [True] * 3, [False] * 3
@@ -86,3 +89,21 @@ async def test_a_voice_makes_a_speaker_once(server, room):
             await heard_frequency(next(iter(track.values())).track)
         changes = [values for name, values in list(bob.events._queue) if name == "active_speakers_changed"]
         assert all(is_alice(*values) for values in changes), changes
+
+
+@ours
+async def test_in_a_large_room_silence_is_not_forwarded_and_a_voice_is(server, room):
+    names = [f"p{index}" for index in range(10)]
+    async with joined(server, room, *names) as people:
+        speaker, listener, *_ = people
+        silence = 0
+        await asyncio.gather(*(person.publish_tone(silence) for person in people[1:]))
+        silent = [(await listener.event("track_subscribed"))[0] for _ in people[2:]]
+        await speaker.publish_tone(440)
+        voice, *_ = await listener.event("track_subscribed")
+        assert abs(await heard_frequency(voice) - 440) < 3
+        for track in silent:
+            received = [s.inbound_rtp.received for s in await track.get_stats() if s.HasField("inbound_rtp")]
+            assert sum(stream.packets_received for stream in received) == 0
+        (inbound,) = [s.inbound_rtp for s in await voice.get_stats() if s.HasField("inbound_rtp")]
+        assert inbound.received.packets_lost == 0

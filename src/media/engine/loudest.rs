@@ -389,7 +389,7 @@ mod tests {
         let mut next = 0;
         for round in 0..2_000u64 {
             let level = |phase: u64| {
-                if (round + phase) / 37 % 3 == 0 {
+                if ((round + phase) / 37).is_multiple_of(3) {
                     LOUD
                 } else {
                     QUIET
