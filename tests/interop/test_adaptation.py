@@ -5,7 +5,7 @@ import asyncio
 from livekit import rtc as sdk
 from livekit.protocol import rtc
 
-from client import heard_frequency, joined
+from client import PATIENCE, heard_frequency, joined
 from conftest import ours
 from signaling import CAMERA, CAMERA_OFFER, session
 
@@ -107,3 +107,26 @@ async def test_in_a_large_room_silence_is_not_forwarded_and_a_voice_is(server, r
             assert sum(stream.packets_received for stream in received) == 0
         (inbound,) = [s.inbound_rtp for s in await voice.get_stats() if s.HasField("inbound_rtp")]
         assert inbound.received.packets_lost == 0
+
+
+async def test_a_real_publisher_stops_and_resumes_layers(server, room):
+    options = sdk.RoomOptions(dynacast=True)
+    async with joined(server, room, "alice", "bob", options=options) as (alice, bob):
+        publication = await alice.publish_colour((50, 60, 200), size=(1280, 720))
+        _, seen, _ = await bob.event("track_subscribed")
+
+        async def active_layers():
+            stats = await publication.track.get_stats()
+            sent = [s.outbound_rtp.outbound for s in stats if s.HasField("outbound_rtp")]
+            return sorted(stream.rid for stream in sent if stream.active)
+
+        async def becomes(layers):
+            while await active_layers() != layers:
+                await asyncio.sleep(0.1)
+
+        for quality, layers in (
+            (sdk.VideoQuality.VIDEO_QUALITY_LOW, ["q"]),
+            (sdk.VideoQuality.VIDEO_QUALITY_HIGH, ["f", "h", "q"]),
+        ):
+            seen.set_video_quality(quality)
+            await asyncio.wait_for(becomes(layers), PATIENCE)
