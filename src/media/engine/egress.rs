@@ -160,7 +160,8 @@ fn place(
         return None;
     }
     let clock_rate = received.codec.clock_rate();
-    let same_instant = flowing.and_then(|from| {
+    let resumed = || subscription.forwarder.resumed_timestamp(&received.source);
+    let same_instant = flowing.map_or_else(resumed, |from| {
         let offset = subscription.forwarder.timestamp_offset()?;
         let timestamp = track.translate(layer, received.source.timestamp, from, clock_rate)?;
         Some(timestamp.wrapping_add(offset))

@@ -94,7 +94,11 @@ impl Engine {
         let Some(index) = self.subscription_of(peer, block.ssrc) else {
             return;
         };
-        let Some(sent) = self.subscriptions[index as usize].last_report else {
+        let subscription = &mut self.subscriptions[index as usize];
+        if subscription.ssrc == block.ssrc {
+            subscription.reported_lost = block.cumulative_lost.max(0) as u32;
+        }
+        let Some(sent) = subscription.last_report else {
             return;
         };
         if block.last_sr == 0 || block.last_sr != sent.compact_ntp {
