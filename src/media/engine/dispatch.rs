@@ -276,7 +276,7 @@ impl Engine {
         let queues: usize = self
             .peers
             .iter()
-            .map(|(_, p)| p.queue.memory() + p.pacer.memory())
+            .map(|(_, p)| p.queue.memory() + p.pacer.memory() + p.again.memory())
             .sum();
         EngineStatistics {
             transports: self.peers.len() as u64,

@@ -100,10 +100,15 @@ impl Engine {
         let subscription = &mut parts.subscriptions[index as usize];
         let track = &parts.tracks[subscription.track as usize];
         let state = &mut parts.peers[subscription.peer as usize];
+        state.again.refill(now, state.estimate());
+        let rtt = state.bandwidth.rtt().unwrap_or(state.rtt);
         for sequence in missing {
             parts.statistics.nacks_in += 1;
             if subscription.retransmissions_left == 0 {
                 break;
+            }
+            if !state.again.may_send(now, subscription.ssrc, sequence, rtt) {
+                continue;
             }
             let Some(packet) = again(index, subscription, track, sequence) else {
                 // It may have been lost between the shards and come yet.
@@ -118,7 +123,9 @@ impl Engine {
                 Form::Repair { .. } => &mut subscription.last_repair_queued,
                 _ => &mut subscription.last_queued,
             };
+            let (ssrc, len) = (subscription.ssrc, packet.len);
             if state.enqueue(now, packet, last, false) {
+                state.again.sent(now, ssrc, sequence, len);
                 subscription.retransmissions_left -= 1;
                 parts.statistics.retransmissions += 1;
                 parts.statistics.packets_out += 1;

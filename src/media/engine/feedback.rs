@@ -110,7 +110,7 @@ impl Engine {
         state
             .bandwidth
             .on_report(now, block.fraction_lost, Some(rtt));
-        state.rtt = (state.rtt * 7 + rtt.min(Duration::from_secs(2))) / 8;
+        state.note_rtt(rtt);
     }
 
     fn keyframe_requested(&mut self, now: Instant, peer: u32, ssrc: u32) {

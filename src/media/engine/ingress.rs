@@ -165,7 +165,11 @@ impl Engine {
             if layer.cache.get(sequence).is_some() {
                 return None;
             }
-            layer.nack.received(sequence, now);
+            if let (Some(round_trip), Feed::Peer(publisher)) =
+                (layer.nack.repaired(sequence, now), track.feed)
+            {
+                self.peers[publisher as usize].note_rtt(round_trip);
+            }
         } else {
             if layer.ssrc != Some(header.ssrc) {
                 restarted = layer.ssrc.is_some();

@@ -31,6 +31,7 @@ mod rate_meter;
 pub mod receive;
 mod red;
 pub mod relay;
+mod retransmissions;
 mod rtcp;
 pub mod rtp;
 mod send_batch;

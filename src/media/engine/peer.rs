@@ -12,15 +12,18 @@ use super::pacer::Pacer;
 use super::probe::ActiveProbe;
 use super::rate_meter::RateMeter;
 use super::receive::transport_cc::TransportCcRecorder;
+use super::retransmissions::Retransmissions;
 use super::rtp::extensions::ExtensionMap;
 use super::send_batch::Path;
-use super::send_queue::{LastQueued, QueuedPacket, SendQueue};
+use super::send_queue::{Form, LastQueued, QueuedPacket, SendQueue};
 use super::srtp::{MAX_OVERHEAD, ReplayWindow, SrtpReceiver, SrtpSender};
 use super::timers::Armed;
 use super::transport::Transport;
 
 /// Round-trip time assumed until a report tells better.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// A longer one counts as this much.
+const MAX_RTT: Duration = Duration::from_secs(2);
 /// Streams of one publisher: every layer of every track, each with its retransmissions. More
 /// than this many are not remembered, so a flood of SSRCs fills nothing.
 const MAX_STREAMS: usize = 128;
@@ -81,7 +84,8 @@ pub(crate) struct Peer {
     /// The peer reports what arrives, or what it can take: the estimate means something.
     pub(crate) gives_feedback: bool,
     pub(crate) allocated: Allocated,
-    /// What is sent before any video: audio and retransmissions.
+    pub(crate) again: Retransmissions,
+    /// What is sent before any video: audio.
     pub(crate) before_video: RateMeter,
     pub(crate) probe: Option<ActiveProbe>,
     /// Whether the engine has this peer on its list of those with packets to send.
@@ -125,6 +129,7 @@ impl Peer {
             bandwidth: Box::new(BandwidthEstimator::new(now)),
             gives_feedback: false,
             allocated: Allocated::default(),
+            again: Retransmissions::default(),
             before_video: RateMeter::default(),
             probe: None,
             listed: false,
@@ -141,6 +146,11 @@ impl Peer {
             rtt: INITIAL_RTT,
             armed: None,
         }
+    }
+
+    /// A round trip was measured.
+    pub(crate) fn note_rtt(&mut self, rtt: Duration) {
+        self.rtt = (self.rtt * 7 + rtt.min(MAX_RTT)) / 8;
     }
 
     pub(crate) fn set_mapping(&mut self, mapping: &ReceiveMapping) {
@@ -175,7 +185,7 @@ impl Peer {
         if self.bandwidth.congested() {
             return Some(estimate);
         }
-        Some(estimate.max(self.allocated.sent) * 3 / 2)
+        Some(estimate.max(self.allocated.sent) * 5 / 4)
     }
 
     /// Queues a packet, or makes it wait for its time when it is `paced`; `last` is its stream's.
@@ -194,7 +204,7 @@ impl Peer {
         if paced && !self.pacer.is_open() {
             return self.pacer.delay(packet);
         }
-        if !paced {
+        if !paced && packet.form == Form::Media {
             self.before_video
                 .add(usize::from(packet.len) + MAX_OVERHEAD);
         }
