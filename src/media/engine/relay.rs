@@ -383,7 +383,7 @@ impl Engine {
                 layer.sender_report = state.sender_report.or(layer.sender_report);
             }
         }
-        self.choose_layers(now, index);
+        self.look_at_layers(now, index);
     }
 
     /// A packet of a track of another shard: what `ingress.rs` does for those of a peer.
