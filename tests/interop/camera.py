@@ -41,10 +41,10 @@ async def publish_camera(person, size=(1280, 720), rate=15, codec="VP8", svc=Fal
         options.scalability_mode = "L3T3_KEY"
 
     async def film():
-        begin = time.monotonic()
-        for index, picture in enumerate(itertools.cycle(clip(*size))):
-            source.capture_frame(picture)
-            await asyncio.sleep(begin + (index + 1) / rate - time.monotonic())
+        for picture in itertools.cycle(clip(*size)):
+            # An encoder may take the core on which it is woken: this loop shall go on meanwhile.
+            await asyncio.to_thread(source.capture_frame, picture)
+            await asyncio.sleep(1 / rate)
 
     person.tasks.append(asyncio.create_task(film()))
     return await person.room.local_participant.publish_track(track, options)

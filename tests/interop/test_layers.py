@@ -1,9 +1,13 @@
 """A picture comes in the size that was asked for, whatever it is encoded with."""
 
+import asyncio
+import time
+
 import pytest
 
-from camera import publish_camera
+from camera import publish_camera, sent_rate
 from client import joined
+from livekit import rtc
 from screen import HIGH, LOW, MEDIUM, screens
 
 
@@ -12,6 +16,8 @@ from screen import HIGH, LOW, MEDIUM, screens
     [
         ("VP8", False, (960, 540)),
         ("H264", False, (960, 540)),
+        ("VP9", True, (640, 360)),
+        ("AV1", True, (640, 360)),
     ],
 )
 async def test_the_quality_that_is_asked_for_changes_the_size(server, room, codec, svc, size):
@@ -24,3 +30,23 @@ async def test_the_quality_that_is_asked_for_changes_the_size(server, room, code
         for quality, width in ((LOW, low), (HIGH, size[0]), (MEDIUM, medium), (HIGH, size[0])):
             screen.ask(quality)
             await screen.shows(width)
+
+
+async def test_a_publisher_whom_all_show_small_sends_little_and_all_again_when_one_enlarges(server, room):
+    async with joined(server, room, "alice", options=rtc.RoomOptions(dynacast=True)) as alice:
+        await publish_camera(alice, (960, 540))
+        async with joined(server, room, "bob", "carol") as viewers:
+            bob, carol = [(await screens(viewer, 1))["alice"] for viewer in viewers]
+            await asyncio.gather(bob.shows(960), carol.shows(960))
+            for screen in (bob, carol):
+                screen.ask(LOW)
+            await sends_less_than(alice, 250_000, within=6)
+            carol.ask(HIGH)
+            assert await carol.shows(960) < 1
+
+
+async def sends_less_than(person, bound, within):
+    """Waits until a participant sends less video than this, bits a second, for so many seconds."""
+    end = time.monotonic() + within
+    while (rate := await sent_rate(person)) >= bound:
+        assert time.monotonic() < end, f"{rate:.0f} bit/s are sent"

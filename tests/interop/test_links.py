@@ -7,9 +7,11 @@ import time
 from camera import publish_camera
 from client import joined
 from conftest import Server
-from screen import LOW, screens
+from livekit import rtc
+from screen import HIGH, LOW, screens
 
 CAMERAS = [f"camera-{index}" for index in range(5)]
+TOP, BOTTOM = 1280, 320
 
 
 def link(rate):
@@ -56,3 +58,37 @@ async def test_a_picture_that_a_dead_link_stopped_comes_back_with_it(server, hom
             house.set(downlink=link(3_000_000))
             await screen.shows(640, patience=10)
             await keep_moving(watched, least=10, seconds=3)
+
+
+async def test_each_subscriber_sees_all_that_its_link_carries(server, home, room):
+    # Dynacast keeps five encoders from wanting more than two cores.
+    async with joined(server, room, *CAMERAS, options=rtc.RoomOptions(dynacast=True)) as cameras:
+        await asyncio.gather(*(publish_camera(camera) for camera in cameras))
+        async with (
+            viewer(home, room, 3_000_000, CAMERAS) as (house, wide),
+            viewer(home, room, 800_000, CAMERAS) as (_, middle),
+            # The lowest layers of five do not fit here.
+            viewer(home, room, 250_000, CAMERAS[:2]) as (_, narrow),
+        ):
+            first, second, *_ = wide.values()
+            await first.shows(TOP)
+            await middle[CAMERAS[0]].shows(BOTTOM)
+            await asyncio.gather(
+                keep_moving(wide, least=10, seconds=10),
+                keep_moving(middle, least=5, seconds=10),
+                keep_moving(narrow, least=5, seconds=10),
+            )
+            # Another one becomes the large one.
+            first.ask(LOW)
+            second.ask(HIGH)
+            took = await asyncio.gather(first.shows(BOTTOM), second.shows(TOP))
+            assert max(took) < 1, took
+            # The link falls to a tenth, and comes back.
+            house.set(downlink=link(300_000))
+            await second.shows(BOTTOM)
+            house.set(downlink=link(3_000_000))
+            await asyncio.gather(
+                second.shows(TOP, patience=10),
+                *(screen.shows(BOTTOM, patience=10) for screen in wide.values() if screen is not second),
+            )
+            await keep_moving(wide, least=10, seconds=5)
