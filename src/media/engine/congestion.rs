@@ -61,6 +61,7 @@ impl Engine {
         if state.bandwidth.poll_timeout().is_some_and(|due| due <= now) {
             state.bandwidth.handle_timeout(now);
             self.estimate_changed(now, peer);
+            self.flush.list(now, peer, &mut self.peers[peer as usize]);
         }
         self.arm_bandwidth(peer);
     }
