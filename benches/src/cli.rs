@@ -56,6 +56,9 @@ struct Cli {
     /// Never sleep on the media thread: the server then does not pay for waking it
     #[arg(long, global = true)]
     spin: bool,
+    /// Receivers take no part in estimating the bandwidth to them
+    #[arg(long, global = true)]
+    no_feedback: bool,
     /// Complete clients that watch too and check what arrives; their packets are not counted
     #[arg(long, global = true, default_value_t = 0)]
     full_clients: usize,
@@ -87,6 +90,7 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         url: cli.url.trim_end_matches('/').to_owned(),
         orders: orders.clone(),
         fingerprint: identity.fingerprint.clone(),
+        feedback: !cli.no_feedback,
     });
     let epoch = Instant::now();
     let watched = Arc::new(Progress::default());

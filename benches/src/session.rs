@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) url: String,
     pub(crate) orders: Sender<Order>,
     pub(crate) fingerprint: String,
+    /// Whether receivers report what arrives.
+    pub(crate) feedback: bool,
 }
 
 /// By what name a participant joins.
@@ -172,8 +174,13 @@ impl Session {
             }
             Some(M::Offer(offer)) => {
                 let RemoteSide { ice, lite, address } = sdp::remote_side(&offer.sdp)?;
-                self.note_parameters(ReceiveParameters::of_offer(&offer.sdp))?;
-                let answer = sdp::answer(&offer.sdp, &self.subscriber, &self.shared.fingerprint);
+                let sdp = if self.shared.feedback {
+                    offer.sdp
+                } else {
+                    sdp::without_feedback(&offer.sdp)
+                };
+                self.note_parameters(ReceiveParameters::of_offer(&sdp))?;
+                let answer = sdp::answer(&sdp, &self.subscriber, &self.shared.fingerprint);
                 let answer = description("answer", answer, offer.id);
                 self.send(signal_request::Message::Answer(answer)).await?;
                 if self.subscriber_remote.is_none() {
