@@ -38,9 +38,10 @@ packages() {
 }
 
 binary() {
-  cargo build --quiet
+  cargo build --quiet --package moim --package moim-network
   MOIM_BIN="$PWD/target/debug/moim"
-  export MOIM_BIN
+  MOIM_LINK_BIN="$PWD/target/debug/moim-link"
+  export MOIM_BIN MOIM_LINK_BIN
 }
 
 lint() {

@@ -39,6 +39,8 @@ export async function startServer() {
   }
   return {
     url: `http://localhost:${port}`,
+    port,
+    media,
     async stop() {
       server.kill("SIGTERM");
       await once(server, "exit");

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from home import Home
+
 KEY, SECRET = "devkey", "secret"
 
 # What this server promises beyond the protocol; another one may do it differently.
@@ -62,6 +64,22 @@ def server():
         yield Server(f"ws://127.0.0.1:{http}", media, process.pid)
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
+
+
+@pytest.fixture
+def home(server):
+    """Makes homes, each with a link of its own to the server, gone at the end."""
+    if server.media_port is None:
+        pytest.skip("the emulator must know the media port")
+    homes = []
+
+    def build():
+        homes.append(Home(server, f"127.0.0.{len(homes) + 2}"))
+        return homes[-1]
+
+    yield build
+    for each in homes:
+        each.close()
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ impl Engine {
         if state.bandwidth.poll_timeout().is_some_and(|due| due <= now) {
             state.bandwidth.handle_timeout(now);
             self.estimate_changed(now, peer);
+            self.flush.list(now, peer, &mut self.peers[peer as usize]);
         }
         self.arm_bandwidth(peer);
     }
@@ -140,12 +141,17 @@ impl Engine {
         }
         let before_video = state.before_video.rate(now);
         let estimate = state.estimate();
-        let budget = estimate.map_or(BOUNDLESS, |all| {
+        let mut budget = estimate.map_or(BOUNDLESS, |all| {
             let video = all.saturating_sub(before_video);
             // What is lost is sent again, and takes its part.
             let loss = state.bandwidth.loss().min(MOST_LOSS);
             (video as f64 * (1.0 - loss)) as u64
         });
+        if !state.bandwidth.is_answered() {
+            // Before anything is known of the way, one picture is sent, however large.
+            let smallest = candidates.iter().filter_map(Candidate::smallest).min();
+            budget = budget.max(smallest.unwrap_or(0));
+        }
         let Allocation { chosen, wanted } = allocate(&mut candidates, budget, reason);
         let enough = (wanted + before_video) * ROOM_PERCENT / 100;
         let satisfied = chosen == wanted && estimate.is_none_or(|all| all >= enough);

@@ -20,6 +20,7 @@ use super::event::{Event, RoomEvent};
 use super::flush::Flush;
 use super::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use super::io::{EngineConfig, EngineStatistics, LocalSocket, Transmit};
+use super::loudest::Loudest;
 use super::peer::{Peer, Srtp};
 use super::relay::Relay;
 use super::rtp::{self, PacketClass};
@@ -55,6 +56,8 @@ pub struct Engine {
     by_address: FxHashMap<SocketAddr, u32>,
     by_ufrag: FxHashMap<Box<[u8]>, u32>,
     pub(super) speakers: FxHashMap<RoomId, RoomSpeakers>,
+    /// The rooms in which not all voices are forwarded.
+    pub(super) loudest: FxHashMap<RoomId, Loudest>,
     pub(super) timers: Timers,
     pub(super) events: VecDeque<RoomEvent>,
     control: VecDeque<ControlDatagram>,
@@ -99,6 +102,7 @@ impl Engine {
             by_address: FxHashMap::default(),
             by_ufrag: FxHashMap::default(),
             speakers: FxHashMap::default(),
+            loudest: FxHashMap::default(),
             timers: Timers::default(),
             events: VecDeque::new(),
             control: VecDeque::new(),
@@ -187,6 +191,10 @@ impl Engine {
             }
             Command::SetSubscription { subscription, wish } => {
                 self.set_subscription(now, subscription, wish);
+            }
+            Command::SetLoudest { room, places } => self.set_loudest(room, places),
+            Command::MeasureQuality { room, transports } => {
+                self.measure_quality(now, room, &transports);
             }
             Command::SendData {
                 transports,

@@ -146,9 +146,19 @@ impl Engine {
         parts.flush.list(now, subscription.peer, state);
     }
 
+    /// Allocates the subscribers of a track anew when layers of it have come or gone.
+    pub(super) fn look_at_layers(&mut self, now: Instant, track: u32) {
+        let state = &mut self.tracks[track as usize];
+        let alive = state.streams_alive(now);
+        if std::mem::replace(&mut state.known_alive, alive) != alive {
+            self.choose_layers(now, track);
+        }
+    }
+
     /// What there is of a track has changed: each of its subscribers is allocated anew.
     pub(super) fn choose_layers(&mut self, now: Instant, track: u32) {
-        for index in self.tracks[track as usize].subscriptions.clone() {
+        for place in 0..self.tracks[track as usize].subscriptions.len() {
+            let index = self.tracks[track as usize].subscriptions[place];
             let subscription = &mut self.subscriptions[index as usize];
             if self.tracks[track as usize].muted {
                 subscription.forwarder.pause();
@@ -178,7 +188,8 @@ fn place(
         return None;
     }
     let clock_rate = received.codec.clock_rate();
-    let same_instant = flowing.and_then(|from| {
+    let resumed = || subscription.forwarder.resumed_timestamp(&received.source);
+    let same_instant = flowing.map_or_else(resumed, |from| {
         let offset = subscription.forwarder.timestamp_offset()?;
         let timestamp = track.translate(layer, received.source.timestamp, from, clock_rate)?;
         Some(timestamp.wrapping_add(offset))

@@ -227,7 +227,10 @@ impl Peer {
 
     /// Whether there is anything to send.
     pub(crate) fn has_packets(&self) -> bool {
-        !self.queue.is_empty() || self.pacer.is_delaying() || self.probe.is_some()
+        !self.queue.is_empty()
+            || self.pacer.is_delaying()
+            || self.probe.is_some()
+            || (self.gives_feedback && self.bandwidth.has_probe())
     }
 
     /// Lets go of what is queued of a track.

@@ -14,7 +14,8 @@
 //! Feedback that stays away: for 1.5 s nothing happens, as a gap is more often the way back
 //! than the way there. Then the estimate falls by a fifth every half second, down to
 //! [`SILENT_RATE`], as long as packets are sent. When feedback is there again it rises to what it
-//! was before within a second, unless that feedback tells of congestion.
+//! was before within a second, unless that feedback tells of congestion. Where the estimate is
+//! too low for anything to be sent, a probe a second asks for feedback.
 //!
 //! Lengths are those of the UDP payload: estimate and what is counted agree in that.
 
@@ -63,6 +64,8 @@ const SILENCE_DECREASE: f64 = 0.8;
 const SILENT_RATE: f64 = 100_000.0;
 /// And rises like this with each feedback when it is back.
 const SILENCE_INCREASE: f64 = 1.3;
+/// When nothing was sent for this long though something is wanted, a probe is.
+const IDLE: Micros = 1_000_000;
 /// A peer's own estimate is believed up to this many times the last one for each second since,
 /// of which not more than one counts.
 const REMB_GROWTH: f64 = 4.0;
@@ -92,6 +95,8 @@ pub(crate) struct BandwidthEstimator {
     /// Since when packets are sent that no feedback has answered.
     unanswered: Option<Micros>,
     last_sent: Micros,
+    /// When a probe is due if nothing else is sent.
+    idle_due: Micros,
     /// When the silence takes its next part of the estimate, and what it left.
     silence_due: Micros,
     silence: f64,
@@ -130,6 +135,7 @@ impl BandwidthEstimator {
             rtt: None,
             unanswered: None,
             last_sent: 0,
+            idle_due: IDLE,
             silence_due: 0,
             silence: 1.0,
             way_begins: 0,
@@ -161,6 +167,7 @@ impl BandwidthEstimator {
         self.report.bytes += u64::from(len);
         let paused = now - self.last_sent > SILENCE;
         self.last_sent = now;
+        self.idle_due = now + IDLE;
         if paused || self.unanswered.is_none() {
             self.unanswered = Some(now);
             self.silence_due = now + SILENCE;
@@ -387,19 +394,35 @@ impl BandwidthEstimator {
         self.probing.poll(now)
     }
 
-    /// Feedback may have been missing for too long.
+    /// Whether the peer has told of anything that it was sent.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.reference.is_some() || self.remb.is_some()
+    }
+
+    /// Whether a probe waits to be sent.
+    pub(crate) fn has_probe(&self) -> bool {
+        self.probing.is_planned()
+    }
+
+    /// Feedback may have been missing for too long, or nothing been sent that asks for it.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         let now = self.micros(now);
         if self.silence_is_watched() && now >= self.silence_due {
             self.silence *= SILENCE_DECREASE;
             self.silence_due = now + SILENCE_STEP;
         }
+        if now >= self.idle_due {
+            self.idle_due = now + IDLE;
+            self.probing.break_silence(self.bps());
+        }
     }
 
-    /// When [`Self::handle_timeout`] is to be called; `None` while nothing is sent.
+    /// When [`Self::handle_timeout`] is to be called; `None` while nothing is sent nor wanted.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.silence_is_watched()
-            .then(|| self.epoch + Duration::from_micros(self.silence_due as u64))
+        let silence = self.silence_is_watched().then_some(self.silence_due);
+        let idle = self.probing.is_wanted(self.bps()).then_some(self.idle_due);
+        let due = silence.into_iter().chain(idle).min()?;
+        Some(self.epoch + Duration::from_micros(due as u64))
     }
 
     /// Only of who has given feedback it means something that he gives none; and only for as

@@ -145,6 +145,23 @@ impl Probing {
         }
     }
 
+    /// Whether more is wanted than `estimate`.
+    pub(super) fn is_wanted(&self, estimate: f64) -> bool {
+        self.wanted > estimate
+    }
+
+    /// Plans a probe whatever the way was like: nothing has been sent for so long that nothing
+    /// else would tell when it carries again.
+    pub(super) fn break_silence(&mut self, estimate: f64) {
+        self.cluster = None;
+        self.plan(LATER * estimate, estimate);
+    }
+
+    /// Whether a probe waits to be sent.
+    pub(super) fn is_planned(&self) -> bool {
+        self.planned.is_some() && self.cluster.is_none()
+    }
+
     /// A packet leaves. Media starts with the first one.
     pub(super) fn on_sent(
         &mut self,

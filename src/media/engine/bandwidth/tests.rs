@@ -124,3 +124,23 @@ fn feedback_of_any_kind_is_survived() {
 fn it_is_small_while_nothing_is_sent() {
     assert!(size_of::<BandwidthEstimator>() < 1_536);
 }
+
+#[test]
+fn a_way_over_which_nothing_is_sent_is_probed_while_something_is_wanted() {
+    let mut now = test_clock::start();
+    let mut estimator = BandwidthEstimator::new(now);
+    let sequence = estimator.on_sent(now, 1_000, 0, None);
+    on_feedback(&mut estimator, now, &feedback(sequence, 1, 7));
+    estimator.want(now, 1_000_000);
+    for _ in 0..5 {
+        // None of them is answered.
+        while estimator.poll_probe(now).is_some() {}
+        let due = estimator.poll_timeout().unwrap();
+        assert_eq!(due - now, Duration::from_secs(1));
+        now = due;
+        estimator.handle_timeout(now);
+        assert!(estimator.has_probe());
+    }
+    estimator.want(now, 0);
+    assert_eq!(estimator.poll_timeout(), None);
+}
