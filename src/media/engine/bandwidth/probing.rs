@@ -154,7 +154,7 @@ impl Probing {
     /// else would tell when it carries again.
     pub(super) fn break_silence(&mut self, estimate: f64) {
         self.cluster = None;
-        self.plan(LATER * estimate, estimate);
+        self.plan(LATER * estimate, estimate, 0);
     }
 
     /// Whether a probe waits to be sent.
@@ -262,12 +262,11 @@ impl Probing {
             return None;
         }
         self.cluster = None;
-        let Some(found) = cluster.result(known.usual_queueing) else {
+        let Some((found, full)) = cluster.result(known.usual_queueing) else {
             self.due = known.now + INTERVAL;
             return None;
         };
         let start = self.phase == Phase::Start;
-        let full = found < FULL * cluster.probe.bps as f64;
         let needed = if full && !start { CLEARLY_MORE } else { 1.0 };
         let raised = found > needed * known.estimate;
         if start && found >= FOUND * cluster.probe.bps as f64 && !known.congested {
@@ -323,8 +322,8 @@ impl Cluster {
         })
     }
 
-    /// Bits per second that the link took.
-    fn result(&self, usual_queueing: Micros) -> Option<f64> {
+    /// Bits per second that the link took, and whether it was full.
+    fn result(&self, usual_queueing: Micros) -> Option<(f64, bool)> {
         if self.arrived < self.probe.packets_min * 3 / 4 {
             return None;
         }
@@ -333,9 +332,9 @@ impl Cluster {
             return None;
         }
         let arrived = self.arrived_bytes.saturating_sub(self.first_arrival.1);
-        // Jitter may have moved the first and the last one towards each other.
-        let arrivals = arrivals + jitter(usual_queueing);
         let received = f64::from(arrived) * 8_000_000.0 / arrivals as f64;
+        // Jitter may have moved the first and the last one towards each other.
+        let certain = arrivals as f64 / (arrivals + jitter(usual_queueing)) as f64;
         let (first, last, with_last) = self.departures;
         let sent = if last > first {
             let left = self.arrived_bytes.saturating_sub(with_last);
@@ -346,9 +345,10 @@ impl Cluster {
         };
         // It may have been sent faster than asked for; that is no reason to believe less.
         Some(if received < FULL * sent {
-            OF_FULL * received
+            (OF_FULL * received * certain, true)
         } else {
-            received.min(sent)
+            let found = received.min(sent) * certain;
+            (found, received < FULL * self.probe.bps as f64)
         })
     }
 }
