@@ -54,6 +54,8 @@ const START_RATE: f64 = 300_000.0;
 /// Bounds of the estimate.
 const MIN_RATE: f64 = 50_000.0;
 const MAX_RATE: f64 = 100_000_000.0;
+/// A full packet.
+const PACKET_BITS: f64 = 9_600.0;
 /// A tick of feedback.
 const TICK: Micros = 250;
 /// Feedback may be missing for this long.
@@ -291,7 +293,8 @@ impl BandwidthEstimator {
             now,
             estimate: self.bps(),
             congested: self.congested(),
-            usual_queueing: self.rate.usual_queueing(),
+            // Of which a packet of our own before it is a part, the longer the slower the link.
+            usual_queueing: self.rate.usual_queueing() - (PACKET_BITS * 1e6 / self.bps()) as Micros,
         }
     }
 

@@ -22,14 +22,14 @@ const MIN_LEN: f64 = 200.0;
 /// Where packets wait longer than this in ordinary times, a probe is longer by so many times what
 /// they wait more, up to a limit: jitter would make a short one look as if it had found
 /// anything.
-const NO_JITTER: Micros = 8_000;
+const NO_JITTER: Micros = 12_000;
 const JITTER_LENGTHS: f64 = 4.0;
 const MAX_LENGTH_SECONDS: f64 = 0.07;
 /// A probe without a result after this time has failed.
 const DEADLINE: Micros = 1_000_000;
 /// Time between probes: at first, and at most after probes that found nothing.
 const INTERVAL: Micros = 1_500_000;
-const MAX_INTERVAL: Micros = 3_000_000;
+const MAX_INTERVAL: Micros = 4_000_000;
 /// When less than this share of what was sent arrives in the same time, the link was full.
 const FULL: f64 = 0.9;
 /// A full link carried this share of what it showed, as the rest was not always there.
