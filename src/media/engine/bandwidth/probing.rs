@@ -154,7 +154,7 @@ impl Probing {
     /// else would tell when it carries again.
     pub(super) fn break_silence(&mut self, estimate: f64) {
         self.cluster = None;
-        self.plan(LATER * estimate, estimate);
+        self.plan(LATER * estimate, estimate, 0);
     }
 
     /// Whether a probe waits to be sent.
