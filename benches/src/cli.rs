@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 
 use crate::driver::{Driver, Order};
 use crate::floor::{Floor, Shape};
+use crate::full_client::{Findings, FullClient};
+use crate::outcome::Outcome;
 use crate::process::Usage;
 use crate::progress::Progress;
 use crate::report::{Report, Run};
@@ -54,6 +56,12 @@ struct Cli {
     /// Never sleep on the media thread: the server then does not pay for waking it
     #[arg(long, global = true)]
     spin: bool,
+    /// Receivers take no part in estimating the bandwidth to them
+    #[arg(long, global = true)]
+    no_feedback: bool,
+    /// Complete clients that watch too and check what arrives; their packets are not counted
+    #[arg(long, global = true, default_value_t = 0)]
+    full_clients: usize,
     /// Write the figures here as JSON
     #[arg(long, global = true)]
     json: Option<PathBuf>,
@@ -82,9 +90,11 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         url: cli.url.trim_end_matches('/').to_owned(),
         orders: orders.clone(),
         fingerprint: identity.fingerprint.clone(),
+        feedback: !cli.no_feedback,
     });
+    let epoch = Instant::now();
     let watched = Arc::new(Progress::default());
-    let driver = Driver::new(identity, cli.spin, watched.clone())?;
+    let driver = Driver::new(identity, cli.spin, epoch, watched.clone())?;
     let media = std::thread::Builder::new()
         .name("media".into())
         .spawn(move || driver.run(&inbox))?;
@@ -98,6 +108,7 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         "{count} participants joined in {:.2} s",
         joined.as_secs_f64()
     ));
+    let watchers = join_full_clients(&cli, &plan, epoch, &left).await?;
     tokio::time::sleep(Duration::from_secs(cli.settle)).await;
 
     let before = cli.pid.map(Usage::of).transpose()?;
@@ -116,6 +127,10 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         .join()
         .map_err(|_| anyhow::anyhow!("the media thread panicked"))??;
     let _ = leave.send(true);
+    let mut full_clients = Findings::default();
+    for findings in watchers.join_all().await {
+        full_clients.add(&findings?);
+    }
     while crowd.join_next().await.is_some() {}
 
     progress("measuring the floor");
@@ -128,15 +143,20 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         usage,
         system_calls: calls.map(|calls| calls.map_err(|error| format!("{error:#}"))),
         floor,
+        full_clients,
         outcome: &outcome,
     });
+    publish(&cli, &report, &outcome)
+}
+
+fn publish(cli: &Cli, report: &Report, outcome: &Outcome) -> anyhow::Result<()> {
     println!("{}", report.table());
     if let Some(path) = &cli.json {
-        let text = serde_json::to_string_pretty(&report)?;
+        let text = serde_json::to_string_pretty(report)?;
         std::fs::write(path, text).with_context(|| format!("--json {}", path.display()))?;
     }
     if let Some(path) = &cli.html {
-        let page = report.html(&outcome);
+        let page = report.html(outcome);
         std::fs::write(path, page).with_context(|| format!("--html {}", path.display()))?;
     }
     Ok(())
@@ -154,7 +174,7 @@ async fn join_all(
     let (joined, mut joins) = mpsc::unbounded_channel();
     for index in 0..plan.participants {
         let (room, role) = plan.role(index);
-        let token = token(cli, room, index)?;
+        let token = token(cli, room, identity(index))?;
         let (shared, left, gate, joined) =
             (shared.clone(), left.clone(), gate.clone(), joined.clone());
         crowd.spawn(async move {
@@ -177,6 +197,23 @@ async fn join_all(
         }
     }
     Ok(crowd)
+}
+
+/// Lets the complete clients join, spread over the rooms; they then run by themselves.
+async fn join_full_clients(
+    cli: &Cli,
+    plan: &Plan,
+    epoch: Instant,
+    left: &watch::Receiver<bool>,
+) -> anyhow::Result<JoinSet<anyhow::Result<Findings>>> {
+    let mut clients = JoinSet::new();
+    for index in 0..cli.full_clients {
+        let token = token(cli, index % plan.rooms, format!("full-{index}"))?;
+        let url = cli.url.trim_end_matches('/');
+        let client = FullClient::join(url, &token, epoch).await?;
+        clients.spawn(client.run(left.clone()));
+    }
+    Ok(clients)
 }
 
 /// Lets the time of the measurement pass; with churn, participants come and go meanwhile.
@@ -204,7 +241,7 @@ async fn play(
                 let index = plan.participants + guests;
                 guests += 1;
                 let (room, role) = plan.role(index);
-                let token = token(cli, room, index)?;
+                let token = token(cli, room, identity(index))?;
                 let (shared, all_left) = (shared.clone(), left.clone());
                 crowd.spawn(async move {
                     let (leave, left) = watch::channel(false);
@@ -220,13 +257,13 @@ async fn play(
     }
 }
 
-fn token(cli: &Cli, room: usize, index: usize) -> anyhow::Result<String> {
+fn token(cli: &Cli, room: usize, name: String) -> anyhow::Result<String> {
     let keys: ApiKeys = [(cli.api_key.clone(), cli.api_secret.clone())]
         .into_iter()
         .collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let claims = Claims {
-        sub: identity(index),
+        sub: name,
         nbf: now.saturating_sub(10),
         exp: now + 6 * 3_600,
         video: Some(VideoGrant {

@@ -77,21 +77,22 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    /// `epoch` is when the time in the stamps of payloads begins.
     pub(crate) fn new(
         identity: Identity,
         spin: bool,
+        epoch: Instant,
         progress: Arc<Progress>,
     ) -> io::Result<Driver> {
-        let now = Instant::now();
         Ok(Driver {
             identity,
-            epoch: now,
+            epoch,
             spin,
             poll: Poll::new()?,
             connections: Vec::new(),
             timers: BinaryHeap::new(),
             outcome: Outcome::default(),
-            counting_since: now,
+            counting_since: epoch,
             idle: Duration::ZERO,
             progress,
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::floor::Floor;
+use crate::full_client::Findings;
 use crate::outcome::Outcome;
 use crate::process::Usage;
 use crate::receive::{Counts, Histogram};
@@ -48,6 +49,7 @@ pub(crate) struct Run<'a> {
     /// Of the server, or why that is not known.
     pub(crate) system_calls: Option<Result<u64, String>>,
     pub(crate) floor: Floor,
+    pub(crate) full_clients: Findings,
     pub(crate) outcome: &'a Outcome,
 }
 
@@ -163,6 +165,7 @@ pub(crate) struct Report {
     first_media_ms: Times,
     server: Option<Server>,
     floor: Floor,
+    full_clients: Findings,
     /// RTCP packets that participants sent about what they received.
     reports: u64,
     tester_busy_percent: f64,
@@ -192,6 +195,7 @@ impl Report {
             first_media_ms: Times::of(&outcome.first_media),
             server,
             floor: run.floor,
+            full_clients: run.full_clients,
             reports: outcome.feedback,
             tester_busy_percent: 100.0 * outcome.busy,
             tester_longest_turn_ms: outcome.longest_turn as f64 / 1_000.0,
@@ -202,7 +206,7 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let mut out = String::new();
         let mut row = |name: &str, value: String| {
-            let _ = writeln!(out, "{name:<32} {value}");
+            let _ = writeln!(out, "{name:<34} {value}");
         };
         let times = |t: &Times| {
             format!(
@@ -262,6 +266,46 @@ impl Report {
         if let Some(server) = &self.server {
             server.rows(self.seconds, self.counts.received, &mut row);
         }
+        self.full_client_rows(&mut row);
+        self.floor_rows(&mut row);
+        row(
+            "tester",
+            format!(
+                "{:.0} % busy, longest turn {:.1} ms{}",
+                self.tester_busy_percent,
+                self.tester_longest_turn_ms,
+                if self.tester_busy_percent > 90.0 || self.tester_longest_turn_ms > 20.0 {
+                    ": IT WAS THE LIMIT, so the figures are not the server's"
+                } else {
+                    ""
+                }
+            ),
+        );
+        out
+    }
+
+    fn full_client_rows(&self, mut row: impl FnMut(&str, String)) {
+        let full = &self.full_clients;
+        if full.clients == 0 {
+            return;
+        }
+        row(
+            "full clients",
+            format!(
+                "{} of {} receive, {} tracks, {} packets",
+                full.receiving, full.clients, full.tracks, full.counts.received
+            ),
+        );
+        row(
+            "they miss / cannot read / reorder",
+            format!(
+                "{} / {} / {} packets; {} sender reports came",
+                full.counts.lost, full.unreadable, full.backwards, full.sender_reports
+            ),
+        );
+    }
+
+    fn floor_rows(&self, mut row: impl FnMut(&str, String)) {
         let floor = &self.floor;
         if let Some((shape, cost)) = &floor.in_shape {
             row(
@@ -282,20 +326,6 @@ impl Report {
                 floor.tight_alone_ns, floor.tight_run_ns
             ),
         );
-        row(
-            "tester",
-            format!(
-                "{:.0} % busy, longest turn {:.1} ms{}",
-                self.tester_busy_percent,
-                self.tester_longest_turn_ms,
-                if self.tester_busy_percent > 90.0 || self.tester_longest_turn_ms > 20.0 {
-                    ": IT WAS THE LIMIT, not the server"
-                } else {
-                    ""
-                }
-            ),
-        );
-        out
     }
 
     /// A page that stands alone: the table, and latency as a cumulative plot.
@@ -321,15 +351,15 @@ impl Report {
             let x = 40.0 + 720.0 * f64::from(power) / widest;
             let _ = write!(
                 axis,
-                "<line x1='{x:.0}' y1='20' x2='{x:.0}' y2='260' stroke='#ddd'/>\\
+                "<line x1='{x:.0}' y1='20' x2='{x:.0}' y2='260' stroke='#ddd'/>\
                  <text x='{x:.0}' y='280' font-size='12' text-anchor='middle'>{} ms</text>",
                 10f64.powi(power as i32) / 1_000.0
             );
         }
         format!(
-            "<!doctype html><meta charset='utf-8'><title>moim-load {name}</title>\\
-             <style>body{{font:15px sans-serif;max-width:820px;margin:2em auto}}pre{{background:#f4f4f4;padding:1em}}</style>\\
-             <h1>{name}</h1><pre>{table}</pre><h2>Forward latency: share of packets below</h2>\\
+            "<!doctype html><meta charset='utf-8'><title>moim-load {name}</title>\
+             <style>body{{font:15px sans-serif;max-width:820px;margin:2em auto}}pre{{background:#f4f4f4;padding:1em}}</style>\
+             <h1>{name}</h1><pre>{table}</pre><h2>Forward latency: share of packets below</h2>\
              <svg viewBox='0 0 800 290' role='img'>{axis}<polyline fill='none' stroke='#0f766e' stroke-width='2' points='{points}'/></svg>",
             name = self.plan.name,
             table = self.table(),

@@ -165,6 +165,17 @@ pub(crate) fn answer(offer: &str, ice: &IceCredentials, fingerprint: &str) -> St
     sdp
 }
 
+/// An offer without transport-wide feedback and receivers' estimates.
+pub(crate) fn without_feedback(offer: &str) -> String {
+    let kept = |line: &&str| {
+        let feedback = line.starts_with("a=rtcp-fb:")
+            && (line.contains("transport-cc") || line.contains("goog-remb"));
+        !feedback && !line.contains(TRANSPORT_CC)
+    };
+    let lines = offer.lines().filter(kept);
+    lines.flat_map(|line| [line.trim_end(), "\r\n"]).collect()
+}
+
 /// Where and who the server is.
 pub(crate) fn remote_side(sdp: &str) -> anyhow::Result<RemoteSide> {
     let value = |name: &str| {

@@ -28,6 +28,9 @@ const LAYERS: [(u32, u32, u32); 3] = [
     (1280, 720, 1_700_000),
 ];
 
+/// How a client of the load tester presents itself.
+pub(crate) const SIGNALING_QUERY: &str = "auto_subscribe=1&protocol=15&sdk=go&version=2.0.0";
+
 /// What one participant does.
 #[derive(Debug, Clone)]
 pub(crate) struct Role {
@@ -44,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) url: String,
     pub(crate) orders: Sender<Order>,
     pub(crate) fingerprint: String,
+    /// Whether receivers report what arrives.
+    pub(crate) feedback: bool,
 }
 
 /// By what name a participant joins.
@@ -80,10 +85,7 @@ impl Session {
         token: &str,
     ) -> anyhow::Result<Session> {
         let since = Instant::now();
-        let url = format!(
-            "{}/rtc?access_token={token}&auto_subscribe=1&protocol=15&sdk=go&version=2.0.0",
-            shared.url
-        );
+        let url = format!("{}/rtc?access_token={token}&{SIGNALING_QUERY}", shared.url);
         let (socket, _) = connect_async(url)
             .await
             .context("the server refuses a join")?;
@@ -172,8 +174,13 @@ impl Session {
             }
             Some(M::Offer(offer)) => {
                 let RemoteSide { ice, lite, address } = sdp::remote_side(&offer.sdp)?;
-                self.note_parameters(ReceiveParameters::of_offer(&offer.sdp))?;
-                let answer = sdp::answer(&offer.sdp, &self.subscriber, &self.shared.fingerprint);
+                let sdp = if self.shared.feedback {
+                    offer.sdp
+                } else {
+                    sdp::without_feedback(&offer.sdp)
+                };
+                self.note_parameters(ReceiveParameters::of_offer(&sdp))?;
+                let answer = sdp::answer(&sdp, &self.subscriber, &self.shared.fingerprint);
                 let answer = description("answer", answer, offer.id);
                 self.send(signal_request::Message::Answer(answer)).await?;
                 if self.subscriber_remote.is_none() {
@@ -346,7 +353,7 @@ impl Session {
     }
 }
 
-async fn told_to_leave(leave: &mut watch::Receiver<bool>) {
+pub(crate) async fn told_to_leave(leave: &mut watch::Receiver<bool>) {
     // Whoever could say it is gone: that says it too.
     let _ = leave.wait_for(|leave| *leave).await;
 }
@@ -360,7 +367,7 @@ fn unstarted(remote: &mut Option<(IceCredentials, bool)>) -> Option<IceCredentia
     Some(ice.clone())
 }
 
-fn description(kind: &str, sdp: String, id: u32) -> SessionDescription {
+pub(crate) fn description(kind: &str, sdp: String, id: u32) -> SessionDescription {
     SessionDescription {
         r#type: kind.into(),
         sdp,

@@ -20,6 +20,7 @@ const KNOWN: &[&str] = &[
     "room.departure_timeout",
     "room.max_participants",
     "room.max_tracks",
+    "room.loudest_speakers",
     "room.resume_timeout",
     "logging",
     "logging.level",

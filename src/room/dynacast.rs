@@ -51,6 +51,11 @@ impl WantedLayers {
         self.told = None;
     }
 
+    /// How many of `all` layers the publisher was asked for.
+    pub(super) fn asked_for(&self, all: u8) -> u8 {
+        self.told.unwrap_or(all)
+    }
+
     fn is_waiting(&self) -> bool {
         self.fewer_since.is_some()
     }

@@ -10,6 +10,7 @@ mod join;
 mod metrics;
 mod participant;
 mod publish;
+mod quality;
 mod registry;
 mod requests;
 mod resume;

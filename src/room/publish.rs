@@ -246,7 +246,9 @@ impl Room {
             track: id,
             transport,
             kind: negotiated.kind,
-            screen: request.source == TrackSource::ScreenShare as i32,
+            screen: [TrackSource::ScreenShare, TrackSource::ScreenShareAudio]
+                .into_iter()
+                .any(|source| request.source == source as i32),
             source: negotiated.source,
         })));
         if request.muted {

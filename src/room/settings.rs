@@ -18,6 +18,8 @@ pub struct RoomSettings {
     pub max_participants: u32,
     /// Tracks that one participant may publish.
     pub max_tracks: usize,
+    /// Voices that are forwarded in a room of ten or more: the loudest; 0 means all.
+    pub loudest_speakers: u8,
     /// Seconds for which the seat of a participant whose connection broke is kept.
     pub resume_timeout: u32,
 }
@@ -30,12 +32,21 @@ impl Default for RoomSettings {
             departure_timeout: 20,
             max_participants: 50,
             max_tracks: 20,
+            loudest_speakers: 6,
             resume_timeout: 15,
         }
     }
 }
 
+/// From so many participants on only the loudest are forwarded.
+const LARGE_ROOM: usize = 10;
+
 impl RoomSettings {
+    /// How many voices are forwarded in a room of so many participants; `None` for all.
+    pub(super) fn loudest(&self, participants: usize) -> Option<u8> {
+        (participants >= LARGE_ROOM && self.loudest_speakers > 0).then_some(self.loudest_speakers)
+    }
+
     pub(super) fn empty(&self) -> Duration {
         Duration::from_secs(self.empty_timeout.into())
     }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::actor::RoomMessage;
 use super::participant::{Participant, ParticipantKey};
+use super::quality::Qualities;
 use super::registry::Shared;
 use super::speakers::Speakers;
 use super::track::Track;
@@ -61,6 +62,9 @@ pub(super) struct Room {
     pub(super) announced: BTreeMap<TrackId, Track>,
     pub(super) transports: BTreeMap<TransportId, (ParticipantKey, Side)>,
     pub(super) speakers: Speakers,
+    pub(super) qualities: Qualities,
+    /// How many voices are forwarded; `None` for all.
+    loudest: Option<u8>,
     /// Tracks of which other layers may be wanted than before.
     pub(super) rewished: BTreeSet<TrackId>,
     pub(super) sif_trailer: String,
@@ -91,6 +95,8 @@ impl Room {
             announced: BTreeMap::new(),
             transports: BTreeMap::new(),
             speakers: Speakers::default(),
+            qualities: Qualities::default(),
+            loudest: None,
             rewished: BTreeSet::new(),
             sif_trailer: random_text(32),
             created_ms: unix_micros() / 1_000,
@@ -145,9 +151,8 @@ impl Room {
                     }
                 }
             }
-            Event::TransportSilent(transport) | Event::TransportBack(transport) => {
-                tracing::debug!(?transport, "a connection fell silent or came back");
-            }
+            Event::TransportSilent(transport) => self.transport_silent(transport, true),
+            Event::TransportBack(transport) => self.transport_silent(transport, false),
             Event::Data {
                 transport,
                 channel,
@@ -166,6 +171,7 @@ impl Room {
                 subscription,
                 paused,
             } => self.stream_state(subscription, paused),
+            Event::Quality(measured) => self.quality_measured(measured),
             Event::Speakers(levels) => self.speakers_changed(&levels),
             Event::ShardEnded => {
                 tracing::error!("a media shard of the room has ended");
@@ -177,6 +183,7 @@ impl Room {
     /// What has to be said after a round of messages and events.
     pub(super) fn flush(&mut self, now: Instant) {
         self.tell_wanted_layers(now);
+        self.choose_loudest();
         let keys: Vec<ParticipantKey> = self.participants.keys().copied().collect();
         for key in keys {
             self.offer_if_needed(key, now);
@@ -192,6 +199,16 @@ impl Room {
         self.check_timeouts(now);
         self.refresh_tokens(now);
         self.pause_unwanted_layers();
+        self.measure_quality(now);
+    }
+
+    /// Tells the engine how many voices are to be forwarded when that has changed.
+    fn choose_loudest(&mut self) {
+        let places = self.shared.settings.loudest(self.participants.len());
+        if std::mem::replace(&mut self.loudest, places) != places {
+            let room = self.media.room_id();
+            self.media.command(Command::SetLoudest { room, places });
+        }
     }
 
     /// Whether the room has come to its end.
@@ -383,7 +400,7 @@ pub(super) fn update(participants: Vec<ParticipantInfo>) -> signal_response::Mes
 pub(super) fn enabled_codecs() -> Vec<wire::Codec> {
     let mut mimes: Vec<&str> = Codec::ALL.iter().map(|codec| codec.mime_type()).collect();
     mimes.dedup();
-    mimes.push("video/rtx");
+    mimes.extend(["audio/red", "video/rtx"]);
     mimes
         .into_iter()
         .map(|mime| wire::Codec {

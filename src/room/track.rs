@@ -195,6 +195,11 @@ impl Track {
         count.clamp(1, MAX_LAYERS) as u8
     }
 
+    /// How many sizes of the picture its publisher should send now.
+    pub(super) fn layers_asked_for(&self) -> u8 {
+        self.wanted_layers.asked_for(self.spatial_layers())
+    }
+
     /// The layer that a quality names, 0 lowest: the best one that is described as not better.
     pub(super) fn layer_of_quality(&self, quality: i32) -> u8 {
         let top = self.spatial_layers() - 1;

@@ -31,7 +31,7 @@ class Participant:
             "participant_connected", "participant_disconnected", "track_published", "track_unpublished",
             "track_subscribed", "track_unsubscribed", "track_muted", "track_unmuted", "data_received",
             "participant_metadata_changed", "participant_name_changed", "participant_attributes_changed",
-            "active_speakers_changed", "disconnected",
+            "active_speakers_changed", "connection_quality_changed", "disconnected",
         ):
             self.room.on(name, self._recorder(name))
 
@@ -53,10 +53,10 @@ class Participant:
 
         return await asyncio.wait_for(wait(), PATIENCE)
 
-    async def publish_tone(self, frequency, name="mic"):
+    async def publish_tone(self, frequency, name="mic", red=True):
         source = rtc.AudioSource(RATE, 1)
         track = rtc.LocalAudioTrack.create_audio_track(name, source)
-        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, red=red)
 
         async def play():
             at = 0

@@ -87,3 +87,36 @@ a=rtcp-mux
 a=rtpmap:111 opus/48000/2
 a=ssrc:42 cname:x
 """.format(fingerprint=":".join(["AB"] * 32)).replace("\n", "\r\n")
+
+CAMERA = dict(
+    type=models.TrackType.VIDEO,
+    source=models.TrackSource.CAMERA,
+    width=1280,
+    height=720,
+    layers=[
+        models.VideoLayer(quality=quality, width=width, height=height)
+        for quality, width, height in ((0, 320, 180), (1, 640, 360), (2, 1280, 720))
+    ],
+)
+
+CAMERA_OFFER = """v=0
+o=- 1 1 IN IP4 127.0.0.1
+s=-
+t=0 0
+a=group:BUNDLE 0
+m=video 9 UDP/TLS/RTP/SAVPF 96
+c=IN IP4 0.0.0.0
+a=mid:0
+a=ice-ufrag:abcd
+a=ice-pwd:0123456789012345678901
+a=fingerprint:sha-256 {fingerprint}
+a=setup:actpass
+a=sendonly
+a=msid:s cid
+a=rtcp-mux
+a=rtpmap:96 VP8/90000
+a=rid:q send
+a=rid:h send
+a=rid:f send
+a=simulcast:send q;h;f
+""".format(fingerprint=":".join(["AB"] * 32)).replace("\n", "\r\n")

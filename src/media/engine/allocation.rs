@@ -74,6 +74,11 @@ impl Candidate {
         self.count += 1;
     }
 
+    /// What its smallest choice costs, bits a second.
+    pub(crate) fn smallest(&self) -> Option<u64> {
+        (self.count > 0).then(|| self.bitrates[0])
+    }
+
     fn cost(&self, choice: Option<usize>) -> u64 {
         choice.map_or(0, |index| self.bitrates[index])
     }

@@ -79,6 +79,11 @@ impl Choices {
         self.iter().nth(number).map(|choice| choice.layer)
     }
 
+    /// The largest there is within the wish.
+    pub(crate) fn largest(&self) -> Option<LayerId> {
+        self.iter().last().map(|choice| choice.layer)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -78,6 +78,20 @@ pub enum Command {
         /// What is wanted from now on.
         wish: Wish,
     },
+    /// Only the loudest voices of a room are forwarded from now on.
+    SetLoudest {
+        /// Which room.
+        room: RoomId,
+        /// How many; `None` for all.
+        places: Option<u8>,
+    },
+    /// Tells by [`Event::Quality`](super::Event::Quality) how connections fare.
+    MeasureQuality {
+        /// The room that hears of it.
+        room: RoomId,
+        /// Which connections.
+        transports: Vec<TransportId>,
+    },
     /// Sends one message on a data channel of each of the connections. The bytes are shared.
     SendData {
         /// To whom.
@@ -215,7 +229,8 @@ pub struct NewTrack {
     pub transport: TransportId,
     /// Audio or video.
     pub kind: MediaKind,
-    /// It shows a screen, which comes before cameras where not everything fits.
+    /// It is of a screen: its picture comes before cameras where not everything fits, and its
+    /// sound is always forwarded.
     pub screen: bool,
     /// Where its packets are found.
     pub source: TrackSource,

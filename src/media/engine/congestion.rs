@@ -4,12 +4,13 @@
 //! video tracks of the peer are allocated anew, and where that leaves a wish open, the estimator
 //! hears of it, so that it probes for more.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, Candidate, Rank, Reason, allocate};
 use super::choices::Choices;
 use super::dispatch::Engine;
 use super::event::Event;
+use super::ids::TransportId;
 use super::payload::layers::LayerId;
 use super::rtcp::TransportFeedback;
 use super::timers::TimerOwner;
@@ -20,21 +21,37 @@ use crate::media::codec::MediaKind;
 const CHANGED_PERCENT: u64 = 3;
 /// Room to have for what is wanted, as encoders vary, in percent of it.
 const ROOM_PERCENT: u64 = 130;
+/// More loss than this is that of a full queue, which is over as soon as less is sent.
+const MOST_LOSS: f64 = 0.2;
+/// What was allocated while something wanted did not fit is looked at again after this: audio and
+/// encoders vary, and loss ends.
+const LOOKED_AT_AGAIN: Duration = Duration::from_millis(500);
 /// Without an estimate there is no bound.
 const BOUNDLESS: u64 = u64::MAX / 1_000;
 
 /// What a peer was allocated last.
 #[derive(Debug, Default)]
 pub(crate) struct Allocated {
+    /// When that was.
+    at: Option<Instant>,
     /// The estimate of then, bits a second.
     estimate: u64,
     /// What is sent in consequence, bits a second.
     pub(crate) sent: u64,
     /// Everything that is wanted is sent, and there is room to spare.
-    satisfied: bool,
+    pub(crate) satisfied: bool,
+    /// More was sent then than the way carried.
+    congested: bool,
 }
 
 impl Engine {
+    /// What the network of a subscriber is taken to carry in all, in bits a second; `None` for
+    /// one that gives no feedback, which is sent whatever it wants.
+    pub fn estimate(&self, transport: TransportId) -> Option<u64> {
+        let peer = self.find_peer(transport)?;
+        self.peers[peer as usize].estimate()
+    }
+
     /// Transport-wide feedback arrived.
     pub(super) fn transport_feedback(
         &mut self,
@@ -80,11 +97,15 @@ impl Engine {
         let Some(estimate) = state.estimate() else {
             return;
         };
-        let last = state.allocated.estimate;
-        let much = last * CHANGED_PERCENT / 100;
-        let fell = estimate + much < last;
-        let rose = estimate > last + much && !state.allocated.satisfied;
-        if fell || rose {
+        let last = &state.allocated;
+        let much = last.estimate * CHANGED_PERCENT / 100;
+        let fell = estimate + much < last.estimate;
+        let rose = estimate > last.estimate + much && !last.satisfied;
+        let old = last
+            .at
+            .is_none_or(|at| now.saturating_duration_since(at) >= LOOKED_AT_AGAIN);
+        let turned = state.bandwidth.congested() && !last.congested;
+        if fell || rose || turned || (old && !last.satisfied) {
             self.allocate_again(now, peer);
         }
     }
@@ -123,13 +144,25 @@ impl Engine {
         }
         let before_video = state.before_video.rate(now);
         let estimate = state.estimate();
-        let budget = estimate.map_or(BOUNDLESS, |all| all.saturating_sub(before_video));
+        let mut budget = estimate.map_or(BOUNDLESS, |all| {
+            let video = all.saturating_sub(before_video);
+            // What is lost is sent again, and takes its part.
+            let loss = state.bandwidth.loss().min(MOST_LOSS);
+            (video as f64 * (1.0 - loss)) as u64
+        });
+        if !state.bandwidth.is_answered() {
+            // Before anything is known of the way, one picture is sent, however large.
+            let smallest = candidates.iter().filter_map(Candidate::smallest).min();
+            budget = budget.max(smallest.unwrap_or(0));
+        }
         let Allocation { chosen, wanted } = allocate(&mut candidates, budget, reason);
         let enough = (wanted + before_video) * ROOM_PERCENT / 100;
         let satisfied = chosen == wanted && estimate.is_none_or(|all| all >= enough);
         state.allocated = Allocated {
+            at: Some(now),
             estimate: estimate.unwrap_or(BOUNDLESS),
             sent: chosen + before_video,
+            congested: state.bandwidth.congested(),
             satisfied,
         };
         state

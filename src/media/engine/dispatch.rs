@@ -20,6 +20,7 @@ use super::event::{Event, RoomEvent};
 use super::flush::Flush;
 use super::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use super::io::{EngineConfig, EngineStatistics, LocalSocket, Transmit};
+use super::loudest::Loudest;
 use super::peer::{Peer, Srtp};
 use super::relay::Relay;
 use super::rtp::{self, PacketClass};
@@ -55,6 +56,8 @@ pub struct Engine {
     by_address: FxHashMap<SocketAddr, u32>,
     by_ufrag: FxHashMap<Box<[u8]>, u32>,
     pub(super) speakers: FxHashMap<RoomId, RoomSpeakers>,
+    /// The rooms in which not all voices are forwarded.
+    pub(super) loudest: FxHashMap<RoomId, Loudest>,
     pub(super) timers: Timers,
     pub(super) events: VecDeque<RoomEvent>,
     control: VecDeque<ControlDatagram>,
@@ -99,6 +102,7 @@ impl Engine {
             by_address: FxHashMap::default(),
             by_ufrag: FxHashMap::default(),
             speakers: FxHashMap::default(),
+            loudest: FxHashMap::default(),
             timers: Timers::default(),
             events: VecDeque::new(),
             control: VecDeque::new(),
@@ -188,6 +192,10 @@ impl Engine {
             Command::SetSubscription { subscription, wish } => {
                 self.set_subscription(now, subscription, wish);
             }
+            Command::SetLoudest { room, places } => self.set_loudest(room, places),
+            Command::MeasureQuality { room, transports } => {
+                self.measure_quality(now, room, &transports);
+            }
             Command::SendData {
                 transports,
                 channel,
@@ -268,7 +276,7 @@ impl Engine {
         let queues: usize = self
             .peers
             .iter()
-            .map(|(_, p)| p.queue.memory() + p.pacer.memory())
+            .map(|(_, p)| p.queue.memory() + p.pacer.memory() + p.again.memory())
             .sum();
         EngineStatistics {
             transports: self.peers.len() as u64,
@@ -389,7 +397,11 @@ impl Engine {
         }
         self.queue_control(peer);
         let state = &mut self.peers[peer as usize];
-        state.update_path();
+        if state.update_path() {
+            // What was sent over the way before says nothing of this one.
+            self.allocate(now, peer, Reason::Wishes);
+        }
+        let state = &mut self.peers[peer as usize];
         if let Some(when) = state.transport.poll_timeout() {
             self.timers
                 .arm(TimerOwner::Peer(peer), &mut state.armed, when);

@@ -21,6 +21,10 @@ use super::timers::TimerOwner;
 use super::track::Track;
 use crate::media::codec::{Codec, MediaKind};
 
+/// On a way that loses more than this for no reason of ours, what is sent again is sent twice: to
+/// lose that too costs a round trip that a picture may not have.
+const LOSSY: f64 = 0.02;
+
 impl Engine {
     /// Queues a packet that has just been put into its cache for every subscriber of the track
     /// that is to have it.
@@ -100,10 +104,16 @@ impl Engine {
         let subscription = &mut parts.subscriptions[index as usize];
         let track = &parts.tracks[subscription.track as usize];
         let state = &mut parts.peers[subscription.peer as usize];
+        state.again.refill(now, state.estimate());
+        let rtt = state.bandwidth.rtt().unwrap_or(state.rtt);
+        let twice = state.bandwidth.loss() > LOSSY && !state.bandwidth.congested();
         for sequence in missing {
             parts.statistics.nacks_in += 1;
             if subscription.retransmissions_left == 0 {
                 break;
+            }
+            if !state.again.may_send(now, subscription.ssrc, sequence, rtt) {
+                continue;
             }
             let Some(packet) = again(index, subscription, track, sequence) else {
                 // It may have been lost between the shards and come yet.
@@ -114,23 +124,41 @@ impl Engine {
                 }
                 continue;
             };
-            let last = match packet.form {
-                Form::Repair { .. } => &mut subscription.last_repair_queued,
-                _ => &mut subscription.last_queued,
-            };
-            if state.enqueue(now, packet, last, false) {
-                subscription.retransmissions_left -= 1;
-                parts.statistics.retransmissions += 1;
-                parts.statistics.packets_out += 1;
-                parts.statistics.bytes_out += u64::from(packet.len);
+            let twin = (twice && matches!(packet.form, Form::Repair { .. }))
+                .then(|| again(index, subscription, track, sequence))
+                .flatten();
+            for packet in [Some(packet), twin].into_iter().flatten() {
+                let last = match packet.form {
+                    Form::Repair { .. } => &mut subscription.last_repair_queued,
+                    _ => &mut subscription.last_queued,
+                };
+                if state.enqueue(now, packet, last, false) {
+                    state
+                        .again
+                        .sent(now, subscription.ssrc, sequence, packet.len);
+                    parts.statistics.retransmissions += 1;
+                    parts.statistics.packets_out += 1;
+                    parts.statistics.bytes_out += u64::from(packet.len);
+                }
             }
+            subscription.retransmissions_left -= 1;
         }
         parts.flush.list(now, subscription.peer, state);
     }
 
+    /// Allocates the subscribers of a track anew when layers of it have come or gone.
+    pub(super) fn look_at_layers(&mut self, now: Instant, track: u32) {
+        let state = &mut self.tracks[track as usize];
+        let alive = state.streams_alive(now);
+        if std::mem::replace(&mut state.known_alive, alive) != alive {
+            self.choose_layers(now, track);
+        }
+    }
+
     /// What there is of a track has changed: each of its subscribers is allocated anew.
     pub(super) fn choose_layers(&mut self, now: Instant, track: u32) {
-        for index in self.tracks[track as usize].subscriptions.clone() {
+        for place in 0..self.tracks[track as usize].subscriptions.len() {
+            let index = self.tracks[track as usize].subscriptions[place];
             let subscription = &mut self.subscriptions[index as usize];
             if self.tracks[track as usize].muted {
                 subscription.forwarder.pause();
@@ -160,7 +188,8 @@ fn place(
         return None;
     }
     let clock_rate = received.codec.clock_rate();
-    let same_instant = flowing.and_then(|from| {
+    let resumed = || subscription.forwarder.resumed_timestamp(&received.source);
+    let same_instant = flowing.map_or_else(resumed, |from| {
         let offset = subscription.forwarder.timestamp_offset()?;
         let timestamp = track.translate(layer, received.source.timestamp, from, clock_rate)?;
         Some(timestamp.wrapping_add(offset))

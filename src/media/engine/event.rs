@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::command::DataChannel;
 use super::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+use super::quality::TransportQuality;
 use crate::media::codec::Codec;
 
 /// Something that the room must hear of.
@@ -61,6 +62,8 @@ pub enum Event {
         /// Not sent for now.
         paused: bool,
     },
+    /// What [`MeasureQuality`](super::Command::MeasureQuality) asked for.
+    Quality(Vec<TransportQuality>),
     /// Who is heard: linear level 0.0 to 1.0 of each active audio track, loudest first. Sent
     /// when it changes, at most every 300 ms.
     Speakers(Vec<(TrackId, f32)>),

@@ -94,7 +94,11 @@ impl Engine {
         let Some(index) = self.subscription_of(peer, block.ssrc) else {
             return;
         };
-        let Some(sent) = self.subscriptions[index as usize].last_report else {
+        let subscription = &mut self.subscriptions[index as usize];
+        if subscription.ssrc == block.ssrc {
+            subscription.reported_lost = block.cumulative_lost.max(0) as u32;
+        }
+        let Some(sent) = subscription.last_report else {
             return;
         };
         if block.last_sr == 0 || block.last_sr != sent.compact_ntp {
@@ -106,7 +110,7 @@ impl Engine {
         state
             .bandwidth
             .on_report(now, block.fraction_lost, Some(rtt));
-        state.rtt = (state.rtt * 7 + rtt.min(Duration::from_secs(2))) / 8;
+        state.note_rtt(rtt);
     }
 
     fn keyframe_requested(&mut self, now: Instant, peer: u32, ssrc: u32) {
@@ -168,7 +172,8 @@ impl Engine {
         self.send_transport_cc(peer);
         let mut next: Option<Instant> = None;
         let rtt = self.peers[peer as usize].rtt;
-        for track_index in self.peers[peer as usize].tracks.clone() {
+        for place in 0..self.peers[peer as usize].tracks.len() {
+            let track_index = self.peers[peer as usize].tracks[place];
             for layer_index in 0..self.tracks[track_index as usize].layers.len() {
                 let layer = &mut self.tracks[track_index as usize].layers[layer_index];
                 let Some(media) = layer.ssrc else {
@@ -237,6 +242,10 @@ impl Engine {
         state.report_due = None;
         let received = self.send_receiver_reports(now, peer);
         let sent = self.send_sender_reports(now, peer);
+        if sent {
+            // Encoders vary, and what a layer costs with them.
+            self.allocate_again(now, peer);
+        }
         if received || sent {
             self.peers[peer as usize].report_due = Some(now + REPORT_INTERVAL);
         }
@@ -245,8 +254,9 @@ impl Engine {
     /// True when any stream of the peer is alive.
     fn send_receiver_reports(&mut self, now: Instant, peer: u32) -> bool {
         let mut alive = false;
-        for track_index in self.peers[peer as usize].tracks.clone() {
-            self.choose_layers(now, track_index);
+        for place in 0..self.peers[peer as usize].tracks.len() {
+            let track_index = self.peers[peer as usize].tracks[place];
+            self.look_at_layers(now, track_index);
             self.relay_layers(now, track_index);
             let mut blocks = [ReportBlock::default(); 3];
             let mut count = 0;
@@ -278,7 +288,8 @@ impl Engine {
         let mut reports = [0u8; MAX_RTCP];
         let mut len = 0;
         let mut flowing = false;
-        for index in self.peers[peer as usize].subscriptions.clone() {
+        for place in 0..self.peers[peer as usize].subscriptions.len() {
+            let index = self.peers[peer as usize].subscriptions[place];
             let subscription = &mut self.subscriptions[index as usize];
             subscription.renew_retransmissions();
             if subscription.packets == subscription.packets_reported {

@@ -88,6 +88,9 @@ impl Engine {
         if let Some(received) = self.receive(now, &authentic, packet, &extensions) {
             if let Some(level) = extensions.audio_level {
                 self.hear(now, owner.track, level.dbov);
+                if !self.lets_pass(now, owner.track, level.dbov, received.source.sequence) {
+                    return;
+                }
             }
             self.relay_packet(now, owner.track, &received);
             self.fan_out(now, owner.track, &received);
@@ -147,8 +150,9 @@ impl Engine {
         let header = &authentic.header;
         let layer = track.layers.get_mut(usize::from(owner.layer))?;
         let codec = authentic.payload.codec();
-        let red = authentic.payload == Payload::Red;
         let mut body = header.payload(packet)?;
+        // A publisher that probes its network sends packets that are all padding.
+        let red = authentic.payload == Payload::Red && !body.is_empty();
         if red && !red::is_sound(body) {
             return None;
         }
@@ -161,7 +165,11 @@ impl Engine {
             if layer.cache.get(sequence).is_some() {
                 return None;
             }
-            layer.nack.received(sequence, now);
+            if let (Some(round_trip), Feed::Peer(publisher)) =
+                (layer.nack.repaired(sequence, now), track.feed)
+            {
+                self.peers[publisher as usize].note_rtt(round_trip);
+            }
         } else {
             if layer.ssrc != Some(header.ssrc) {
                 restarted = layer.ssrc.is_some();

@@ -12,15 +12,18 @@ use super::pacer::Pacer;
 use super::probe::ActiveProbe;
 use super::rate_meter::RateMeter;
 use super::receive::transport_cc::TransportCcRecorder;
+use super::retransmissions::Retransmissions;
 use super::rtp::extensions::ExtensionMap;
 use super::send_batch::Path;
-use super::send_queue::{LastQueued, QueuedPacket, SendQueue};
+use super::send_queue::{Form, LastQueued, QueuedPacket, SendQueue};
 use super::srtp::{MAX_OVERHEAD, ReplayWindow, SrtpReceiver, SrtpSender};
 use super::timers::Armed;
 use super::transport::Transport;
 
 /// Round-trip time assumed until a report tells better.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// A longer one counts as this much.
+const MAX_RTT: Duration = Duration::from_secs(2);
 /// Streams of one publisher: every layer of every track, each with its retransmissions. More
 /// than this many are not remembered, so a flood of SSRCs fills nothing.
 const MAX_STREAMS: usize = 128;
@@ -81,7 +84,8 @@ pub(crate) struct Peer {
     /// The peer reports what arrives, or what it can take: the estimate means something.
     pub(crate) gives_feedback: bool,
     pub(crate) allocated: Allocated,
-    /// What is sent before any video: audio and retransmissions.
+    pub(crate) again: Retransmissions,
+    /// What is sent before any video: audio.
     pub(crate) before_video: RateMeter,
     pub(crate) probe: Option<ActiveProbe>,
     /// Whether the engine has this peer on its list of those with packets to send.
@@ -125,6 +129,7 @@ impl Peer {
             bandwidth: Box::new(BandwidthEstimator::new(now)),
             gives_feedback: false,
             allocated: Allocated::default(),
+            again: Retransmissions::default(),
             before_video: RateMeter::default(),
             probe: None,
             listed: false,
@@ -143,6 +148,11 @@ impl Peer {
         }
     }
 
+    /// A round trip was measured.
+    pub(crate) fn note_rtt(&mut self, rtt: Duration) {
+        self.rtt = (self.rtt * 7 + rtt.min(MAX_RTT)) / 8;
+    }
+
     pub(crate) fn set_mapping(&mut self, mapping: &ReceiveMapping) {
         let mut payload_types = PayloadTypes::default();
         for &(payload_type, payload) in &mapping.payload_types {
@@ -156,11 +166,19 @@ impl Peer {
         };
     }
 
-    /// After anything happened to the transport: notes where it leads.
-    pub(crate) fn update_path(&mut self) {
+    /// After anything happened to the transport: notes where it leads. True when that is another
+    /// host than before, and so another network; a port alone changes in the midst of the same.
+    pub(crate) fn update_path(&mut self) -> bool {
         let local = self.local;
         let remote = self.transport.remote();
+        let before = self.path.map(|path| path.destination.ip());
         self.path = remote.map(|destination| Path { destination, local });
+        let moved = before.is_some() && before != remote.map(|destination| destination.ip());
+        if moved {
+            self.bandwidth.on_new_way();
+            self.probe = None;
+        }
+        moved
     }
 
     /// Bits a second that may be sent to this peer in all; `None` while there is no bound.
@@ -168,14 +186,19 @@ impl Peer {
         self.gives_feedback.then(|| self.bandwidth.estimate())
     }
 
-    /// Bits a second at which packets leave: faster than they come, so that a frame is over
-    /// well before the next one, but not while a queue on the way is to drain.
+    /// Bits a second at which packets leave. With room to spare it is much faster than they come,
+    /// so that a frame is over well before the next one. Where the network is the limit it is
+    /// hardly faster: the keyframe of a larger layer would only wait in the network instead, and
+    /// the queue that it makes there be taken for a sign that the layer does not fit.
     pub(crate) fn pace(&self) -> Option<u64> {
         let estimate = self.estimate()?;
-        if self.bandwidth.congested() {
-            return Some(estimate);
-        }
-        Some(estimate.max(self.allocated.sent) * 3 / 2)
+        Some(if self.bandwidth.congested() {
+            estimate
+        } else if self.allocated.satisfied {
+            estimate * 5 / 2
+        } else {
+            estimate.max(self.allocated.sent * 11 / 10)
+        })
     }
 
     /// Queues a packet, or makes it wait for its time when it is `paced`; `last` is its stream's.
@@ -194,7 +217,7 @@ impl Peer {
         if paced && !self.pacer.is_open() {
             return self.pacer.delay(packet);
         }
-        if !paced {
+        if !paced && packet.form == Form::Media {
             self.before_video
                 .add(usize::from(packet.len) + MAX_OVERHEAD);
         }

@@ -133,7 +133,9 @@ impl Engine {
             let timestamp = header.timestamp.wrapping_sub(block.offset);
             let recovered =
                 self.insert_recovered(now, owner, header.ssrc, missing, timestamp, block);
-            if let Some(received) = recovered {
+            if let Some(received) = recovered
+                && !self.is_held(owner.track)
+            {
                 self.fan_out(now, owner.track, &received);
             }
         }

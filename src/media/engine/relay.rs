@@ -22,7 +22,7 @@ use super::packet_cache::CachedFrame;
 use super::red;
 use super::srtp::MAX_OVERHEAD;
 use super::track::{Feed, Layer, SenderReport, Track};
-use crate::media::codec::Codec;
+use crate::media::codec::{Codec, MediaKind};
 
 /// What crosses waits at most this long for more, so that a burst wakes the other shard once.
 const RELAY_INTERVAL: Duration = Duration::from_millis(1);
@@ -270,6 +270,15 @@ impl Engine {
         }
     }
 
+    /// Sends a packet that was held back to the shards that asked for its track.
+    pub(super) fn relay_cached(&mut self, now: Instant, track: u32, sequence: u64) {
+        let track = &self.tracks[track as usize];
+        let id = track.id;
+        for to in track.relayed_to.clone() {
+            self.relay_again(now, to, id, 0, sequence);
+        }
+    }
+
     /// Tells the shards that asked for a track which of its layers are alive.
     pub(super) fn relay_layers(&mut self, now: Instant, track: u32) {
         let track = &self.tracks[track as usize];
@@ -374,7 +383,7 @@ impl Engine {
                 layer.sender_report = state.sender_report.or(layer.sender_report);
             }
         }
-        self.choose_layers(now, index);
+        self.look_at_layers(now, index);
     }
 
     /// A packet of a track of another shard: what `ingress.rs` does for those of a peer.
@@ -401,6 +410,9 @@ impl Engine {
             return;
         }
         started |= layer.touch(now);
+        // A voice that was left out for a while goes on, and what was left out is not missed.
+        let resumed =
+            track.kind == MediaKind::Audio && source.sequence > layer.highest_sequence + 1;
         if source.sequence >= layer.highest_sequence {
             layer.highest_sequence = source.sequence;
             layer.last_timestamp = source.timestamp;
@@ -417,7 +429,7 @@ impl Engine {
             .cache
             .insert(now, source.sequence, packet, header_len, frame);
         let muted = track.muted;
-        if restarted {
+        if restarted || resumed {
             self.end_flow(index, source.layer);
         }
         if started || layers_changed {

@@ -39,6 +39,8 @@ pub(crate) struct Subscription {
     pub(crate) packets: u32,
     pub(crate) octets: u32,
     pub(crate) packets_reported: u32,
+    /// Packets that the subscriber has reported lost, since the start.
+    pub(crate) reported_lost: u32,
     pub(crate) last_report: Option<SentReport>,
     pub(crate) retransmissions_left: u16,
 }
@@ -82,6 +84,7 @@ impl Subscription {
             packets: 0,
             octets: 0,
             packets_reported: 0,
+            reported_lost: 0,
             last_report: None,
             retransmissions_left: RETRANSMISSIONS_A_SECOND,
         }

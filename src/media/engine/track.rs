@@ -182,6 +182,8 @@ pub(crate) struct Track {
     pub(crate) muted: bool,
     /// It shows a screen.
     pub(crate) screen: bool,
+    /// The streams that were alive when they were last looked at.
+    pub(crate) known_alive: u8,
     /// Lowest first, never empty.
     pub(crate) layers: Vec<Layer>,
     /// Indexes of the subscriptions.
@@ -209,6 +211,7 @@ impl Track {
             source: TrackSource::default(),
             muted: false,
             screen: false,
+            known_alive: 0,
             layers: Vec::new(),
             subscriptions: Vec::new(),
             audio_level: AudioLevelMeter::default(),
@@ -225,6 +228,12 @@ impl Track {
             self.layers.push(Layer::new(self.kind));
         }
         self.source = source;
+    }
+
+    /// Which of its streams are alive, a bit each, the lowest first.
+    pub(crate) fn streams_alive(&self, now: Instant) -> u8 {
+        let bit = |(index, layer): (u32, &Layer)| u8::from(layer.is_alive(now)) << index;
+        (0..8).zip(&self.layers).map(bit).sum()
     }
 
     /// Whether its layers are in one stream (scalable coding), and not in several (simulcast).

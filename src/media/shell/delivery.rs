@@ -98,6 +98,7 @@ fn keep(mailbox: &mut Mailbox, event: Event, dropped: &mut u64) {
             channel: DataChannel::Lossy | DataChannel::DataTrack,
             ..
         } | Event::Speakers(_)
+            | Event::Quality(_)
             | Event::SubscriptionStarted(_)
     );
     if lossy || mailbox.kept.len() >= MAX_KEPT {

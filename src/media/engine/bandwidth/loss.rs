@@ -12,18 +12,22 @@ const MIN_PACKETS: u32 = 20;
 const MIN_TIME: Micros = 250_000;
 /// An observation that takes longer is one of fewer packets.
 const MAX_TIME: Micros = 1_500_000;
+/// Observations of this age are forgotten.
+const MAX_AGE: Micros = 6_000_000;
 /// Less loss than this needs no explanation.
 const NO_LOSS: f64 = 0.02;
 /// More than this is never laid to the link.
 const MAX_INHERENT: f64 = 0.25;
 /// How much better a capacity has to explain what was seen, in terms of squared deviations,
 /// than none.
-const MIN_GAIN: f64 = 9.0;
+const MIN_GAIN: f64 = 25.0;
 /// Growth of the limit per second once loss is not due to the rate.
 const RECOVERY: f64 = 1.25;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Observation {
+    /// When it began.
+    at: Micros,
     /// Bits per second sent.
     rate: f32,
     loss: f32,
@@ -93,12 +97,12 @@ impl LossControl {
         let packets = f64::from(self.packets);
         let seconds = time as f64 / 1_000_000.0;
         let observed = Observation {
+            at: from,
             rate: (self.bytes as f64 * 8.0 * (1.0 - 1.0 / packets) / seconds) as f32,
             loss: (f64::from(self.lost) / packets) as f32,
             packets: packets as f32,
         };
-        self.observations[self.count % OBSERVATIONS] = observed;
-        self.count += 1;
+        self.remember(observed);
         self.from = None;
         self.to = 0;
         (self.bytes, self.packets, self.lost) = (0, 0, 0);
@@ -106,8 +110,22 @@ impl LossControl {
         self.decide(rate, seconds);
     }
 
+    /// Adds an observation. What was seen too long ago says nothing of the present.
+    fn remember(&mut self, observed: Observation) {
+        let oldest = observed.at - MAX_AGE;
+        let mut kept = [Observation::default(); OBSERVATIONS];
+        let mut count = 0;
+        let recent = self.seen().iter().filter(|seen| seen.at >= oldest);
+        let most = recent.clone().count().saturating_sub(OBSERVATIONS - 1);
+        for seen in recent.skip(most).chain([&observed]) {
+            kept[count] = *seen;
+            count += 1;
+        }
+        (self.observations, self.count) = (kept, count);
+    }
+
     fn seen(&self) -> &[Observation] {
-        &self.observations[..self.count.min(OBSERVATIONS)]
+        &self.observations[..self.count]
     }
 
     fn decide(&mut self, rate: f64, seconds: f64) {

@@ -100,6 +100,8 @@ pub(crate) struct BandwidthEstimator {
     /// When the silence takes its next part of the estimate, and what it left.
     silence_due: Micros,
     silence: f64,
+    /// Packets before this one went another way.
+    way_begins: u64,
     /// Number after the latest packet that feedback told of.
     reported: u64,
     /// Was the last packet that feedback told of part of a probe?
@@ -136,6 +138,7 @@ impl BandwidthEstimator {
             idle_due: IDLE,
             silence_due: 0,
             silence: 1.0,
+            way_begins: 0,
             reported: 0,
             in_probe: false,
             report: ReportedLoss::default(),
@@ -172,6 +175,22 @@ impl BandwidthEstimator {
         number as u16
     }
 
+    /// Packets go another way from now on, as to a peer that changed from one network to another:
+    /// nothing is known of that, so it begins as the first one did.
+    pub(crate) fn on_new_way(&mut self) {
+        self.rate = RateControl::new(self.bps().min(START_RATE));
+        self.way_begins = self.sent.next();
+        self.groups = ArrivalGroups::default();
+        self.trendline = Trendline::default();
+        self.queueing = QueueingDelay::default();
+        self.acknowledged = AcknowledgedRate::default();
+        self.loss = LossControl::default();
+        self.probing = Probing::default();
+        self.report = ReportedLoss::default();
+        (self.remb, self.rtt, self.unanswered) = (None, None, None);
+        (self.silence, self.in_probe) = (1.0, false);
+    }
+
     /// The number under which the latest packet with that tag was sent, while it is remembered.
     /// A packet repeated byte for byte carries that number again, and is not sent anew to
     /// [`Self::on_sent`].
@@ -204,6 +223,9 @@ impl BandwidthEstimator {
     /// The fate of one packet. Gives its departure if it arrived.
     fn on_packet(&mut self, sequence: u16, arrival: Option<Micros>) -> Option<Micros> {
         let packet = self.sent.report(sequence, arrival.is_some())?;
+        if packet.number < self.way_begins {
+            return None;
+        }
         let reported = self.reported;
         self.reported = reported.max(packet.number + 1);
         if packet.was_lost {
@@ -269,6 +291,7 @@ impl BandwidthEstimator {
             now,
             estimate: self.bps(),
             congested: self.congested(),
+            usual_queueing: self.rate.usual_queueing(),
         }
     }
 
@@ -369,6 +392,11 @@ impl BandwidthEstimator {
     pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
         let now = self.micros(now);
         self.probing.poll(now)
+    }
+
+    /// Whether the peer has told of anything that it was sent.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.reference.is_some() || self.remb.is_some()
     }
 
     /// Whether a probe waits to be sent.

@@ -19,11 +19,17 @@ const LENGTH_SECONDS: f64 = 0.018;
 const MIN_PACKETS: u32 = 5;
 /// Packets of probes need not be longer than this.
 const MIN_LEN: f64 = 200.0;
+/// Where packets wait longer than this in ordinary times, a probe is longer by so many times what
+/// they wait more, up to a limit: jitter would make a short one look as if it had found
+/// anything.
+const NO_JITTER: Micros = 8_000;
+const JITTER_LENGTHS: f64 = 4.0;
+const MAX_LENGTH_SECONDS: f64 = 0.07;
 /// A probe without a result after this time has failed.
 const DEADLINE: Micros = 1_000_000;
 /// Time between probes: at first, and at most after probes that found nothing.
 const INTERVAL: Micros = 1_500_000;
-const MAX_INTERVAL: Micros = 4_000_000;
+const MAX_INTERVAL: Micros = 3_000_000;
 /// When less than this share of what was sent arrives in the same time, the link was full.
 const FULL: f64 = 0.9;
 /// A full link carried this share of what it showed, as the rest was not always there.
@@ -97,6 +103,8 @@ pub(super) struct Knowledge {
     pub(super) estimate: f64,
     /// The queue is growing or being emptied, or loss limits the rate.
     pub(super) congested: bool,
+    /// How much packets wait in ordinary times: that is jitter, and bursts of our own.
+    pub(super) usual_queueing: Micros,
 }
 
 impl Default for Probing {
@@ -133,7 +141,7 @@ impl Probing {
                 Phase::Start => FIRST,
                 Phase::Later => LATER,
             };
-            self.plan(times * known.estimate, known.estimate);
+            self.plan(times * known.estimate, known.estimate, known.usual_queueing);
         }
     }
 
@@ -146,7 +154,7 @@ impl Probing {
     /// else would tell when it carries again.
     pub(super) fn break_silence(&mut self, estimate: f64) {
         self.cluster = None;
-        self.plan(LATER * estimate, estimate);
+        self.plan(LATER * estimate, estimate, 0);
     }
 
     /// Whether a probe waits to be sent.
@@ -165,7 +173,7 @@ impl Probing {
     ) {
         if self.phase == Phase::Idle {
             self.phase = Phase::Start;
-            self.plan(FIRST * estimate, estimate);
+            self.plan(FIRST * estimate, estimate, 0);
         }
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -254,7 +262,7 @@ impl Probing {
             return None;
         }
         self.cluster = None;
-        let Some(found) = cluster.result() else {
+        let Some(found) = cluster.result(known.usual_queueing) else {
             self.due = known.now + INTERVAL;
             return None;
         };
@@ -263,7 +271,7 @@ impl Probing {
         let needed = if full && !start { CLEARLY_MORE } else { 1.0 };
         let raised = found > needed * known.estimate;
         if start && found >= FOUND * cluster.probe.bps as f64 && !known.congested {
-            self.plan(NEXT * found, found);
+            self.plan(NEXT * found, found, known.usual_queueing);
         } else {
             self.phase = Phase::Later;
         }
@@ -281,12 +289,14 @@ impl Probing {
         raised.then_some(found)
     }
 
-    fn plan(&mut self, bps: f64, estimate: f64) {
+    fn plan(&mut self, bps: f64, estimate: f64, usual_queueing: Micros) {
         if self.wanted <= estimate {
             return;
         }
         let bps = bps.min(ABOVE_WANTED * self.wanted);
-        let bytes = (bps / 8.0 * LENGTH_SECONDS).max(f64::from(MIN_PACKETS) * MIN_LEN);
+        let jitter = JITTER_LENGTHS * jitter(usual_queueing) as f64 / 1e6;
+        let length = (LENGTH_SECONDS + jitter).min(MAX_LENGTH_SECONDS);
+        let bytes = (bps / 8.0 * length).max(f64::from(MIN_PACKETS) * MIN_LEN);
         self.next_id = self.next_id.wrapping_add(1);
         self.planned = Some(Probe {
             id: ProbeId(self.next_id),
@@ -295,6 +305,11 @@ impl Probing {
             bytes_min: bytes as u32,
         });
     }
+}
+
+/// The part of the ordinary waiting time that is not of our own bursts.
+fn jitter(usual_queueing: Micros) -> Micros {
+    (usual_queueing - NO_JITTER).max(0)
 }
 
 impl Cluster {
@@ -309,7 +324,7 @@ impl Cluster {
     }
 
     /// Bits per second that the link took.
-    fn result(&self) -> Option<f64> {
+    fn result(&self, usual_queueing: Micros) -> Option<f64> {
         if self.arrived < self.probe.packets_min * 3 / 4 {
             return None;
         }
@@ -318,6 +333,8 @@ impl Cluster {
             return None;
         }
         let arrived = self.arrived_bytes.saturating_sub(self.first_arrival.1);
+        // Jitter may have moved the first and the last one towards each other.
+        let arrivals = arrivals + jitter(usual_queueing);
         let received = f64::from(arrived) * 8_000_000.0 / arrivals as f64;
         let (first, last, with_last) = self.departures;
         let sent = if last > first {
@@ -344,6 +361,7 @@ mod tests {
         now: 0,
         estimate: 300_000.0,
         congested: false,
+        usual_queueing: 0,
     };
 
     /// Sends a probe over a link of `capacity` bits per second and reads its result.

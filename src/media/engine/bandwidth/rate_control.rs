@@ -24,7 +24,7 @@ const DECREASE_INTERVAL: Micros = 100_000;
 const SHORT_QUEUE: Micros = 20_000;
 /// Up to a queue as long as this the link carries not much less than the rate.
 const LONG_QUEUE: Micros = 50_000;
-const LITTLE_LESS: f64 = 0.85;
+const LITTLE_LESS: f64 = 0.95;
 /// A queue is to be empty after about this time, and is given up on after `MAX_DRAIN`.
 const DRAIN_TIME: f64 = 600_000.0;
 const MAX_DRAIN: Micros = 1_500_000;
@@ -122,6 +122,11 @@ impl RateControl {
             } => self.rate.min(carried * factor).max(MIN_RATE),
             _ => self.rate,
         }
+    }
+
+    /// Mean waiting time in ordinary times.
+    pub(super) fn usual_queueing(&self) -> Micros {
+        self.usual_queueing as Micros
     }
 
     /// Whether a queue is being emptied.

@@ -48,6 +48,11 @@ pub(super) struct SentPackets {
 }
 
 impl SentPackets {
+    /// Number of the packet that will be sent next.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Remembers a packet and returns its number.
     pub(super) fn push(&mut self, sent: Micros, len: u16, tag: u64) -> u64 {
         while self

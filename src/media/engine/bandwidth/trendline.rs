@@ -106,14 +106,6 @@ impl Trendline {
         self.usage
     }
 
-    /// Forgets the delays, not the threshold: the way is another one.
-    pub(super) fn reset(&mut self) {
-        *self = Trendline {
-            threshold: self.threshold,
-            ..Trendline::default()
-        };
-    }
-
     fn rebase(&mut self, by: f32) {
         for point in &mut self.points {
             point.0 -= by;

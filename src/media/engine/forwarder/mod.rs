@@ -154,6 +154,14 @@ impl Forwarder {
         (!flows || self.selector.needs_keyframe()).then_some(target)
     }
 
+    /// The timestamp of a packet that continues the stream that flowed before the pause.
+    pub(crate) fn resumed_timestamp(&self, packet: &SourcePacket) -> Option<u32> {
+        let offsets = self
+            .offsets
+            .filter(|offsets| offsets.layer == packet.layer)?;
+        Some(packet.timestamp.wrapping_add(offsets.timestamp))
+    }
+
     /// The newest sequence number that was sent.
     pub(crate) fn latest(&self) -> Option<u16> {
         let last = self.map.next_sent().wrapping_sub(1);

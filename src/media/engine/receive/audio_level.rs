@@ -87,6 +87,34 @@ mod tests {
     }
 
     #[test]
+    fn pauses_between_words_do_not_end_a_voice() {
+        for dbov in [10, 20, 30] {
+            let mut now = test_clock::start();
+            let mut meter = AudioLevelMeter::default();
+            window(&mut meter, &mut now, dbov);
+            for round in 0..40 {
+                let level = if round % 3 == 2 { 90 } else { dbov };
+                let heard = window(&mut meter, &mut now, level);
+                assert!(heard.is_some(), "-{dbov} dBov, window {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn coughs_and_clicks_make_no_speaker() {
+        let mut now = test_clock::start();
+        let mut meter = AudioLevelMeter::default();
+        for packet in 0..400 {
+            now += Duration::from_millis(20);
+            // A third of the packets is loud.
+            meter.observe(if packet % 3 == 0 { 20 } else { 80 }, now);
+            if packet % 20 == 19 {
+                assert_eq!(meter.level(now), None);
+            }
+        }
+    }
+
+    #[test]
     fn a_stream_that_stops_is_silent() {
         let mut now = test_clock::start();
         let mut meter = AudioLevelMeter::default();

@@ -19,6 +19,8 @@ const MAX_JUMP: u64 = 512;
 struct Missing {
     sequence: u64,
     since: Instant,
+    /// When it was asked for last.
+    asked: Instant,
     ask_at: Instant,
     requests: u8,
 }
@@ -56,10 +58,22 @@ impl NackGenerator {
             self.missing.push(Missing {
                 sequence: lost,
                 since: now,
+                asked: now,
                 ask_at: now + REORDER_DELAY,
                 requests: 0,
             });
         }
+    }
+
+    /// A packet arrived as a retransmission. Gives the time since it was asked for, a round trip,
+    /// when it was asked for once: the answer to one of several requests tells nothing.
+    pub(crate) fn repaired(&mut self, sequence: u64, now: Instant) -> Option<Duration> {
+        let found = self.missing.iter().find(|m| m.sequence == sequence);
+        let round_trip = found
+            .filter(|missing| missing.requests == 1)
+            .map(|missing| now.saturating_duration_since(missing.asked));
+        self.received(sequence, now);
+        round_trip
     }
 
     /// Writes the numbers to ask for now and says how many. `rtt` is the round trip to the
@@ -79,6 +93,7 @@ impl NackGenerator {
             out[count] = missing.sequence as u16;
             count += 1;
             missing.requests += 1;
+            missing.asked = now;
             missing.ask_at = now + rtt.max(MIN_INTERVAL);
             true
         });
@@ -128,6 +143,20 @@ mod tests {
         nack.received(65_536, due + RTT);
         assert_eq!(asked(&mut nack, due + RTT), [1]);
         assert!(asked(&mut nack, due + MAX_AGE * 2).is_empty());
+        assert_eq!(nack.next_timeout(), None);
+    }
+
+    #[test]
+    fn the_answer_to_the_only_request_tells_the_round_trip() {
+        let now = test_clock::start();
+        let mut nack = NackGenerator::default();
+        nack.received(1, now);
+        nack.received(4, now);
+        let first = now + REORDER_DELAY;
+        assert_eq!(asked(&mut nack, first), [2, 3]);
+        assert_eq!(nack.repaired(2, first + RTT / 2), Some(RTT / 2));
+        assert_eq!(asked(&mut nack, first + RTT), [3]);
+        assert_eq!(nack.repaired(3, first + RTT), None);
         assert_eq!(nack.next_timeout(), None);
     }
 

@@ -46,6 +46,21 @@ impl ReceiveStatistics {
         self.last = Some((now, timestamp));
     }
 
+    /// Packets that have been sent, by their numbers, and that have arrived.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.expected(), self.packets)
+    }
+
+    /// How unevenly packets arrive, in RTP ticks.
+    pub(crate) fn jitter(&self) -> u32 {
+        self.jitter >> 4
+    }
+
+    fn expected(&self) -> u64 {
+        self.first
+            .map_or(0, |first| self.highest - first.min(self.highest) + 1)
+    }
+
     /// A sender report arrived; it is answered in the next report.
     pub(crate) fn on_sender_report(&mut self, ntp: u64, now: Instant) {
         self.last_sr = Some(((ntp >> 16) as u32, now));
@@ -53,9 +68,7 @@ impl ReceiveStatistics {
 
     /// The report about everything since the last one.
     pub(crate) fn report(&mut self, ssrc: u32, now: Instant) -> ReportBlock {
-        let expected = self
-            .first
-            .map_or(0, |first| self.highest - first.min(self.highest) + 1);
+        let expected = self.expected();
         let new_expected = expected.saturating_sub(self.reported_expected);
         let new_packets = self.packets - self.reported_packets;
         let new_lost = new_expected.saturating_sub(new_packets);
@@ -73,7 +86,7 @@ impl ReceiveStatistics {
             cumulative_lost: (expected as i64 - self.packets as i64)
                 .clamp(-0x0080_0000, 0x007f_ffff) as i32,
             highest_sequence: self.highest as u32,
-            jitter: self.jitter >> 4,
+            jitter: self.jitter(),
             last_sr,
             delay_since_sr: (delay.as_micros() as u64 * 65_536 / 1_000_000) as u32,
         }

@@ -147,10 +147,10 @@ fn run(scenario: &Scenario) -> Outcome {
         }
         link.serve(now, at(&scenario.capacity, now), &mut passed);
         for packet in passed.drain(..) {
-            if packet.flow == TCP {
-                if let Some(tcp) = &mut tcp {
-                    tcp.answer(packet.left + 2 * way, packet.number, packet.bytes > 0);
-                }
+            if packet.flow == TCP
+                && let Some(tcp) = &mut tcp
+            {
+                tcp.answer(packet.left + 2 * way, packet.number, packet.bytes > 0);
             }
             if packet.bytes == 0 || rng.random_bool(scenario.loss) {
                 continue;

@@ -1,0 +1,116 @@
+//! What is sent again to one peer, and what is not: a packet that was sent again less than a
+//! round trip ago is still under way, and what is sent again takes no more than a share of what
+//! the network carries. A full queue loses many packets at once; to send all of them again,
+//! each time that they are asked for, would keep it full.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Packets remembered. A peer that loses nothing has memory for none.
+const REMEMBERED: usize = 128;
+/// The part of a round trip that has to pass before a packet is sent again: the estimate of it
+/// is a mean.
+const PASSED: (u32, u32) = (3, 4);
+/// The part of the estimate that retransmissions may take.
+const SHARE: (u64, u64) = (1, 2);
+/// Time for which unused budget is kept.
+const BURST: Duration = Duration::from_millis(300);
+
+/// A packet that was sent again.
+#[derive(Debug, Clone, Copy)]
+struct SentAgain {
+    ssrc: u32,
+    sequence: u16,
+    at: Instant,
+}
+
+/// The retransmissions to one peer.
+#[derive(Debug, Default)]
+pub(crate) struct Retransmissions {
+    lately: VecDeque<SentAgain>,
+    /// Bits that may be sent again now; below zero after a packet larger than what was left.
+    budget: i64,
+    refilled: Option<Instant>,
+}
+
+impl Retransmissions {
+    /// Time has passed: the budget grows by a share of `estimate` bits a second, `None` without
+    /// a bound.
+    pub(crate) fn refill(&mut self, now: Instant, estimate: Option<u64>) {
+        let Some(estimate) = estimate else {
+            self.budget = i64::MAX / 2;
+            return;
+        };
+        let rate = estimate * SHARE.0 / SHARE.1;
+        let bits = |time: Duration| (rate * time.as_micros() as u64 / 1_000_000) as i64;
+        let elapsed = self
+            .refilled
+            .map_or(BURST, |at| now.saturating_duration_since(at).min(BURST));
+        self.refilled = Some(now);
+        self.budget = self.budget.saturating_add(bits(elapsed)).min(bits(BURST));
+    }
+
+    /// Whether a packet may be sent again now. `ssrc` and `sequence` are those under which it was
+    /// sent first.
+    pub(crate) fn may_send(&self, now: Instant, ssrc: u32, sequence: u16, rtt: Duration) -> bool {
+        let same = |sent: &&SentAgain| sent.ssrc == ssrc && sent.sequence == sequence;
+        let passed =
+            |sent: &SentAgain| now.saturating_duration_since(sent.at) >= rtt * PASSED.0 / PASSED.1;
+        self.budget > 0 && self.lately.iter().rev().find(same).is_none_or(passed)
+    }
+
+    /// It is sent again, with a length of so many bytes.
+    pub(crate) fn sent(&mut self, now: Instant, ssrc: u32, sequence: u16, len: u16) {
+        self.budget = self.budget.saturating_sub(8 * i64::from(len));
+        if self.lately.len() == REMEMBERED {
+            self.lately.pop_front();
+        }
+        let at = now;
+        self.lately.push_back(SentAgain { ssrc, sequence, at });
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn memory(&self) -> usize {
+        self.lately.capacity() * size_of::<SentAgain>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::test_clock;
+
+    const RTT: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn a_packet_under_way_is_not_sent_once_more() {
+        let now = test_clock::start();
+        let mut again = Retransmissions::default();
+        again.refill(now, None);
+        assert!(again.may_send(now, 1, 7, RTT));
+        again.sent(now, 1, 7, 1_200);
+        assert!(!again.may_send(now + RTT / 2, 1, 7, RTT));
+        assert!(again.may_send(now + RTT / 2, 1, 8, RTT));
+        assert!(again.may_send(now + RTT / 2, 2, 7, RTT));
+        assert!(again.may_send(now + RTT, 1, 7, RTT));
+    }
+
+    #[test]
+    fn retransmissions_take_half_of_the_estimate() {
+        let start = test_clock::start();
+        let mut again = Retransmissions::default();
+        let mut bits = 0;
+        for millis in 0..2_000 {
+            let now = start + Duration::from_millis(millis);
+            again.refill(now, Some(1_000_000));
+            let sequence = millis as u16;
+            if again.may_send(now, 1, sequence, RTT) {
+                again.sent(now, 1, sequence, 1_250);
+                bits += 10_000;
+            }
+        }
+        // Two seconds, and the first burst.
+        assert!((1_140_000..=1_160_000).contains(&bits), "{bits}");
+        assert!(again.lately.len() <= REMEMBERED);
+    }
+}

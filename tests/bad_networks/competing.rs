@@ -1,0 +1,140 @@
+//! Viewers compete for one link: RFC 8867, sections 5.4, 5.5 and 5.8.
+
+use std::time::Duration;
+
+use crate::gallery::{Gallery, MS, QUEUEING_LIMIT, SECOND, link, wide};
+use crate::meeting::{ClientId, Video};
+use crate::plot::Plot;
+
+/// Adds a viewer behind the gallery's link and one of its own of this delay.
+fn add_viewer(gallery: &mut Gallery, delay: Duration) -> ClientId {
+    let [up, down] = [0, 1].map(|_| gallery.meeting.link(wide(delay)));
+    let viewer = gallery.meeting.join(&[up], &[gallery.down, down]);
+    for &track in &gallery.tracks {
+        gallery.meeting.subscribe(viewer, track);
+    }
+    viewer
+}
+
+fn rate(gallery: &Gallery, viewer: ClientId, from: Duration, to: Duration) -> f64 {
+    let tracks = gallery.tracks.iter();
+    let rates = tracks.map(|track| gallery.meeting.received(viewer, *track).rate(from, to));
+    rates.sum()
+}
+
+/// The plot of who gets how much of the link.
+fn plot(gallery: &Gallery, viewers: &[ClientId], name: &'static str, title: &'static str) {
+    let names: Vec<String> = (1..=viewers.len()).map(|n| format!("viewer {n}")).collect();
+    let rates = viewers
+        .iter()
+        .map(|viewer| gallery.meeting.arrived(*viewer));
+    let parts: Vec<(&str, &[u64])> = names.iter().map(String::as_str).zip(rates).collect();
+    Plot::new(&gallery.meeting, name, title)
+        .rates(&gallery.meeting, gallery.down, &parts)
+        .queueing(&gallery.meeting, gallery.down)
+        .write();
+}
+
+/// The greatest of the rates is at most this much above the least, and together they use the
+/// capacity, in bits a second.
+fn shares_fairly(gallery: &Gallery, viewers: &[ClientId], from: u32, to: u32, spread: f64) {
+    let (from, to) = (from * SECOND, to * SECOND);
+    let rates: Vec<f64> = viewers
+        .iter()
+        .map(|&viewer| rate(gallery, viewer, from, to))
+        .collect();
+    let least = rates.iter().copied().fold(f64::MAX, f64::min);
+    let most = rates.iter().copied().fold(0.0, f64::max);
+    assert!(most <= least * spread, "from {from:?}: {rates:.0?}");
+    let queueing = gallery.queueing(0.95, from, to);
+    assert!(queueing < QUEUEING_LIMIT, "from {from:?}: {queueing:?}");
+}
+
+/// Section 5.4: three viewers of the same cameras on 3.5 Mbit/s come one after the other and
+/// leave in the same order.
+#[test]
+fn equal_viewers_get_equal_rates() {
+    let mut gallery = Gallery::new(54, 4, Video::Simulcast, link(3_500, 50 * MS), wide(50 * MS));
+    let first = gallery.viewer;
+    gallery.run_to(20 * SECOND);
+    let second = add_viewer(&mut gallery, MS);
+    gallery.run_to(40 * SECOND);
+    let third = add_viewer(&mut gallery, MS);
+    gallery.run_to(90 * SECOND);
+    let viewers = [first, second, third];
+    plot(
+        &gallery,
+        &viewers,
+        "rfc8867-5.4",
+        "RFC 8867, 5.4: competing media flows",
+    );
+    shares_fairly(&gallery, &viewers[..2], 30, 40, 1.4);
+    shares_fairly(&gallery, &viewers, 60, 90, 1.2);
+    let (from, to) = (60 * SECOND, 90 * SECOND);
+    let all: f64 = viewers
+        .map(|viewer| rate(&gallery, viewer, from, to))
+        .iter()
+        .sum();
+    assert!(all >= 0.85 * 3.5e6, "{all:.0}");
+}
+
+/// Section 5.5: five viewers at 10, 25, 50, 100 and 150 ms one way on 4 Mbit/s.
+#[test]
+fn a_long_way_is_no_disadvantage() {
+    let down = link(4_000, 10 * MS);
+    let mut gallery = Gallery::new(55, 4, Video::Simulcast, down, wide(10 * MS));
+    let mut viewers = vec![gallery.viewer];
+    for (at, delay) in [(10, 15), (20, 40), (30, 90), (40, 140)] {
+        gallery.run_to(at * SECOND);
+        viewers.push(add_viewer(&mut gallery, delay * MS));
+    }
+    gallery.run_to(120 * SECOND);
+    plot(
+        &gallery,
+        &viewers,
+        "rfc8867-5.5",
+        "RFC 8867, 5.5: round-trip time fairness",
+    );
+    shares_fairly(&gallery, &viewers, 70, 120, 1.5);
+    let (from, to) = (70 * SECOND, 120 * SECOND);
+    let all: f64 = viewers
+        .iter()
+        .map(|viewer| rate(&gallery, *viewer, from, to))
+        .sum();
+    assert!(all >= 0.85 * 4e6, "{all:.0}");
+}
+
+/// Section 5.8: one of three viewers looks away for 20 seconds; the others take what it leaves,
+/// and give it back.
+#[test]
+fn what_a_paused_viewer_leaves_is_used_and_given_back() {
+    let mut gallery = Gallery::new(58, 4, Video::Simulcast, link(3_500, 50 * MS), wide(50 * MS));
+    let second = add_viewer(&mut gallery, MS);
+    let third = add_viewer(&mut gallery, MS);
+    let viewers = [gallery.viewer, second, third];
+    for (at, enabled) in [(40, false), (60, true)] {
+        gallery.run_to(at * SECOND);
+        let wish = moim::media::engine::command::Wish {
+            enabled,
+            ..Default::default()
+        };
+        for track in gallery.tracks.clone() {
+            gallery.meeting.wish(third, track, wish);
+        }
+    }
+    gallery.run_to(90 * SECOND);
+    plot(
+        &gallery,
+        &viewers,
+        "rfc8867-5.8",
+        "RFC 8867, 5.8: media pause and resume",
+    );
+    let rate = |viewer, from: u32, to: u32| rate(&gallery, viewer, from * SECOND, to * SECOND);
+    assert!(rate(third, 41, 60) < 10e3, "{:.0}", rate(third, 41, 60));
+    let two: f64 = viewers[..2]
+        .iter()
+        .map(|viewer| rate(*viewer, 50, 60))
+        .sum();
+    assert!(two >= 0.85 * 3.5e6, "{two:.0}");
+    shares_fairly(&gallery, &viewers, 75, 90, 1.2);
+}

@@ -1,0 +1,101 @@
+//! The links on which LiveKit was measured: 20 ms each way, a drop-tail queue of 200 ms, cameras
+//! of three simulcast layers. What is held is better than either of its estimators.
+
+use std::time::Duration;
+
+use moim_network::{LinkConfig, Loss, Queue};
+
+use crate::gallery::{Gallery, MS, SECOND, link, wide};
+use crate::meeting::Video;
+
+fn gallery(seed: u64, publishers: usize, kilobits: u64) -> Gallery {
+    let down = LinkConfig {
+        queue: Queue::DropTail { limit: 200 * MS },
+        ..link(kilobits, 20 * MS)
+    };
+    let mut gallery = Gallery::new(seed, publishers, Video::Simulcast, down, wide(20 * MS));
+    gallery.meeting.mute(gallery.voice, true);
+    gallery
+}
+
+/// Rate and queue in steady state, no freeze, and the first picture soon.
+fn one_camera(seed: u64, kilobits: u64, name: &'static str, title: &'static str, least: f64) {
+    let mut gallery = gallery(seed, 1, kilobits);
+    gallery.run_to(41 * SECOND);
+    gallery.plot(name, title);
+    let (from, to) = (SECOND, 41 * SECOND);
+    let shown = gallery.meeting.shown(gallery.viewer, gallery.tracks[0]);
+    let first = shown.first.expect("a picture") - from;
+    assert!(first < SECOND, "first after {first:?}");
+    let settled = 11 * SECOND;
+    let rate = gallery
+        .meeting
+        .received(gallery.viewer, gallery.tracks[0])
+        .rate(settled, to);
+    assert!(rate >= least, "{rate:.0} bit/s");
+    let queueing = gallery.queueing(0.95, settled, to);
+    assert!(queueing < 60 * MS, "{queueing:?}");
+    let frozen = gallery.frozen(from, to);
+    assert_eq!(frozen, Duration::ZERO, "{:?}", shown.freezes);
+}
+
+#[test]
+fn a_link_of_800_kbits_carries_the_middle_layer() {
+    let title = "One camera on 800 kbit/s";
+    one_camera(800, 800, "livekit-800k", title, 490e3);
+}
+
+#[test]
+fn a_link_of_300_kbits_carries_the_low_layer() {
+    let title = "One camera on 300 kbit/s";
+    one_camera(300, 300, "livekit-300k", title, 145e3);
+}
+
+#[test]
+fn a_fall_is_answered_in_a_second_and_a_rise_in_four() {
+    let mut gallery = gallery(3_000, 1, 3_000);
+    for (at, kilobits) in [(20, 600), (40, 3_000), (60, 3_000)] {
+        gallery.run_to(at * SECOND);
+        gallery.set_capacity(kilobits);
+    }
+    gallery.plot("livekit-fall", "3 Mbit/s, 600 kbit/s from 20 s to 40 s");
+    let queueing = gallery.queueing(0.95, 21 * SECOND, 40 * SECOND);
+    assert!(queueing < 100 * MS, "{queueing:?}");
+    let shown = gallery.meeting.shown(gallery.viewer, gallery.tracks[0]);
+    let at = |time: Duration| {
+        let until = shown.layers.iter().rev().find(|(since, ..)| *since <= time);
+        until.map(|(_, layer, _)| *layer)
+    };
+    assert_eq!(at(20 * SECOND), Some(2));
+    assert_eq!(at(44 * SECOND), Some(2), "{:?}", shown.layers);
+}
+
+#[test]
+fn five_cameras_fill_2_mbits_and_get_the_same() {
+    let mut gallery = gallery(2_000, 5, 2_000);
+    gallery.run_to(60 * SECOND);
+    gallery.plot("livekit-five", "Five cameras on 2 Mbit/s");
+    let (from, to) = (20 * SECOND, 60 * SECOND);
+    let used = gallery.used(from, to);
+    assert!(used >= 0.88, "{used:.3} used");
+    for track in &gallery.tracks {
+        let shown = gallery.meeting.shown(gallery.viewer, *track);
+        let rate = shown.frame_rate(from, to);
+        assert!(rate > 14.0, "{rate:.1} pictures a second");
+    }
+}
+
+#[test]
+fn loss_on_a_sufficient_link_freezes_nothing() {
+    let mut gallery = gallery(5, 1, 3_000);
+    for link in [gallery.down, gallery.up] {
+        gallery.meeting.set_link(link, |config| {
+            config.delay = 40 * MS;
+            config.loss = Loss::Random(0.05);
+        });
+    }
+    gallery.run_to(41 * SECOND);
+    gallery.plot("livekit-loss", "3 Mbit/s with 5 % loss, 40 ms each way");
+    let shown = gallery.meeting.shown(gallery.viewer, gallery.tracks[0]);
+    assert!(shown.longest_gap < 400 * MS, "{:?}", shown.longest_gap);
+}

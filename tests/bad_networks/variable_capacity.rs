@@ -1,0 +1,84 @@
+//! RFC 8867, sections 5.1 and 5.2: the capacity rises and falls.
+//!
+//! A simulcast camera comes in steps and cannot fill any capacity alone: here there are four of
+//! them to a viewer, whose steps together can.
+
+use std::time::Duration;
+
+use crate::gallery::{Gallery, MS, QUEUEING_LIMIT, SECOND, link, wide};
+use crate::meeting::Video;
+
+/// What is held for a stretch of constant capacity that ends at `end`: used after ten seconds,
+/// and no long queue after two.
+fn holds(gallery: &Gallery, from: Duration, end: Duration) {
+    let queueing = gallery.queueing(0.95, from + 2 * SECOND, end);
+    assert!(queueing < QUEUEING_LIMIT, "from {from:?}: {queueing:?}");
+    let settled = from + 10 * SECOND;
+    let used = gallery.used(settled, end);
+    assert!(used >= 0.85, "from {settled:?}: {used:.3} used");
+}
+
+/// Section 5.1: 1 Mbit/s, then 2.5, 0.6 and 1 again; 50 ms one way, up to 30 ms of jitter.
+#[test]
+fn one_viewer_follows_the_capacity() {
+    let mut down = link(1_000, 50 * MS);
+    down.jitter = 30 * MS;
+    let mut gallery = Gallery::new(51, 4, Video::Simulcast, down, wide(50 * MS));
+    let steps = [(0, 1_000), (40, 2_500), (60, 600), (80, 1_000), (100, 0)];
+    for pair in steps.windows(2) {
+        gallery.set_capacity(pair[0].1);
+        gallery.run_to(pair[1].0 * SECOND);
+    }
+    gallery.plot(
+        "rfc8867-5.1",
+        "RFC 8867, 5.1: variable available capacity, one viewer",
+    );
+    for pair in steps.windows(2) {
+        let from = (pair[0].0 * SECOND).max(SECOND);
+        holds(&gallery, from, pair[1].0 * SECOND);
+    }
+}
+
+/// Section 5.2: two viewers share a link of 4 Mbit/s that becomes 2, 3.5, 1 and 2.
+#[test]
+fn two_viewers_share_what_there_is() {
+    let mut gallery = Gallery::new(52, 4, Video::Simulcast, link(4_000, 50 * MS), wide(50 * MS));
+    let second = gallery.meeting.join(&[gallery.up], &[gallery.down]);
+    gallery.meeting.subscribe(second, gallery.voice);
+    for &track in &gallery.tracks {
+        gallery.meeting.subscribe(second, track);
+    }
+    let steps = [
+        (0, 4_000),
+        (25, 2_000),
+        (50, 3_500),
+        (75, 1_000),
+        (100, 2_000),
+        (125, 0),
+    ];
+    for pair in steps.windows(2) {
+        gallery.set_capacity(pair[0].1);
+        gallery.run_to(pair[1].0 * SECOND);
+    }
+    gallery.plot(
+        "rfc8867-5.2",
+        "RFC 8867, 5.2: variable available capacity, two viewers",
+    );
+    let of = |viewer, from, to| {
+        let tracks = gallery.tracks.iter();
+        let rates = tracks.map(|track| gallery.meeting.received(viewer, *track).rate(from, to));
+        rates.sum::<f64>()
+    };
+    for pair in steps.windows(2) {
+        let (from, to) = (pair[0].0 * SECOND + 10 * SECOND, pair[1].0 * SECOND);
+        let queueing = gallery.queueing(0.95, from - 8 * SECOND, to);
+        assert!(queueing < QUEUEING_LIMIT, "from {from:?}: {queueing:?}");
+        let (first, second) = (of(gallery.viewer, from, to), of(second, from, to));
+        let used = (first + second) / (pair[0].1 as f64 * 1e3);
+        assert!(used >= 0.85, "from {from:?}: {used:.3} used");
+    }
+    // Over the whole time the two get the same.
+    let (from, to) = (10 * SECOND, 125 * SECOND);
+    let ratio = of(gallery.viewer, from, to) / of(second, from, to);
+    assert!((0.8..=1.25).contains(&ratio), "{ratio:.3}");
+}
