@@ -38,7 +38,7 @@ async function sentRate(page) {
   return ((await sentBytes(page)) - bytes) * 8_000 / (performance.now() - begin);
 }
 
-for (const [videoCodec, preset, width] of [["h264", "h720", 1280], ["vp9", "h360", 640], ["av1", "h360", 640]]) {
+for (const [videoCodec, preset, width] of [["h264", "h720", 1280], ["vp9", "h540", 960], ["av1", "h540", 960]]) {
   test(`the size on the page is the size that arrives: ${videoCodec}`, async (t) => {
     const room = `sizes-${videoCodec}`;
     const ada = await open(t, server.url, room, "ada", { preset, videoCodec });

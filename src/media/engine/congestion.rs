@@ -40,6 +40,8 @@ pub(crate) struct Allocated {
     pub(crate) sent: u64,
     /// Everything that is wanted is sent, and there is room to spare.
     pub(crate) satisfied: bool,
+    /// More was sent then than the way carried.
+    congested: bool,
 }
 
 impl Engine {
@@ -102,7 +104,8 @@ impl Engine {
         let old = last
             .at
             .is_none_or(|at| now.saturating_duration_since(at) >= LOOKED_AT_AGAIN);
-        if fell || rose || (old && !last.satisfied) {
+        let turned = state.bandwidth.congested() && !last.congested;
+        if fell || rose || turned || (old && !last.satisfied) {
             self.allocate_again(now, peer);
         }
     }
@@ -159,6 +162,7 @@ impl Engine {
             at: Some(now),
             estimate: estimate.unwrap_or(BOUNDLESS),
             sent: chosen + before_video,
+            congested: state.bandwidth.congested(),
             satisfied,
         };
         state

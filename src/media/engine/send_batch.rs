@@ -37,7 +37,9 @@ pub(crate) struct Run {
 /// Runs of datagrams.
 #[derive(Debug, Default)]
 pub(crate) struct SendBatch {
+    /// Longer than what is written: room that was there once is not made, and cleared, again.
     bytes: Vec<u8>,
+    written: usize,
     runs: VecDeque<Run>,
 }
 
@@ -50,14 +52,16 @@ impl SendBatch {
     /// Lets `write` put one datagram of at most `room` bytes in place; it returns the length
     /// that it used, 0 for none.
     pub(crate) fn push(&mut self, path: Path, room: usize, write: impl FnOnce(&mut [u8]) -> usize) {
-        let start = self.bytes.len();
-        self.bytes.resize(start + room, 0);
-        let written = write(&mut self.bytes[start..]).min(room);
-        self.bytes.truncate(start + written);
+        let start = self.written;
+        if self.bytes.len() < start + room {
+            self.bytes.resize(start + room, 0);
+        }
+        let written = write(&mut self.bytes[start..start + room]).min(room);
         if written == 0 {
             return;
         }
         let end = start + written;
+        self.written = end;
         if let Some(run) = self.runs.back_mut()
             && !run.closed
             && run.path == path
@@ -94,8 +98,9 @@ impl SendBatch {
     /// Forgets all datagrams; gives memory back when a burst has grown it far.
     pub(crate) fn clear(&mut self) {
         self.runs.clear();
-        self.bytes.clear();
+        self.written = 0;
         if self.bytes.capacity() > 4 * MAX_RUN_BYTES {
+            self.bytes.truncate(MAX_RUN_BYTES);
             self.bytes.shrink_to(MAX_RUN_BYTES);
         }
     }

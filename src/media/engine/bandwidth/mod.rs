@@ -164,8 +164,10 @@ impl BandwidthEstimator {
         let now = self.micros(now);
         let len = u16::try_from(len).unwrap_or(u16::MAX);
         let number = self.sent.push(now, len, tag);
-        let estimate = self.bps();
-        self.probing.on_sent(now, number, len, probe, estimate);
+        if self.probing.is_idle() {
+            self.probing.start(self.bps());
+        }
+        self.probing.on_sent(now, number, len, probe);
         self.report.bytes += u64::from(len);
         let paused = now - self.last_sent > SILENCE;
         self.last_sent = now;

@@ -162,19 +162,19 @@ impl Probing {
         self.planned.is_some() && self.cluster.is_none()
     }
 
-    /// A packet leaves. Media starts with the first one.
-    pub(super) fn on_sent(
-        &mut self,
-        now: Micros,
-        number: u64,
-        len: u16,
-        probe: Option<ProbeId>,
-        estimate: f64,
-    ) {
-        if self.phase == Phase::Idle {
-            self.phase = Phase::Start;
-            self.plan(FIRST * estimate, estimate, 0);
-        }
+    /// Whether nothing has been sent yet.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    /// Media starts.
+    pub(super) fn start(&mut self, estimate: f64) {
+        self.phase = Phase::Start;
+        self.plan(FIRST * estimate, estimate, 0);
+    }
+
+    /// A packet leaves.
+    pub(super) fn on_sent(&mut self, now: Micros, number: u64, len: u16, probe: Option<ProbeId>) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -372,7 +372,7 @@ mod tests {
             let len = probe.bytes_min / probe.packets_min + 1;
             let bits = f64::from(8 * len);
             let sent = now + (number as f64 * bits * 1e6 / probe.bps as f64) as Micros;
-            probing.on_sent(sent, number, len as u16, Some(probe.id), 300_000.0);
+            probing.on_sent(sent, number, len as u16, Some(probe.id));
             busy = busy.max(sent as f64) + bits * 1e6 / capacity;
             reports.push((sent, len as u16, busy as Micros));
         }
@@ -388,7 +388,8 @@ mod tests {
         let mut probing = Probing::default();
         probing.want(20_000_000.0, KNOWN);
         assert!(probing.poll(0).is_none());
-        probing.on_sent(0, 0, 100, None, 300_000.0);
+        probing.start(300_000.0);
+        probing.on_sent(0, 0, 100, None);
         let mut found = Vec::new();
         let mut now = 0;
         while let Some(probe) = probing.poll(now) {
@@ -403,7 +404,8 @@ mod tests {
     #[test]
     fn none_is_sent_when_nothing_more_is_wanted_or_while_congested() {
         let mut probing = Probing::default();
-        probing.on_sent(0, 0, 100, None, 300_000.0);
+        probing.start(300_000.0);
+        probing.on_sent(0, 0, 100, None);
         assert!(probing.poll(0).is_none());
         probing.update(KNOWN);
         assert!(probing.poll(0).is_none());
@@ -424,7 +426,8 @@ mod tests {
     fn a_probe_that_got_lost_frees_the_way_for_the_next() {
         let mut probing = Probing::default();
         probing.want(1_000_000.0, KNOWN);
-        probing.on_sent(0, 0, 100, None, 300_000.0);
+        probing.start(300_000.0);
+        probing.on_sent(0, 0, 100, None);
         assert!(probing.poll(0).is_some());
         assert!(probing.poll(0).is_none());
         for second in 1..5 {
