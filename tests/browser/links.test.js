@@ -30,11 +30,11 @@ async function open(t, ...who) {
   return page;
 }
 
-/** Bits of video a second that a page sends, over a second. */
+/** Bits of video a second that a page sends, over some frames. */
 async function sentRate(page) {
   const bytes = await sentBytes(page);
   const begin = performance.now();
-  await seconds(1);
+  await seconds(0.4);
   return ((await sentBytes(page)) - bytes) * 8_000 / (performance.now() - begin);
 }
 

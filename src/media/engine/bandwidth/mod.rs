@@ -418,6 +418,9 @@ impl BandwidthEstimator {
         }
         if now >= self.idle_due {
             self.idle_due = now + IDLE;
+            // What was lost before says nothing of the way now, and too little is sent to say
+            // more.
+            self.loss = LossControl::default();
             self.probing.break_silence(self.bps());
         }
     }
