@@ -393,7 +393,7 @@ fn packetize(
     stream: &mut Stream,
     descriptor: fn(&Frame, bool, bool, u8) -> Vec<u8>,
 ) -> Vec<(Vec<u8>, bool)> {
-    if frame.temporal == 0 && frame.layer == 0 || frame.temporal == 0 && stream.rid.is_some() {
+    if frame.temporal == 0 && (frame.layer == 0 || stream.rid.is_some()) {
         stream.tl0 = stream.tl0.wrapping_add(1);
     }
     let count = frame.bytes.div_ceil(MAX_PAYLOAD).max(1);
