@@ -60,7 +60,7 @@ async def test_a_picture_that_a_dead_link_stopped_comes_back_with_it(server, hom
             assert screen.longest_pause(begin) > 2
             house.set(downlink=link(3_000_000))
             await screen.shows(640, patience=10)
-            await keep_moving(watched, least=10, seconds=3)
+            await keep_moving(watched, least=5, seconds=3)
 
 
 @pytest.mark.skipif("MOIM_LONG_TESTS" not in os.environ, reason="five encoders for a minute: set MOIM_LONG_TESTS")
