@@ -24,7 +24,7 @@ class Screen:
 
     def __init__(self, person, track, publication, owner):
         self.publication = publication
-        self.owner = owner.identity
+        self.owner, self.viewer = owner.identity, person.room.local_participant.identity
         self.track = track
         self.frames = []
         self.shown = asyncio.Condition()
@@ -76,7 +76,7 @@ class Screen:
         return 0
 
     def __repr__(self):
-        return f"the picture of {self.owner}"
+        return f"the picture of {self.owner} at {self.viewer}"
 
 
 async def screens(person, count):
