@@ -16,6 +16,7 @@ use super::rtp::extensions::PADDING_HEADER;
 use super::send_queue::{Form, QueuedPacket};
 use super::subscription::Subscription;
 use super::track::Track;
+use crate::media::codec::MediaKind;
 
 /// Packets that one tick adds at most.
 const MAX_ADDED: usize = 64;
@@ -64,7 +65,11 @@ pub(super) fn fill(
     let Some(active) = state.probe else {
         return;
     };
-    let repairs = |index: &&u32| subscriptions[**index as usize].can_repair();
+    let repairs = |index: &&u32| {
+        let subscription = &subscriptions[**index as usize];
+        let video = tracks[subscription.track as usize].kind == MediaKind::Video;
+        video && subscription.can_repair()
+    };
     let Some(index) = state.subscriptions.iter().find(repairs).copied() else {
         state.probe = None;
         return;
