@@ -7,6 +7,7 @@ import pytest
 
 from camera import publish_camera, sent_rate
 from client import joined
+from conftest import long
 from livekit import rtc
 from screen import HIGH, LOW, MEDIUM, screens
 
@@ -14,7 +15,7 @@ from screen import HIGH, LOW, MEDIUM, screens
 @pytest.mark.parametrize(
     "codec, low, medium",
     # The SDK's simulcast layers have their own sizes, spatial layers halve the width.
-    [("VP8", 320, 640), ("H264", 320, 640), ("VP9", 240, 480), ("AV1", 240, 480)],
+    [pytest.param("VP8", 320, 640, marks=long), ("H264", 320, 640), ("VP9", 240, 480), ("AV1", 240, 480)],
 )
 async def test_the_quality_that_is_asked_for_changes_the_size(server, room, codec, low, medium):
     async with joined(server, room, "alice", "bob") as (alice, bob):
@@ -26,6 +27,7 @@ async def test_the_quality_that_is_asked_for_changes_the_size(server, room, code
             await screen.shows(width)
 
 
+@long
 async def test_a_publisher_whom_all_show_small_sends_little_and_all_again_when_one_enlarges(server, room):
     async with joined(server, room, "alice", options=rtc.RoomOptions(dynacast=True)) as alice:
         await publish_camera(alice, (960, 540))

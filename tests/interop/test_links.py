@@ -2,14 +2,11 @@
 
 import asyncio
 import contextlib
-import os
 import time
-
-import pytest
 
 from camera import publish_camera
 from client import joined
-from conftest import Server
+from conftest import Server, long
 from livekit import rtc
 from screen import HIGH, LOW, screens
 
@@ -48,6 +45,7 @@ async def keep_moving(watched, least, seconds):
         assert rate >= least and pause < 1 and frozen == 0, seen
 
 
+@long
 async def test_a_picture_that_a_dead_link_stopped_comes_back_with_it(server, home, room):
     async with joined(server, room, CAMERAS[0]) as camera:
         await publish_camera(camera, (640, 360))
@@ -63,7 +61,7 @@ async def test_a_picture_that_a_dead_link_stopped_comes_back_with_it(server, hom
             await keep_moving(watched, least=5, seconds=3)
 
 
-@pytest.mark.skipif("MOIM_LONG_TESTS" not in os.environ, reason="five encoders for a minute: set MOIM_LONG_TESTS")
+@long
 async def test_each_subscriber_sees_all_that_its_link_carries(server, home, room):
     # Dynacast keeps five encoders from wanting more than two cores.
     async with joined(server, room, *CAMERAS, options=rtc.RoomOptions(dynacast=True)) as cameras:
