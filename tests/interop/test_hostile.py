@@ -41,7 +41,9 @@ async def test_malformed_frames_end_only_their_own_session(server, room):
                 assert eve.socket.close_code == 1007
         async with session(server, room, "eve") as eve:
             await eve.expect("join")
-            await eve.socket.send_bytes(bytes(3 << 20))
+            # It may be ended before all of it is sent.
+            with contextlib.suppress(ConnectionError):
+                await eve.socket.send_bytes(bytes(3 << 20))
             while await eve.receive() is not None:
                 pass
 
