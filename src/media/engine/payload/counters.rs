@@ -15,6 +15,33 @@ pub(crate) struct PictureCounters {
 const PICTURE_ID_MASK: u16 = 0x7fff;
 
 impl PictureCounters {
+    /// Those that a payload descriptor has: TL0PICIDX with its place.
+    pub(super) fn of_fields(
+        picture_id: Option<PictureIdField>,
+        tl0: Option<(u8, usize)>,
+    ) -> PictureCounters {
+        PictureCounters {
+            picture_id: picture_id.map_or(0, |field| field.value),
+            tl0: tl0.map_or(0, |(value, _)| value),
+            ..PictureCounters::default()
+        }
+    }
+
+    /// Sets those that a payload descriptor has.
+    pub(super) fn patch_fields(
+        &self,
+        payload: &mut [u8],
+        picture_id: Option<PictureIdField>,
+        tl0: Option<(u8, usize)>,
+    ) {
+        if let Some(field) = picture_id {
+            field.patch(payload, self.picture_id);
+        }
+        if let Some((_, at)) = tl0 {
+            payload[at] = self.tl0;
+        }
+    }
+
     /// Each one moved by a distance.
     pub(crate) fn plus(self, distance: PictureCounters) -> PictureCounters {
         PictureCounters {

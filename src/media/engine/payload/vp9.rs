@@ -91,21 +91,12 @@ impl Vp9Descriptor {
 
     /// The counters that the descriptor has.
     pub(crate) fn counters(&self) -> PictureCounters {
-        PictureCounters {
-            picture_id: self.picture_id.map_or(0, |field| field.value),
-            tl0: self.tl0.map_or(0, |(value, _)| value),
-            ..PictureCounters::default()
-        }
+        PictureCounters::of_fields(self.picture_id, self.tl0)
     }
 
     /// Sets the counters that the descriptor has.
     pub(crate) fn patch(&self, payload: &mut [u8], counters: &PictureCounters) {
-        if let Some(field) = self.picture_id {
-            field.patch(payload, counters.picture_id);
-        }
-        if let Some((_, at)) = self.tl0 {
-            payload[at] = counters.tl0;
-        }
+        counters.patch_fields(payload, self.picture_id, self.tl0);
     }
 }
 
