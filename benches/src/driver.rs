@@ -170,6 +170,7 @@ impl Driver {
             &start.remote,
             start.address,
             start.controls,
+            start.tracks.is_empty(),
         );
         let sources = sources(now, &start.tracks);
         self.connections.push(Some(Connection {
@@ -226,6 +227,9 @@ impl Driver {
             self.outcome.receivers += usize::from(streams.counts().received > 0);
             self.outcome.connections += 1;
             self.outcome.open += usize::from(connection.client.is_open());
+            let transport = &connection.client.transport;
+            self.outcome.with_data += usize::from(transport.has_data());
+            self.outcome.data_open += usize::from(transport.channels() > 0);
         }
         let time = self.counting_since.elapsed().as_secs_f64();
         self.outcome.busy = 1.0 - self.idle.as_secs_f64() / time;

@@ -2,15 +2,17 @@
 //! says what that cost the server and what arrived.
 //!
 //! A participant here is a lean client: a WebSocket, an ICE agent that checks one pair, a DTLS
-//! client, SRTP, and the reports that a receiver owes. All media is on one thread, so that the
-//! other cores are the server's. `session.rs` joins, `client.rs` is what flows on a connection,
-//! `driver.rs` gives it sockets and time, `report.rs` says what came of it.
+//! client, SRTP, data channels, and the reports that a receiver owes. All media is on one
+//! thread, so that the other cores are the server's. `session.rs` joins, `client.rs` is what
+//! flows on a connection, `data.rs` its data channels, `driver.rs` gives it sockets and time,
+//! `report.rs` says what came of it.
 //!
 //! [`in_memory`] has the engine and lean clients together without sockets, for the
 //! micro-benchmarks and for tests that count.
 
 mod cli;
 mod client;
+mod data;
 mod driver;
 mod feedback;
 mod floor;

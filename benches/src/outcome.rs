@@ -22,6 +22,9 @@ pub(crate) struct Outcome {
     pub(crate) connected: Histogram,
     pub(crate) connections: usize,
     pub(crate) open: usize,
+    /// Connections with data channels, and those of them on which the server has opened some.
+    pub(crate) with_data: usize,
+    pub(crate) data_open: usize,
     /// RTCP packets by which participants reported what they received.
     pub(crate) feedback: u64,
     /// Share of the time for which the thread was busy, 0 to 1.

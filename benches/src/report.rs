@@ -155,6 +155,8 @@ pub(crate) struct Report {
     guests: usize,
     connections: usize,
     open: usize,
+    with_data: usize,
+    data_open: usize,
     streams: usize,
     sent: u64,
     counts: Counts,
@@ -185,6 +187,8 @@ impl Report {
             guests: run.guests,
             connections: outcome.connections,
             open: outcome.open,
+            with_data: outcome.with_data,
+            data_open: outcome.data_open,
             streams: outcome.streams,
             sent: outcome.sent,
             counts: outcome.counts,
@@ -232,6 +236,10 @@ impl Report {
         row(
             "connections open",
             format!("{} of {}", self.open, self.connections),
+        );
+        row(
+            "of them with data channels",
+            format!("{} of {}", self.data_open, self.with_data),
         );
         row("received streams", self.streams.to_string());
         row(

@@ -1,5 +1,5 @@
 //! The client's end of one connection below RTP: ICE on one pair, the DTLS client,
-//! SRTP. Sans-I/O, and as cheap as a thousand of them in one process must be.
+//! SRTP's keys, and the data channels where there are any. Sans-I/O, and as cheap as a thousand of them in one process must be.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use rtc::dtls::crypto::Certificate;
 use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::shared::TransportProtocol;
+
+use crate::data::DataChannels;
 
 /// The library keys connections by address; ours has one an endpoint.
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 1));
@@ -71,11 +73,13 @@ pub(crate) struct Transport {
     config: Arc<HandshakeConfig>,
     /// Keys, once the handshake is done.
     pub(crate) srtp: Option<(SrtpSender, SrtpReceiver)>,
+    data: Option<Box<DataChannels>>,
     outgoing: Vec<BytesMut>,
     transaction: u64,
 }
 
 impl Transport {
+    /// `controls`: our side nominates. `data`: the server opens data channels.
     pub(crate) fn new(
         now: Instant,
         identity: &Identity,
@@ -83,6 +87,7 @@ impl Transport {
         remote: &IceCredentials,
         address: SocketAddr,
         controls: bool,
+        data: bool,
     ) -> Transport {
         let key = |pwd: &str| hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, pwd.as_bytes());
         Transport {
@@ -96,6 +101,7 @@ impl Transport {
             dtls: Endpoint::new(PEER, TransportProtocol::UDP, None),
             config: identity.config.clone(),
             srtp: None,
+            data: data.then(|| Box::new(DataChannels::new(PEER))),
             outgoing: Vec::new(),
             transaction: 0,
         }
@@ -132,15 +138,37 @@ impl Transport {
     /// True when the handshake has come to its end with this datagram.
     pub(crate) fn handle_dtls(&mut self, now: Instant, datagram: &[u8]) -> bool {
         let events = self.dtls.read(now, PEER, None, BytesMut::from(datagram));
-        self.collect();
-        let complete = events.is_ok_and(|events| {
-            let done = |event: &EndpointEvent| matches!(event, EndpointEvent::HandshakeComplete);
-            events.iter().any(done)
-        });
+        let mut complete = false;
+        for event in events.unwrap_or_default() {
+            match (event, &mut self.data) {
+                (EndpointEvent::HandshakeComplete, data) => {
+                    complete = true;
+                    if let Some(data) = data {
+                        data.connect(now);
+                    }
+                }
+                (EndpointEvent::ApplicationData(packet), Some(data)) => {
+                    data.handle(now, packet.freeze());
+                }
+                _ => {}
+            }
+        }
         if complete {
             self.srtp = self.keys();
         }
+        self.collect_data(now);
+        self.collect();
         complete && self.srtp.is_some()
+    }
+
+    /// Data channels that are open.
+    pub(crate) fn channels(&self) -> usize {
+        self.data.as_ref().map_or(0, |data| data.opened())
+    }
+
+    /// Whether the server is expected to open data channels.
+    pub(crate) fn has_data(&self) -> bool {
+        self.data.is_some()
     }
 
     fn keys(&self) -> Option<(SrtpSender, SrtpReceiver)> {
@@ -173,20 +201,35 @@ impl Transport {
             // which the summary shows.
             let _ = self.dtls.handle_timeout(PEER, now);
             self.collect();
+        } else if let Some(data) = &mut self.data
+            && data.poll_timeout().is_some_and(|due| due <= now)
+        {
+            data.handle_timeout(now);
+            self.collect_data(now);
+            self.collect();
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Instant {
-        let dtls = self.dtls.poll_timeout(&PEER);
-        match dtls.filter(|_| self.srtp.is_none()) {
-            Some(when) => when.min(self.next_check),
-            None => self.next_check,
-        }
+        let other = match (&self.srtp, &self.data) {
+            (None, _) => self.dtls.poll_timeout(&PEER),
+            (Some(_), Some(data)) => data.poll_timeout(),
+            (Some(_), None) => None,
+        };
+        other.map_or(self.next_check, |when| when.min(self.next_check))
     }
 
     /// What has to be sent.
     pub(crate) fn take_outgoing(&mut self) -> Vec<BytesMut> {
         std::mem::take(&mut self.outgoing)
+    }
+
+    fn collect_data(&mut self, now: Instant) {
+        let data = self.data.as_mut().map(|data| data.take_outgoing(now));
+        for packet in data.unwrap_or_default() {
+            // Fails only after the end of the connection.
+            let _ = self.dtls.write(now, PEER, &packet);
+        }
     }
 
     fn collect(&mut self) {
