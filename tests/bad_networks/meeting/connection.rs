@@ -45,6 +45,7 @@ impl Connection {
             &server_ice,
             server::ADDRESS,
             true,
+            false,
         );
         Connection {
             id,

@@ -9,6 +9,9 @@
 mod arrivals;
 mod client;
 mod connection;
+#[allow(dead_code)]
+#[path = "../../../benches/src/data.rs"]
+mod data;
 mod decoder;
 mod encoder;
 mod network;
@@ -20,7 +23,6 @@ mod rtcp;
 mod server;
 mod subscriber;
 mod tcp;
-#[allow(dead_code)]
 #[path = "../../../benches/src/transport.rs"]
 mod transport;
 
