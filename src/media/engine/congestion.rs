@@ -93,7 +93,8 @@ impl Engine {
 
     fn estimate_changed(&mut self, now: Instant, peer: u32) {
         self.arm_bandwidth(peer);
-        let state = &self.peers[peer as usize];
+        let state = &mut self.peers[peer as usize];
+        state.set_pace();
         let Some(estimate) = state.estimate() else {
             return;
         };
@@ -168,6 +169,7 @@ impl Engine {
         state
             .bandwidth
             .want(now, if satisfied { 0 } else { enough });
+        state.set_pace();
         for candidate in &candidates {
             self.choose(now, candidate);
         }

@@ -110,6 +110,7 @@ impl Engine {
         state
             .bandwidth
             .on_report(now, block.fraction_lost, Some(rtt));
+        state.set_pace();
         state.note_rtt(rtt);
     }
 

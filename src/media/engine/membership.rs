@@ -121,6 +121,7 @@ impl Engine {
         let state = &mut self.peers[peer as usize];
         state.subscriptions.push(index);
         state.gives_feedback |= new.transport_cc;
+        state.set_pace();
         self.update_relay(now, track);
         self.allocate(now, peer, Reason::Wishes);
     }

@@ -83,6 +83,9 @@ pub(crate) struct Peer {
     pub(crate) bandwidth: Box<BandwidthEstimator>,
     /// The peer reports what arrives, or what it can take: the estimate means something.
     pub(crate) gives_feedback: bool,
+    /// Bits a second at which packets leave, as of [`Peer::set_pace`]: what that depends on lies
+    /// far away.
+    pace: Option<u64>,
     pub(crate) allocated: Allocated,
     pub(crate) again: Retransmissions,
     /// What is sent before any video: audio.
@@ -128,6 +131,7 @@ impl Peer {
             pacer: Pacer::default(),
             bandwidth: Box::new(BandwidthEstimator::new(now)),
             gives_feedback: false,
+            pace: None,
             allocated: Allocated::default(),
             again: Retransmissions::default(),
             before_video: RateMeter::default(),
@@ -176,6 +180,7 @@ impl Peer {
         let moved = before.is_some() && before != remote.map(|destination| destination.ip());
         if moved {
             self.bandwidth.on_new_way();
+            self.set_pace();
             self.probe = None;
         }
         moved
@@ -186,19 +191,26 @@ impl Peer {
         self.gives_feedback.then(|| self.bandwidth.estimate())
     }
 
-    /// Bits a second at which packets leave. With room to spare it is much faster than they come,
-    /// so that a frame is over well before the next one. Where the network is the limit it is
-    /// hardly faster: the keyframe of a larger layer would only wait in the network instead, and
-    /// the queue that it makes there be taken for a sign that the layer does not fit.
+    /// Bits a second at which packets leave; `None` while there is no bound.
     pub(crate) fn pace(&self) -> Option<u64> {
-        let estimate = self.estimate()?;
-        Some(if self.bandwidth.congested() {
-            estimate
-        } else if self.allocated.satisfied {
-            estimate * 5 / 2
-        } else {
-            estimate.max(self.allocated.sent * 11 / 10)
-        })
+        self.pace
+    }
+
+    /// What is known of the network, or what is sent, has changed. With room to spare packets
+    /// leave much faster than they come, so that a frame is over well before the next one. Where
+    /// the network is the limit they leave hardly faster: the keyframe of a larger layer would
+    /// only wait in the network instead, and the queue that it makes there be taken for a sign
+    /// that the layer does not fit.
+    pub(crate) fn set_pace(&mut self) {
+        self.pace = self.estimate().map(|estimate| {
+            if self.bandwidth.congested() {
+                estimate
+            } else if self.allocated.satisfied {
+                estimate * 5 / 2
+            } else {
+                estimate.max(self.allocated.sent * 11 / 10)
+            }
+        });
     }
 
     /// Queues a packet, or makes it wait for its time when it is `paced`; `last` is its stream's.
