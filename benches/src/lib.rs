@@ -11,6 +11,7 @@
 
 mod cli;
 mod client;
+mod clip;
 mod driver;
 mod feedback;
 mod floor;
