@@ -61,7 +61,7 @@ struct Cli {
     #[arg(long, global = true)]
     no_feedback: bool,
     /// What cameras show: a directory with VP8 in q.ivf, h.ivf and f.ivf, the layers from the lowest
-    /// up. Without it they send noise in the packets of such pictures
+    /// up; latency is not measured then. Without it packets have the sizes of such pictures alone
     #[arg(long, global = true)]
     clip: Option<PathBuf>,
     /// Publishers send only the layers that the server asks for
