@@ -64,8 +64,11 @@ async def test_each_subscriber_sees_all_that_its_link_carries(server, home, came
         viewer(home, five, 250_000, five.names[:1]) as (_, narrow),
     ):
         first, second, *_ = wide.values()
-        await first.shows(TOP)
-        await middle[five.names[0]].shows(BOTTOM)
+        # All five are sent to each at first, until it has said what it shows.
+        await asyncio.gather(
+            first.recovers(TOP, least=10, patience=10),
+            *(screen.recovers(BOTTOM, least=10, patience=10) for screen in (*middle.values(), *narrow.values())),
+        )
         await asyncio.gather(
             keep_moving(wide, least=10, seconds=10),
             keep_moving(middle, least=10, seconds=10),
