@@ -38,10 +38,11 @@ packages() {
 }
 
 binary() {
-  cargo build --quiet --package moim --package moim-network
+  cargo build --quiet --package moim --package moim-network --package moim-load
   MOIM_BIN="$PWD/target/debug/moim"
   MOIM_LINK_BIN="$PWD/target/debug/moim-link"
-  export MOIM_BIN MOIM_LINK_BIN
+  MOIM_LOAD_BIN="$PWD/target/debug/moim-load"
+  export MOIM_BIN MOIM_LINK_BIN MOIM_LOAD_BIN
 }
 
 lint() {
@@ -78,9 +79,10 @@ web() {
 python() {
   say "Python clients"
   binary
-  if [ ! -x tests/.venv/bin/pytest ]; then
+  if [ tests/interop/requirements.txt -nt tests/.venv/installed ]; then
     python3 -m venv tests/.venv
     tests/.venv/bin/pip install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
+    touch tests/.venv/installed
   fi
   tests/.venv/bin/pytest -q tests/interop
 }

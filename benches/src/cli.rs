@@ -11,6 +11,7 @@ use moim_signaling::token::{ApiKeys, Claims, VideoGrant};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::clip::Clip;
 use crate::driver::{Driver, Order};
 use crate::floor::{Floor, Shape};
 use crate::full_client::{Findings, FullClient};
@@ -59,6 +60,16 @@ struct Cli {
     /// Receivers take no part in estimating the bandwidth to them
     #[arg(long, global = true)]
     no_feedback: bool,
+    /// What cameras show: a directory with VP8 in q.ivf, h.ivf and f.ivf, the layers from the lowest
+    /// up; latency is not measured then. Without it packets have the sizes of such pictures alone
+    #[arg(long, global = true)]
+    clip: Option<PathBuf>,
+    /// Publishers send only the layers that the server asks for
+    #[arg(long, global = true)]
+    dynacast: bool,
+    /// Rooms have this name and a number
+    #[arg(long, global = true, default_value = "load")]
+    room: String,
     /// Complete clients that watch too and check what arrives; their packets are not counted
     #[arg(long, global = true, default_value_t = 0)]
     full_clients: usize,
@@ -91,6 +102,13 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         orders: orders.clone(),
         fingerprint: identity.fingerprint.clone(),
         feedback: !cli.no_feedback,
+        dynacast: cli.dynacast,
+        clip: cli
+            .clip
+            .as_deref()
+            .map(Clip::open)
+            .transpose()?
+            .map(Arc::new),
     });
     let epoch = Instant::now();
     let watched = Arc::new(Progress::default());
@@ -268,7 +286,7 @@ fn token(cli: &Cli, room: usize, name: String) -> anyhow::Result<String> {
         exp: now + 6 * 3_600,
         video: Some(VideoGrant {
             room_join: true,
-            room: format!("load-{room}"),
+            room: format!("{}-{room}", cli.room),
             ..VideoGrant::default()
         }),
         ..Claims::default()

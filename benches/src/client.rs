@@ -1,12 +1,14 @@
 //! One connection of a lean client, without its socket: it sends what its sources make, counts
 //! what arrives, and reports that to the server.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moim::media::engine::rtp::header::RtpHeader;
 use moim::media::engine::rtp::{PacketClass, classify, is_rtcp};
 use moim::media::engine::srtp::MAX_RTCP_OVERHEAD;
 
+use crate::clip::Clip;
 use crate::feedback::{Feedback, MAX_RTCP};
 use crate::outcome::Outcome;
 use crate::receive::Streams;
@@ -20,11 +22,15 @@ const BURST_GAP: Duration = Duration::from_millis(1);
 const MAX_RUN: usize = 60_000;
 
 /// A track to be sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct PublishedTrack {
     pub(crate) video: bool,
     pub(crate) ssrc: u32,
     pub(crate) layers: usize,
+    /// The qualities of video that the server wants, the lowest first.
+    pub(crate) qualities: [bool; 3],
+    /// What a camera shows; without it, nothing.
+    pub(crate) clip: Option<Arc<Clip>>,
 }
 
 /// What makes the packets of the tracks; their m-lines count from 0.
@@ -33,7 +39,7 @@ pub(crate) fn sources(now: Instant, tracks: &[PublishedTrack]) -> Vec<Source> {
         // Cameras are not in step with each other.
         let offset = Duration::from_micros(u64::from(track.ssrc.wrapping_mul(7_919)) % 33_000);
         let due = now + offset;
-        Source::new(mid as u8, track.video, track.ssrc, track.layers, due)
+        Source::new(mid as u8, track, due)
     };
     tracks.iter().enumerate().map(source).collect()
 }
@@ -73,6 +79,13 @@ impl Client {
 
     pub(crate) fn is_subscriber(&self) -> bool {
         self.sources.is_empty()
+    }
+
+    /// The server wants of the qualities of its camera, the lowest first, these.
+    pub(crate) fn send_qualities(&mut self, wanted: [bool; 3]) {
+        for source in &mut self.sources {
+            source.send_qualities(wanted);
+        }
     }
 
     /// Whether media can flow.

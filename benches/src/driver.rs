@@ -46,6 +46,8 @@ pub(crate) enum Order {
     Start(Box<Start>),
     /// What a participant's subscriber connection receives from now on.
     Receive(usize, ReceiveParameters),
+    /// Which qualities of a participant's camera the server wants, the lowest first.
+    SendQualities(usize, [bool; 3]),
     /// Ends a participant's connections.
     Stop(usize),
     /// From here on it counts.
@@ -139,6 +141,9 @@ impl Driver {
                     Ok(Order::Receive(participant, parameters)) => {
                         self.set_receive(participant, parameters);
                     }
+                    Ok(Order::SendQualities(participant, wanted)) => {
+                        self.send_qualities(participant, wanted);
+                    }
                     Ok(Order::Stop(participant)) => self.stop(participant),
                     Ok(Order::Reset) => self.reset(),
                     Ok(Order::Finish) | Err(TryRecvError::Disconnected) => {
@@ -188,6 +193,14 @@ impl Driver {
         for connection in self.connections.iter_mut().flatten() {
             if connection.participant == participant && connection.client.is_subscriber() {
                 connection.client.receive = parameters;
+            }
+        }
+    }
+
+    fn send_qualities(&mut self, participant: usize, wanted: [bool; 3]) {
+        for connection in self.connections.iter_mut().flatten() {
+            if connection.participant == participant {
+                connection.client.send_qualities(wanted);
             }
         }
     }

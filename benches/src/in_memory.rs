@@ -110,6 +110,8 @@ impl Meeting {
                 video: false,
                 ssrc: first_ssrc,
                 layers: 1,
+                qualities: [true; 3],
+                clip: None,
             });
         }
         if layers > 0 {
@@ -117,6 +119,8 @@ impl Meeting {
                 video: true,
                 ssrc: first_ssrc + 4,
                 layers,
+                qualities: [true; 3],
+                clip: None,
             });
         }
         let transport = self.connect(&published);

@@ -12,6 +12,7 @@
 
 mod cli;
 mod client;
+mod clip;
 mod data;
 mod driver;
 mod feedback;

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::client::PublishedTrack;
+use crate::clip::Clip;
 use crate::driver::{Order, Start};
 use crate::sdp::{self, OfferedTrack, ReceiveParameters, RemoteSide};
 
@@ -49,6 +50,10 @@ pub(crate) struct Shared {
     pub(crate) fingerprint: String,
     /// Whether receivers report what arrives.
     pub(crate) feedback: bool,
+    /// Whether publishers obey what is said of layers.
+    pub(crate) dynacast: bool,
+    /// What cameras show.
+    pub(crate) clip: Option<Arc<Clip>>,
 }
 
 /// By what name a participant joins.
@@ -68,6 +73,8 @@ pub(crate) struct Session {
     publisher: IceCredentials,
     publisher_remote: Option<(IceCredentials, bool)>,
     unannounced: usize,
+    /// The qualities of its camera that the server wants, the lowest first.
+    qualities: [bool; 3],
     seen: Vec<String>,
     settled: usize,
     /// Who offers is in control, unless it is lite.
@@ -105,6 +112,7 @@ impl Session {
             subscriber_remote: None,
             receive: ReceiveParameters::default(),
             publisher_remote: None,
+            qualities: [true; 3],
             seen: Vec::new(),
             settled: 0,
             controls_subscriber: true,
@@ -201,6 +209,16 @@ impl Session {
                     }
                 }
             }
+            Some(M::SubscribedQualityUpdate(update)) if self.shared.dynacast => {
+                for codec in update.subscribed_codecs.iter().take(1) {
+                    for quality in &codec.qualities {
+                        if let Some(wanted) = self.qualities.get_mut(quality.quality as usize) {
+                            *wanted = quality.enabled;
+                        }
+                    }
+                }
+                self.order(Order::SendQualities(self.role.index, self.qualities))?;
+            }
             Some(M::Leave(leave)) => bail!("the server says leave: {:?}", leave.reason()),
             _ => {}
         }
@@ -219,16 +237,15 @@ impl Session {
 
     async fn announce(&mut self) -> anyhow::Result<()> {
         for track in self.tracks() {
-            let layers = LAYERS
-                .iter()
-                .enumerate()
-                .map(|(quality, (width, height, bitrate))| VideoLayer {
-                    quality: quality as i32,
-                    width: *width,
-                    height: *height,
-                    bitrate: *bitrate,
-                    ..Default::default()
-                });
+            let all = self.layers();
+            let [.., (width, height, _)] = all;
+            let layers = (0..).zip(all).map(|(quality, layer)| VideoLayer {
+                quality,
+                width: layer.0,
+                height: layer.1,
+                bitrate: layer.2,
+                ..Default::default()
+            });
             let (kind, source) = if track.video {
                 (TrackType::Video, TrackSource::Camera)
             } else {
@@ -238,8 +255,8 @@ impl Session {
                 cid: track.cid,
                 r#type: kind as i32,
                 source: source as i32,
-                width: if track.video { 1280 } else { 0 },
-                height: if track.video { 720 } else { 0 },
+                width: if track.video { width } else { 0 },
+                height: if track.video { height } else { 0 },
                 layers: if !track.video {
                     Vec::new()
                 } else if self.role.simulcast {
@@ -276,6 +293,18 @@ impl Session {
         Ok(())
     }
 
+    /// Width, height and bits a second of the layers of its camera, the lowest first.
+    fn layers(&self) -> [(u32, u32, u32); 3] {
+        let mut layers = LAYERS;
+        if let Some(clip) = &self.shared.clip {
+            for (layer, encoding) in layers.iter_mut().zip(&clip.layers) {
+                let bitrate = encoding.bitrate(clip.interval);
+                *layer = (encoding.width, encoding.height, bitrate);
+            }
+        }
+        layers
+    }
+
     fn tracks(&self) -> Vec<OfferedTrack> {
         let track = |video: bool| OfferedTrack {
             cid: format!(
@@ -305,6 +334,8 @@ impl Session {
             video: track.video,
             ssrc: track.ssrc,
             layers: if self.role.simulcast { 3 } else { 1 },
+            qualities: self.qualities,
+            clip: self.shared.clip.clone(),
         });
         let tracks = tracks.collect();
         let remote = unstarted(&mut self.publisher_remote);

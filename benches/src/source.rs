@@ -1,23 +1,30 @@
-//! What a publisher sends: packets shaped as encoders shape them.
+//! What a publisher sends: packets shaped as encoders shape them, or the pictures of a clip.
 //!
-//! Video comes in frames at 30 a second on three simulcast layers. Frames vary in size around
-//! what the layer's rate asks for, a keyframe is several times as large, and each is split into
-//! packets that differ by a byte at most. Audio is a packet each 20 ms, of varying size. Every
-//! payload ends with the time at which it was made and a count.
+//! Video comes in frames on three simulcast layers, each split into packets that differ by a byte
+//! at most. Shaped frames come at 30 a second and vary in size around what the layer's rate asks
+//! for, and a keyframe is several times as large. Audio is a packet each 20 ms, of varying size.
+//! What is shaped ends each payload with the time at which it was made and a count.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::client::PublishedTrack;
+use crate::clip::{Clip, is_keyframe};
 use crate::sdp;
 
 /// Bits per second of the layers, lowest first.
 const LAYER_RATES: [u32; 3] = [150_000, 500_000, 1_700_000];
+/// The best of the layers.
+const TOP: usize = LAYER_RATES.len() - 1;
 const FRAME_INTERVAL: Duration = Duration::from_nanos(33_333_333);
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 /// Payload bytes of a packet at most.
 const MAX_PAYLOAD: usize = 1_160;
+/// Of them, those of the payload descriptor.
+const DESCRIPTOR: usize = 4;
 /// Payload of an Opus packet at about 36 kbit/s with variable bit rate: least bytes, and how
 /// much more there may be.
 const AUDIO_PAYLOAD: (usize, usize) = (60, 60);
@@ -28,52 +35,98 @@ const KEYFRAME_SIZE: usize = 4;
 /// The stamp at a payload's end: nanoseconds since the run began, and a count.
 pub(crate) const STAMP: usize = 12;
 
+/// What is in the frames of a stream.
+enum Content {
+    /// Zeros: so many bits a second, in sizes drawn at random.
+    Shaped(u32, SmallRng),
+    /// Pictures of a layer of a clip; the number of the one that is sent.
+    Clip(Arc<Clip>, usize, usize),
+}
+
 /// One RTP stream.
 struct Stream {
     ssrc: u32,
     rid: Option<&'static str>,
-    rate: u32,
+    content: Content,
+    /// The quality that the server calls it by, 0 lowest.
+    quality: usize,
+    /// The server wants it.
+    wanted: bool,
     sequence: u32,
     picture: u16,
     keyframe: bool,
-    rng: SmallRng,
 }
 
 /// One track.
 pub(crate) struct Source {
     mid: u8,
-    video: bool,
+    pub(crate) video: bool,
     streams: Vec<Stream>,
     timestamp: u32,
     /// When the next frame is due.
     pub(crate) due: Instant,
+    interval: Duration,
+    /// The same in units of RTP time.
+    ticks: u32,
 }
 
 impl Source {
-    /// `layers` is how many of the simulcast layers are sent; each has an SSRC from `ssrc` on.
-    pub(crate) fn new(mid: u8, video: bool, ssrc: u32, layers: usize, due: Instant) -> Source {
-        let simulcast = video && layers > 1;
-        let stream = |(index, rate): (usize, &u32)| Stream {
-            ssrc: ssrc + index as u32,
-            rid: simulcast.then(|| sdp::RIDS[index]),
-            rate: if simulcast { *rate } else { LAYER_RATES[2] },
-            sequence: 1,
-            picture: 0,
-            keyframe: true,
-            rng: SmallRng::seed_from_u64(u64::from(ssrc) + index as u64),
+    /// What makes the packets of a track; each simulcast layer has an SSRC from that of the track
+    /// on.
+    pub(crate) fn new(mid: u8, track: &PublishedTrack, due: Instant) -> Source {
+        let simulcast = track.video && track.layers > 1;
+        let stream = |index: usize| {
+            let ssrc = track.ssrc + index as u32;
+            let quality = if simulcast { index } else { TOP };
+            let content = match &track.clip {
+                Some(clip) if track.video => {
+                    // Cameras do not all show the same at the same time.
+                    let first = track.ssrc as usize / 8 * clip.layers[quality].len() / 5;
+                    Content::Clip(clip.clone(), quality, first)
+                }
+                _ => Content::Shaped(LAYER_RATES[quality], SmallRng::seed_from_u64(ssrc.into())),
+            };
+            Stream {
+                ssrc,
+                rid: simulcast.then(|| sdp::RIDS[index]),
+                content,
+                quality,
+                wanted: true,
+                sequence: 1,
+                picture: 0,
+                keyframe: true,
+            }
         };
-        let count = if video { layers } else { 1 };
-        Source {
+        let count = if track.video { track.layers } else { 1 };
+        let (ticks, interval) = match &track.clip {
+            _ if !track.video => (960, AUDIO_INTERVAL),
+            Some(clip) => (
+                (clip.interval.as_secs_f64() * 90_000.0) as u32,
+                clip.interval,
+            ),
+            None => (3_000, FRAME_INTERVAL),
+        };
+        let mut source = Source {
             mid,
-            video,
-            streams: LAYER_RATES
-                .iter()
-                .enumerate()
-                .take(count)
-                .map(stream)
-                .collect(),
-            timestamp: ssrc,
+            video: track.video,
+            streams: (0..count).map(stream).collect(),
+            timestamp: track.ssrc,
             due,
+            interval,
+            ticks,
+        };
+        source.send_qualities(track.qualities);
+        source
+    }
+
+    /// The server wants of the qualities of video, the lowest first, these.
+    pub(crate) fn send_qualities(&mut self, wanted: [bool; 3]) {
+        // Without simulcast the one stream is of whatever quality is wanted.
+        let any = self.streams.len() == 1 && wanted.contains(&true);
+        for stream in self.streams.iter_mut().filter(|_| self.video) {
+            let wanted = any || wanted[stream.quality];
+            stream.keyframe |= wanted && !stream.wanted;
+            stream.wanted = wanted;
         }
     }
 
@@ -94,12 +147,13 @@ impl Source {
     ) {
         let stamp = now.saturating_duration_since(epoch).as_nanos() as u64;
         let mut buffer = [0; 1_500];
-        for stream in &mut self.streams {
+        for stream in self.streams.iter_mut().filter(|stream| stream.wanted) {
             let (bytes, count) = if self.video {
                 stream.frame()
             } else {
                 (stream.audio(), 1)
             };
+            let mut written = 0;
             for index in 0..count {
                 // The first packets have what does not divide evenly.
                 let size = bytes / count + usize::from(index < bytes % count);
@@ -109,21 +163,23 @@ impl Source {
                     stream.descriptor(&mut buffer[header..], index == 0);
                 }
                 let len = header + size;
-                buffer[len - STAMP..len - 4].copy_from_slice(&stamp.to_be_bytes());
-                buffer[len - 4..len].copy_from_slice(&stream.sequence.to_be_bytes());
+                if let Content::Clip(clip, layer, number) = &stream.content {
+                    let part =
+                        &clip.layers[*layer].picture(*number)[written..][..size - DESCRIPTOR];
+                    buffer[header + DESCRIPTOR..len].copy_from_slice(part);
+                    written += part.len();
+                } else {
+                    buffer[len - STAMP..len - 4].copy_from_slice(&stamp.to_be_bytes());
+                    buffer[len - 4..len].copy_from_slice(&stream.sequence.to_be_bytes());
+                }
                 send(&mut buffer, len, stream.sequence, header);
                 stream.sequence += 1;
             }
             stream.keyframe = false;
             stream.picture = (stream.picture + 1) & 0x7fff;
         }
-        let (ticks, interval) = if self.video {
-            (3_000, FRAME_INTERVAL)
-        } else {
-            (960, AUDIO_INTERVAL)
-        };
-        self.timestamp = self.timestamp.wrapping_add(ticks);
-        self.due += interval;
+        self.timestamp = self.timestamp.wrapping_add(self.ticks);
+        self.due += self.interval;
         if now > self.due + Duration::from_millis(200) {
             self.due = now;
         }
@@ -131,21 +187,39 @@ impl Source {
 }
 
 impl Stream {
-    /// Bytes of the next frame, and into how many packets it is split.
+    /// Payload bytes of the next frame, and into how many packets it is split.
     fn frame(&mut self) -> (usize, usize) {
-        let mut bytes = self.rate as usize / 8 / 30;
-        let percent = 100 - FRAME_VARIATION..=100 + FRAME_VARIATION;
-        bytes = bytes * self.rng.random_range(percent) / 100;
-        if self.keyframe {
-            bytes *= KEYFRAME_SIZE;
+        match &mut self.content {
+            Content::Shaped(rate, rng) => {
+                let mut bytes = *rate as usize / 8 / 30;
+                let percent = 100 - FRAME_VARIATION..=100 + FRAME_VARIATION;
+                bytes = bytes * rng.random_range(percent) / 100;
+                if self.keyframe {
+                    bytes *= KEYFRAME_SIZE;
+                }
+                (bytes, bytes.div_ceil(MAX_PAYLOAD).max(1))
+            }
+            Content::Clip(clip, layer, number) => {
+                let layer = &clip.layers[*layer];
+                *number = (*number + 1) % layer.len();
+                if self.keyframe {
+                    *number = layer.keyframe_from(*number);
+                }
+                let picture = layer.picture(*number);
+                self.keyframe = is_keyframe(picture);
+                let count = picture.len().div_ceil(MAX_PAYLOAD - DESCRIPTOR);
+                (picture.len() + count * DESCRIPTOR, count)
+            }
         }
-        (bytes, bytes.div_ceil(MAX_PAYLOAD).max(1))
     }
 
     /// Bytes of the next audio packet's payload.
     fn audio(&mut self) -> usize {
         let (least, more) = AUDIO_PAYLOAD;
-        least + self.rng.random_range(0..=more)
+        match &mut self.content {
+            Content::Shaped(_, rng) => least + rng.random_range(0..=more),
+            Content::Clip(..) => least,
+        }
     }
 
     fn header(&self, out: &mut [u8], mid: u8, video: bool, end: bool, timestamp: u32) -> usize {
@@ -178,6 +252,87 @@ impl Stream {
         if start {
             out[4] = if self.keyframe { 0x10 } else { 0x11 };
             out[5..14].copy_from_slice(&[2, 0, 0x9d, 1, 0x2a, 0x40, 1, 0xb4, 0]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::tests::clip;
+
+    fn camera(clip: Option<Arc<Clip>>) -> Source {
+        let track = PublishedTrack {
+            video: true,
+            ssrc: 8,
+            layers: 3,
+            qualities: [true; 3],
+            clip,
+        };
+        Source::new(0, &track, Instant::now())
+    }
+
+    /// What the next frames of each layer are in their packets: SSRC, whether a frame starts and
+    /// ends here, and the payload behind the descriptor.
+    fn next(source: &mut Source) -> Vec<(u32, bool, bool, Vec<u8>)> {
+        let mut packets = Vec::new();
+        let now = source.due;
+        source.produce(now, now, |packet, len, _, header| {
+            let ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
+            let (start, end) = (packet[header] & 0x10 != 0, packet[1] & 0x80 != 0);
+            packets.push((ssrc, start, end, packet[header + DESCRIPTOR..len].to_vec()));
+        });
+        packets
+    }
+
+    #[test]
+    fn the_pictures_of_a_clip_arrive_whole() {
+        let large: Vec<u8> = (0..3_000u32).map(|n| (2 * (n / 7)) as u8).collect();
+        let mut source = camera(Some(Arc::new(clip(&[&large, &[1, 2]]))));
+        for _ in 0..3 {
+            for ssrc in 8..11 {
+                let packets = next(&mut source);
+                let of_layer: Vec<_> = packets.iter().filter(|p| p.0 == ssrc).collect();
+                assert!(of_layer[0].1 && of_layer[of_layer.len() - 1].2);
+                let picture: Vec<u8> = of_layer.iter().flat_map(|p| p.3.clone()).collect();
+                assert!(picture == large || picture == [1, 2]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clip_goes_on_with_a_keyframe_when_one_is_asked_for() {
+        let pictures: [&[u8]; 4] = [&[0], &[1], &[3], &[5]];
+        let mut source = camera(Some(Arc::new(clip(&pictures))));
+        let first = |source: &mut Source, ssrc| {
+            let packets = next(source);
+            packets.iter().find(|p| p.0 == ssrc).map(|p| p.3[0])
+        };
+        assert_eq!(first(&mut source, 9), Some(0));
+        assert_eq!(first(&mut source, 9), Some(1));
+        source.request_keyframe(9);
+        assert_eq!(first(&mut source, 9), Some(0));
+        assert_eq!(first(&mut source, 8), Some(5));
+    }
+
+    #[test]
+    fn layers_that_are_not_wanted_rest_and_come_back_with_a_keyframe() {
+        for content in [None, Some(Arc::new(clip(&[&[0], &[1], &[3]])))] {
+            let mut source = camera(content);
+            let ssrcs = |source: &mut Source| next(source).iter().map(|p| p.0).collect::<Vec<_>>();
+            ssrcs(&mut source);
+            source.send_qualities([true, false, false]);
+            let low = ssrcs(&mut source);
+            assert!(low.iter().all(|ssrc| *ssrc == 8) && !low.is_empty());
+            source.send_qualities([true; 3]);
+            let packets = next(&mut source);
+            let key = |ssrc| {
+                packets
+                    .iter()
+                    .find(|p| p.0 == ssrc)
+                    .map(|p| is_keyframe(&p.3))
+            };
+            assert_eq!([8, 9, 10].map(key), [Some(false), Some(true), Some(true)]);
         }
     }
 }

@@ -14,8 +14,9 @@ use crate::media::codec::MediaKind;
 use crate::media::engine::ids::TrackId;
 
 /// Layers that nobody wants any more go on for this long: who looks away often looks back, and
-/// an encoder that starts costs a keyframe.
-const PAUSE_DELAY: Duration = Duration::from_secs(5);
+/// an encoder that starts costs a keyframe. Six seconds after the last one has looked away, the
+/// publisher is to send little: the room's tick and the encoder's own time are a part of them.
+const PAUSE_DELAY: Duration = Duration::from_secs(4);
 
 /// What the publisher of a track knows of how many of its layers are wanted.
 #[derive(Debug, Clone, Default)]
@@ -137,10 +138,10 @@ mod tests {
         assert!(layers.update(3, 3, at(0)), "what is wanted is said once");
         assert!(!layers.update(1, 3, at(1)));
         assert!(layers.is_waiting());
-        assert!(!layers.update(1, 3, at(5)));
-        assert!(layers.update(1, 3, at(6)));
-        assert!(layers.update(3, 3, at(6)));
-        assert!(!layers.update(3, 3, at(7)));
+        assert!(!layers.update(1, 3, at(4)));
+        assert!(layers.update(1, 3, at(5)));
+        assert!(layers.update(3, 3, at(5)));
+        assert!(!layers.update(3, 3, at(6)));
     }
 
     #[test]
@@ -150,10 +151,10 @@ mod tests {
         let mut layers = WantedLayers::default();
         layers.update(3, 3, at(0));
         assert!(!layers.update(0, 3, at(1)));
-        assert!(!layers.update(3, 3, at(5)));
+        assert!(!layers.update(3, 3, at(4)));
         assert!(!layers.is_waiting());
-        assert!(!layers.update(0, 3, at(8)), "the while begins anew");
-        assert!(layers.update(0, 3, at(13)));
+        assert!(!layers.update(0, 3, at(7)), "the while begins anew");
+        assert!(layers.update(0, 3, at(11)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use moim::media::engine::command::Wish;
 use moim_network::{LinkConfig, Loss, Queue};
 
 use crate::gallery::{Gallery, MS, SECOND, link, wide};
@@ -83,6 +84,25 @@ fn five_cameras_fill_2_mbits_and_get_the_same() {
         let rate = shown.frame_rate(from, to);
         assert!(rate > 14.0, "{rate:.1} pictures a second");
     }
+}
+
+#[test]
+fn a_publisher_that_probes_its_own_network_costs_viewers_nothing() {
+    let mut gallery = gallery(9, 1, 300);
+    let (viewer, camera) = (gallery.viewer, gallery.tracks[0]);
+    gallery.run_to(20 * SECOND);
+    for time in 0..4 {
+        gallery.meeting.probe(camera, 100);
+        gallery.run_to(20 * SECOND + (time + 1) * 200 * MS);
+    }
+    // The page is laid out anew meanwhile.
+    gallery.meeting.wish(viewer, camera, Wish::default());
+    gallery.run_to(25 * SECOND);
+    let frozen = gallery.frozen(20 * SECOND, 25 * SECOND);
+    let shown = gallery.meeting.shown(viewer, camera);
+    assert_eq!(frozen, Duration::ZERO, "{:?}", shown.freezes);
+    let (last_change, ..) = shown.layers.last().expect("a picture");
+    assert!(*last_change < 20 * SECOND, "{:?}", shown.layers);
 }
 
 #[test]

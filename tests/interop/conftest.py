@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from home import Home
+from recording import Cameras, record
 
 KEY, SECRET = "devkey", "secret"
 
@@ -83,6 +84,28 @@ def home(server):
 
     yield build
     for each in homes:
+        each.close()
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory):
+    """The directory of a recording, for cameras that show it."""
+    directory = tmp_path_factory.mktemp("recording")
+    record(directory)
+    return directory
+
+
+@pytest.fixture
+def cameras(recording, room):
+    """Makes cameras that show a recording, gone at the end."""
+    made = []
+
+    def build(server, count):
+        made.append(Cameras(server, room, recording, count))
+        return made[-1]
+
+    yield build
+    for each in made:
         each.close()
 
 

@@ -1,8 +1,10 @@
 """A home: clients behind one link to the server, which a `moim-link` emulates."""
 
+import asyncio
 import json
 import os
 import subprocess
+import time
 from urllib.parse import urlsplit
 
 
@@ -30,6 +32,13 @@ class Home:
 
     def statistics(self):
         return self.set()
+
+    async def sends(self, seconds):
+        """Bits a second that go up for some time, with IP and UDP headers."""
+        before, begin = self.statistics()["uplink"]["delivered_bytes"], time.monotonic()
+        await asyncio.sleep(seconds)
+        after, end = self.statistics()["uplink"]["delivered_bytes"], time.monotonic()
+        return (after - before) * 8 / (end - begin)
 
     def close(self):
         self.process.stdin.close()

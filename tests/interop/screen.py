@@ -56,6 +56,17 @@ class Screen:
                 raise AssertionError(f"{self} did not become {width} wide; lately {recent}") from None
         return time.monotonic() - begin
 
+    async def recovers(self, width, least, patience):
+        """Waits until it has this width and this frame rate for a second; seconds until that second begins."""
+        begin = time.monotonic()
+        while True:
+            await asyncio.sleep(0.1)
+            second = self.since(max(begin, time.monotonic() - 1))
+            if len(second) >= least and all(frame.width == width for frame in second):
+                return second[0].at - begin
+            passed = time.monotonic() - begin
+            assert passed < patience + 1, f"{self} is not {width} wide with {least} frames/s after {passed:.1f} s"
+
     def since(self, begin):
         return [frame for frame in self.frames if frame.at >= begin]
 

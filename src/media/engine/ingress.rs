@@ -204,7 +204,6 @@ impl Engine {
         if layers.keyframe {
             layer.keyframe_arrived();
         }
-        let layers_changed = layer.rates.note(now, &layers, packet.len() + MAX_OVERHEAD);
         let template = HeaderTemplate {
             payload_type: if red {
                 RED_PAYLOAD_TYPE
@@ -217,6 +216,8 @@ impl Engine {
         let len = header_len + body.len();
         self.scratch.get_mut(header_len..len)?.copy_from_slice(body);
         let len = pad(&mut self.scratch[..], header_len, len, track.kind);
+        // What it costs is what goes on: padding by which a publisher probes its network does not.
+        let layers_changed = layer.rates.note(now, &layers, len + MAX_OVERHEAD);
         patch_header(
             &mut self.scratch[..len],
             sequence as u16,

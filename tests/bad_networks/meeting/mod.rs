@@ -232,6 +232,11 @@ impl Meeting {
         self.publication(track, |publication| publication.set_speaking(speaking));
     }
 
+    /// The publisher probes its network with so many packets.
+    pub(crate) fn probe(&mut self, track: Track, packets: u32) {
+        self.publication(track, |publication| publication.padding = packets);
+    }
+
     /// Which layers the publisher sends, lowest first.
     pub(crate) fn set_layers(&mut self, track: Track, wanted: &[bool]) {
         self.publication(track, |publication| publication.set_layers(wanted));

@@ -86,6 +86,8 @@ pub(super) struct Publication {
     /// When the next frame is made.
     pub(super) due: Instant,
     pub(super) muted: bool,
+    /// Packets of padding that go out with the next frame, as a browser probes its network.
+    pub(super) padding: u32,
     /// Audio frames made so far that hold sound.
     pub(super) frames: u32,
     epoch: Instant,
@@ -122,6 +124,7 @@ impl Publication {
             timestamp: track.0 * 1_000_000,
             due,
             muted: false,
+            padding: 0,
             frames: 0,
             epoch,
         }
@@ -149,6 +152,7 @@ impl Publication {
             timestamp: track.0 * 1_000_000,
             due,
             muted: false,
+            padding: 0,
             frames: 0,
             epoch,
         }
@@ -204,6 +208,13 @@ impl Publication {
                         let packet = stream.send(self.mid, payload_type, sent, &[], transport_cc);
                         packets.push(packet);
                     }
+                }
+                for _ in 0..std::mem::take(&mut self.padding) {
+                    let payload_type = self.codec.payload_type();
+                    let lowest = &mut self.streams[0];
+                    let padding =
+                        lowest.padding(self.mid, payload_type, self.timestamp, transport_cc);
+                    packets.push(padding);
                 }
                 interval
             }
@@ -343,6 +354,26 @@ impl Stream {
             header_len,
             bytes,
         }
+    }
+
+    /// A packet that is all padding (RFC 3550, section 5.1), of the largest size.
+    fn padding(
+        &mut self,
+        mid: u8,
+        payload_type: u8,
+        timestamp: u32,
+        transport_cc: &mut u16,
+    ) -> Plain {
+        let nothing = Sent {
+            marker: false,
+            timestamp,
+            payload: Vec::new(),
+        };
+        let mut packet = self.send(mid, payload_type, nothing, &[], transport_cc);
+        packet.bytes[0] |= 0x20;
+        packet.bytes.resize(packet.header_len + 254, 0);
+        packet.bytes.push(255);
+        packet
     }
 
     fn again(

@@ -241,6 +241,10 @@ impl Forwarder {
             self.selector.missing(same_picture);
         }
         self.newest_timestamp = packet.timestamp;
+        if packet.layers.needed_by == LayerSet::EMPTY {
+            self.map.drop(packet.sequence, offsets, false);
+            return None;
+        }
         if self.selector.select(&packet.layers) {
             offsets.current = self.selector.current();
             let sequence = self.map.forward(packet.sequence, offsets);
@@ -369,9 +373,10 @@ impl From<&SourcePacket> for RepeatedPacket {
     }
 }
 
-/// How a packet of a run is sent, if it is needed.
+/// How a packet of a run is sent, if it is needed. Padding is, as a number was kept for it: without
+/// it the receiver would wait for a packet.
 fn rewrite(packet: &RepeatedPacket, offsets: &Offsets, sequence: u64) -> Option<Rewrite> {
-    let needed = packet.needed_by.contains(offsets.current);
+    let needed = packet.needed_by.contains(offsets.current) || packet.needed_by == LayerSet::EMPTY;
     needed.then(|| Rewrite {
         sequence,
         timestamp: packet.timestamp.wrapping_add(offsets.timestamp),

@@ -81,6 +81,43 @@ fn picture_counters_continue_over_a_switch() {
 }
 
 #[test]
+fn padding_leaves_no_gap_and_fills_the_one_that_was_kept_for_it() {
+    let now = test_clock::start();
+    let mut forwarder = Forwarder::new(90_000, 100);
+    let numbered = |layer, sequence, picture_id| {
+        let mut packet = packet(layer, sequence, 0);
+        packet.layers.counters.picture_id = picture_id;
+        packet
+    };
+    let padding = |sequence| {
+        let mut packet = packet(0, sequence, 0);
+        packet.layers = PacketLayers {
+            needed_by: LayerSet::EMPTY,
+            ..PacketLayers::whole(false)
+        };
+        packet
+    };
+    forwarder.start(&numbered(0, 7, 50), now, None);
+    assert_eq!(forwarder.next(&padding(8), now), None);
+    assert_eq!(forwarder.next(&padding(9), now), None);
+    let next = forwarder.next(&numbered(0, 10, 51), now);
+    assert_eq!(sequence(next), Some(101));
+    // One that comes late has a number already.
+    let next = forwarder.next(&numbered(0, 12, 52), now);
+    assert_eq!(sequence(next), Some(103));
+    let late = forwarder.next(&padding(11), now);
+    assert_eq!(sequence(late), Some(102));
+    let again = forwarder.rewrite_again(102, &(&padding(11)).into());
+    assert_eq!(sequence(again), Some(102));
+    // A larger picture continues the numbers of pictures.
+    assert_eq!(forwarder.next(&padding(13), now), None);
+    let larger = forwarder.start(&numbered(1, 1, 9), now, None);
+    assert_eq!(larger.sequence, 104);
+    let counters = larger.counters.expect("other than they came");
+    assert_eq!(counters.picture_id, 53);
+}
+
+#[test]
 fn what_was_sent_before_a_switch_is_found_again() {
     let now = test_clock::start();
     let mut forwarder = Forwarder::new(90_000, 65_535);

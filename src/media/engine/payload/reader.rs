@@ -14,7 +14,7 @@ use crate::media::codec::Codec;
 pub(crate) struct PacketLayers {
     /// The frame's layer.
     pub(crate) id: LayerId,
-    /// Layers that need the frame.
+    /// Layers that need the frame. Of padding, by which a publisher probes its network, none.
     pub(crate) needed_by: LayerSet,
     /// Who gets one of these layers whole may go on with those of `switch_to` from here.
     pub(crate) switch_from: LayerSet,
@@ -62,7 +62,7 @@ impl PacketLayers {
     }
 }
 
-/// Reads the packets of one stream.
+/// Reads the packets of one stream of video.
 #[derive(Debug, Default)]
 pub(crate) struct LayerReader {
     descriptors: DescriptorReader,
@@ -79,6 +79,12 @@ impl LayerReader {
         payload: &[u8],
         dependency_descriptor: Option<&[u8]>,
     ) -> PacketLayers {
+        if payload.is_empty() {
+            return PacketLayers {
+                needed_by: LayerSet::EMPTY,
+                ..untold()
+            };
+        }
         let new_picture = self
             .timestamp
             .is_none_or(|newest| (timestamp.wrapping_sub(newest) as i32) > 0);
