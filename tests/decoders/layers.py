@@ -175,7 +175,10 @@ class Decoder:
             # A temporal delimiter, which RTP leaves out, before all frames of the picture.
             layers = [b"\x12\x00" + b"".join(layers)]
         with av.logging.Capture() as complaints:
-            shown = [self._decode(av.Packet(data)) for data in layers]
+            try:
+                shown = [self._decode(av.Packet(data)) for data in layers]
+            except av.error.FFmpegError as error:
+                complaints.append(error)
         assert not complaints, f"the {self.codec} decoder complains: {complaints}"
         # Of several layers the largest is what counts.
         return shown[-1]

@@ -98,6 +98,10 @@ class Meeting:
     def mute(self, muted: bool):
         self.muted = self.publisher.muted = muted
 
+    def darken(self, seconds: float):
+        """Nothing of what is sent to the subscriber arrives for a while."""
+        self.down.dark_until = self.now + seconds
+
     def run(self, pictures: int, each=lambda: None):
         """Lets the publisher make so many pictures; `each` is called before every one."""
         until = self.publisher.number + pictures

@@ -10,9 +10,9 @@ from rtp import MEDIA, REPAIR, Packet, nack, nearest, picture_loss
 
 SSRC = 70_000
 # Seconds between two requests for the same packet, and after which it is given up.
-ASK_AGAIN, GIVE_UP = 0.1, 1.0
+ASK_AGAIN, GIVE_UP = 0.1, 0.6
 # Without a picture for so many seconds while packets come, a keyframe is asked for.
-PATIENCE = 0.6
+PATIENCE = 1.0
 # Pictures that the start of another size may go back.
 LATE_START = 2
 

@@ -196,6 +196,7 @@ impl Engine {
             MediaKind::Audio => PacketLayers::whole(true),
             MediaKind::Video => layer.reader.read(
                 codec,
+                sequence,
                 header.timestamp,
                 body,
                 extensions.dependency_descriptor,
