@@ -25,6 +25,9 @@ packages() {
   have python3 || missing+=(python3)
   python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   have chromium || have google-chrome || missing+=(chromium)
+  # The real encoders before the engine.
+  [ -e /usr/include/vpx/vp8cx.h ] || missing+=(libvpx-dev)
+  [ -e /usr/include/aom/aomcx.h ] || missing+=(libaom-dev)
   # The Korean page is looked at in pictures.
   fc-list 2>/dev/null | grep -qi nanum || missing+=(fonts-nanum)
   [ ${#missing[@]} -eq 0 ] && return
@@ -38,10 +41,11 @@ packages() {
 }
 
 binary() {
-  cargo build --quiet --package moim --package moim-network
+  cargo build --quiet --package moim --package moim-network --package moim-decoders
   MOIM_BIN="$PWD/target/debug/moim"
   MOIM_LINK_BIN="$PWD/target/debug/moim-link"
-  export MOIM_BIN MOIM_LINK_BIN
+  MOIM_ENGINE_PIPE_BIN="$PWD/target/debug/moim-engine-pipe"
+  export MOIM_BIN MOIM_LINK_BIN MOIM_ENGINE_PIPE_BIN
 }
 
 lint() {
@@ -76,13 +80,13 @@ web() {
 }
 
 python() {
-  say "Python clients"
+  say "Python clients, real encoders and decoders"
   binary
-  if [ ! -x tests/.venv/bin/pytest ]; then
+  if ! tests/.venv/bin/python -c 'import av, pytest' 2>/dev/null; then
     python3 -m venv tests/.venv
     tests/.venv/bin/pip install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
   fi
-  tests/.venv/bin/pytest -q tests/interop
+  tests/.venv/bin/pytest -q tests/interop tests/decoders
 }
 
 browser() {

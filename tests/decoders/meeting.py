@@ -22,15 +22,17 @@ class Way:
         self.rng, self.loss = rng, loss
         self.dark_until = 0.0
         self.under_way = []
-        self.sent = 0
+        self.sent = self.disturbed = 0
 
     def send(self, now: float, datagrams):
         for datagram in datagrams:
             self.sent += 1
             fate = self.rng.random()
             if now < self.dark_until or fate < self.loss:
+                self.disturbed += 1
                 continue
             late = self.rng.uniform(0.005, 0.06) if fate > 1 - self.loss else 0
+            self.disturbed += late > 0
             heapq.heappush(self.under_way, (now + DELAY + late, self.sent, datagram))
             if self.loss < fate < 1.3 * self.loss:
                 heapq.heappush(self.under_way, (now + DELAY + 0.03, self.sent, datagram))
@@ -97,6 +99,11 @@ class Meeting:
 
     def mute(self, muted: bool):
         self.muted = self.publisher.muted = muted
+
+    def calm(self):
+        """From now on the ways lose and delay nothing."""
+        for way in (self.up, self.up_back, self.down_back, self.down):
+            way.loss = way.dark_until = 0
 
     def darken(self, seconds: float):
         """Nothing of what is sent to the subscriber arrives for a while."""

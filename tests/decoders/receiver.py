@@ -71,6 +71,9 @@ class Receiver:
             assert before.payload == packet.payload, f"number {sequence} is of two packets"
             return
         self.missing.pop(sequence, None)
+        if now - self.last_packet > PATIENCE / 2:
+            # Nothing was sent meanwhile, so nothing could be decoded.
+            self.last_decoded = now
         self.last_packet = now
         packet.sequence, packet.timestamp = sequence, nearest(self.timestamp, packet.timestamp, 32)
         self.timestamp = max(self.timestamp, packet.timestamp)
@@ -101,6 +104,9 @@ class Receiver:
         last = first
         while (info := self.info(last)) and not info.ends:
             last += 1
+            if last in self.packets and self.packets[last].timestamp != self.packets[first].timestamp:
+                # The rest of it never came: another stream follows.
+                return
         if info is None or first in self.framed:
             return
         self.framed.add(first)
@@ -193,7 +199,7 @@ class Receiver:
             out.append(nack(SSRC, due[:200]))
         self.decode(now)
         stuck = now - self.last_decoded > PATIENCE and now - self.last_packet < 0.2
-        if stuck and self.highest is not None and not self.missing:
+        if stuck and self.highest is not None:
             self.last_decoded = now
             self.asked_keyframes += 1
             out.append(picture_loss(SSRC))
