@@ -105,6 +105,19 @@ def test_publisher_restarts_and_blackouts_are_recovered_from(meeting, encoding, 
     assert len(receiver.shown) > 80
 
 
+def test_what_is_late_of_a_former_stream_does_not_end_the_new_one(meeting):
+    meeting = meeting(ENCODINGS[1], 1, 0)
+    meeting.run(20)
+    late = meeting.publisher.produce()
+    meeting.publisher.restart()
+    meeting.run(10)
+    meeting.up.send(meeting.now, late)
+    meeting.run(30)
+    meeting.settle()
+    last = meeting.publisher.number
+    assert [number for number, _ in meeting.receiver.shown][-40:] == list(range(last - 39, last + 1))
+
+
 @each_encoding
 def test_a_decoder_without_a_reference_is_noticed(meeting, encoding):
     """What the tests above rely on: who decodes a picture without one that it needs does not show what he should."""

@@ -91,10 +91,10 @@ fn main() -> anyhow::Result<()> {
             session.mute(muted);
         }
         for datagram in &step.publisher {
-            session.from_publisher(unhex(datagram)?);
+            session.publisher_sends(unhex(datagram)?);
         }
         for datagram in &step.subscriber {
-            session.from_subscriber(unhex(datagram)?);
+            session.subscriber_sends(unhex(datagram)?);
         }
         let (publisher, subscriber) = session.take_sent();
         let sent = Sent {

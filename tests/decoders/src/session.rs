@@ -184,13 +184,13 @@ impl Session {
     }
 
     /// A plain packet of the publisher.
-    pub(crate) fn from_publisher(&mut self, packet: Vec<u8>) {
+    pub(crate) fn publisher_sends(&mut self, packet: Vec<u8>) {
         self.publisher.send(packet);
         self.exchange();
     }
 
     /// A plain packet of the subscriber.
-    pub(crate) fn from_subscriber(&mut self, packet: Vec<u8>) {
+    pub(crate) fn subscriber_sends(&mut self, packet: Vec<u8>) {
         self.subscriber.send(packet);
         self.exchange();
     }
