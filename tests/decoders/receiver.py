@@ -13,8 +13,8 @@ SSRC = 70_000
 ASK_AGAIN, GIVE_UP = 0.1, 0.6
 # Without a picture for so many seconds while packets come, a keyframe is asked for.
 PATIENCE = 1.0
-# Pictures that the start of another size may go back.
-LATE_START = 2
+# Pictures that the start of another size may go back: what was lost of it on its way to the server comes again.
+LATE_START = 6
 
 
 @dataclass
