@@ -25,6 +25,9 @@ packages() {
   have python3 || missing+=(python3)
   python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   have chromium || have google-chrome || missing+=(chromium)
+  # The real encoders before the engine.
+  [ -e /usr/include/vpx/vp8cx.h ] || missing+=(libvpx-dev)
+  [ -e /usr/include/aom/aomcx.h ] || missing+=(libaom-dev)
   # The Korean page is looked at in pictures.
   fc-list 2>/dev/null | grep -qi nanum || missing+=(fonts-nanum)
   [ ${#missing[@]} -eq 0 ] && return
@@ -38,11 +41,12 @@ packages() {
 }
 
 binary() {
-  cargo build --quiet --package moim --package moim-network --package moim-load
+  cargo build --quiet --package moim --package moim-network --package moim-load --package moim-decoders
   MOIM_BIN="$PWD/target/debug/moim"
   MOIM_LINK_BIN="$PWD/target/debug/moim-link"
   MOIM_LOAD_BIN="$PWD/target/debug/moim-load"
-  export MOIM_BIN MOIM_LINK_BIN MOIM_LOAD_BIN
+  MOIM_ENGINE_PIPE_BIN="$PWD/target/debug/moim-engine-pipe"
+  export MOIM_BIN MOIM_LINK_BIN MOIM_LOAD_BIN MOIM_ENGINE_PIPE_BIN
 }
 
 lint() {
@@ -77,14 +81,14 @@ web() {
 }
 
 python() {
-  say "Python clients"
+  say "Python clients, real encoders and decoders"
   binary
   if [ tests/interop/requirements.txt -nt tests/.venv/installed ]; then
     python3 -m venv tests/.venv
     tests/.venv/bin/pip install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
     touch tests/.venv/installed
   fi
-  tests/.venv/bin/pytest -q tests/interop
+  tests/.venv/bin/pytest -q tests/interop tests/decoders
 }
 
 browser() {

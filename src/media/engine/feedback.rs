@@ -77,10 +77,10 @@ impl Engine {
 
     fn note_sender_report(&mut self, now: Instant, peer: u32, ssrc: u32, ntp: u64, rtp: u32) {
         let state = &self.peers[peer as usize];
-        let Some(index) = state.find_stream(ssrc) else {
+        let Some(index) = state.streams.find(ssrc) else {
             return;
         };
-        let owner = state.stream(index).owner;
+        let owner = state.streams.get(index).owner;
         let track = &mut self.tracks[owner.track as usize];
         if let Some(layer) = track.layers.get_mut(usize::from(owner.layer))
             && !owner.repair

@@ -8,7 +8,8 @@ use super::event::Event;
 use super::forwarder::SourcePacket;
 use super::packet_cache::CachedFrame;
 use super::payload::reader::PacketLayers;
-use super::peer::{Peer, StreamOwner};
+use super::peer::Peer;
+use super::received_streams::StreamOwner;
 use super::red;
 use super::rtp::extensions::{HeaderTemplate, ReceivedExtensions, patch_header, write_header};
 use super::rtp::header::RtpHeader;
@@ -103,14 +104,15 @@ impl Engine {
         let header = RtpHeader::parse(datagram)?;
         let state = &mut self.peers[peer as usize];
         let payload = state.payload(header.payload_type)?;
-        let known = state.find_stream(header.ssrc);
+        let known = state.streams.find(header.ssrc);
         let srtp = state.srtp.as_ref()?;
         let sequence = match known {
             Some(index) => {
-                let window = &state.stream(index).window;
+                let window = &state.streams.get(index).window;
                 let sequence = window.estimate(header.sequence);
                 window.is_new(sequence).then_some(sequence)?
             }
+            None if state.streams.is_replaced(header.ssrc) => return None,
             None => u64::from(header.sequence),
         };
         let roc = (sequence >> 16) as u32;
@@ -121,11 +123,11 @@ impl Engine {
             Some(index) => index,
             None => {
                 let owner = find_owner(state, &self.tracks, &header, &datagram[..len], payload)?;
-                state.bind_stream(header.ssrc, owner);
-                state.find_stream(header.ssrc)?
+                state.streams.bind(header.ssrc, owner);
+                state.streams.find(header.ssrc)?
             }
         };
-        let stream = state.stream_mut(index);
+        let stream = state.streams.get_mut(index);
         stream.window.commit(sequence);
         Some(Authentic {
             header,
@@ -196,6 +198,7 @@ impl Engine {
             MediaKind::Audio => PacketLayers::whole(true),
             MediaKind::Video => layer.reader.read(
                 codec,
+                sequence,
                 header.timestamp,
                 body,
                 extensions.dependency_descriptor,

@@ -8,7 +8,7 @@ use super::allocation::Reason;
 use super::command::{NewSubscription, NewTrack, TrackSource, Wish};
 use super::dispatch::Engine;
 use super::ids::{RoomId, ShardId, SubscriptionId, TrackId};
-use super::peer::StreamOwner;
+use super::received_streams::StreamOwner;
 use super::subscription::Subscription;
 use super::track::{Feed, Track};
 use crate::media::codec::{Codec, MediaKind};
@@ -65,9 +65,9 @@ impl Engine {
                 layer,
                 repair,
             };
-            state.bind_stream(ssrc, owner(false));
+            state.streams.bind(ssrc, owner(false));
             if let Some(rtx) = rtx {
-                state.bind_stream(rtx, owner(true));
+                state.streams.bind(rtx, owner(true));
             }
         }
     }
@@ -84,7 +84,7 @@ impl Engine {
         if let Feed::Peer(peer) = removed.feed {
             let state = &mut self.peers[peer as usize];
             state.tracks.retain(|&other| other != index);
-            state.unbind_track(index);
+            state.streams.unbind_track(index);
         }
         if removed.kind == MediaKind::Audio {
             self.forget_speaker(removed.room, index);

@@ -29,6 +29,7 @@ mod probe;
 pub mod quality;
 mod rate_meter;
 pub mod receive;
+mod received_streams;
 mod red;
 pub mod relay;
 mod retransmissions;

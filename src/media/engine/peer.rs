@@ -12,11 +12,12 @@ use super::pacer::Pacer;
 use super::probe::ActiveProbe;
 use super::rate_meter::RateMeter;
 use super::receive::transport_cc::TransportCcRecorder;
+use super::received_streams::ReceivedStreams;
 use super::retransmissions::Retransmissions;
 use super::rtp::extensions::ExtensionMap;
 use super::send_batch::Path;
 use super::send_queue::{Form, LastQueued, QueuedPacket, SendQueue};
-use super::srtp::{MAX_OVERHEAD, ReplayWindow, SrtpReceiver, SrtpSender};
+use super::srtp::{MAX_OVERHEAD, SrtpReceiver, SrtpSender};
 use super::timers::Armed;
 use super::transport::Transport;
 
@@ -24,31 +25,11 @@ use super::transport::Transport;
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// A longer one counts as this much.
 const MAX_RTT: Duration = Duration::from_secs(2);
-/// Streams of one publisher: every layer of every track, each with its retransmissions. More
-/// than this many are not remembered, so a flood of SSRCs fills nothing.
-const MAX_STREAMS: usize = 128;
 
 /// Keys of both directions.
 pub(crate) struct Srtp {
     pub(crate) sender: SrtpSender,
     pub(crate) receiver: SrtpReceiver,
-}
-
-/// Which layer of which track an SSRC carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StreamOwner {
-    /// Index of the track.
-    pub(crate) track: u32,
-    /// Layer, 0 lowest.
-    pub(crate) layer: u8,
-    /// Retransmissions of that layer (RFC 4588).
-    pub(crate) repair: bool,
-}
-
-/// The state of one received SSRC.
-pub(crate) struct ReceivedStream {
-    pub(crate) owner: StreamOwner,
-    pub(crate) window: ReplayWindow,
 }
 
 /// How what a peer publishes is read.
@@ -96,9 +77,7 @@ pub(crate) struct Peer {
     /// Addresses under which the engine finds this peer.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) format: Box<ReceiveFormat>,
-    /// SSRC of each received stream; the state at the same index of `streams`.
-    ssrcs: Vec<u32>,
-    streams: Vec<ReceivedStream>,
+    pub(crate) streams: ReceivedStreams,
     /// Indexes of the tracks that this peer publishes.
     pub(crate) tracks: Vec<u32>,
     /// Indexes of the subscriptions that this peer receives.
@@ -139,8 +118,7 @@ impl Peer {
             listed: false,
             addresses: Vec::new(),
             format: Box::default(),
-            ssrcs: Vec::new(),
-            streams: Vec::new(),
+            streams: ReceivedStreams::default(),
             tracks: Vec::new(),
             subscriptions: Vec::new(),
             transport_cc: TransportCcRecorder::default(),
@@ -253,50 +231,5 @@ impl Peer {
 
     pub(crate) fn payload(&self, payload_type: u8) -> Option<Payload> {
         self.format.payload_types.0[usize::from(payload_type & 0x7f)]
-    }
-
-    /// Index of the stream of an SSRC.
-    pub(crate) fn find_stream(&self, ssrc: u32) -> Option<usize> {
-        self.ssrcs.iter().position(|&known| known == ssrc)
-    }
-
-    pub(crate) fn stream(&self, index: usize) -> &ReceivedStream {
-        &self.streams[index]
-    }
-
-    pub(crate) fn stream_mut(&mut self, index: usize) -> &mut ReceivedStream {
-        &mut self.streams[index]
-    }
-
-    /// Remembers that `ssrc` carries `owner`; another SSRC that did so is forgotten.
-    pub(crate) fn bind_stream(&mut self, ssrc: u32, owner: StreamOwner) {
-        if let Some(index) = self.find_stream(ssrc) {
-            self.streams[index].owner = owner;
-            return;
-        }
-        if let Some(index) = self.streams.iter().position(|stream| stream.owner == owner) {
-            self.ssrcs.swap_remove(index);
-            self.streams.swap_remove(index);
-        }
-        if self.ssrcs.len() < MAX_STREAMS {
-            self.ssrcs.push(ssrc);
-            self.streams.push(ReceivedStream {
-                owner,
-                window: ReplayWindow::default(),
-            });
-        }
-    }
-
-    /// Forgets all streams of a track.
-    pub(crate) fn unbind_track(&mut self, track: u32) {
-        let mut index = 0;
-        while index < self.streams.len() {
-            if self.streams[index].owner.track == track {
-                self.ssrcs.swap_remove(index);
-                self.streams.swap_remove(index);
-            } else {
-                index += 1;
-            }
-        }
     }
 }

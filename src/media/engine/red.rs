@@ -12,7 +12,7 @@ use super::forwarder::SourcePacket;
 use super::ingress::{self, Received};
 use super::packet_cache::CachedFrame;
 use super::payload::reader::PacketLayers;
-use super::peer::StreamOwner;
+use super::received_streams::StreamOwner;
 use super::rtp::extensions::{
     HeaderTemplate, ReceivedExtensions, patch_header, patch_payload_type, write_header,
 };

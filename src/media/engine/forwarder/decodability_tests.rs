@@ -354,6 +354,7 @@ impl Meeting {
     fn forward(&mut self, stream: u8, sent: &Sent) {
         let layers = self.readers[usize::from(stream)].read(
             self.codec,
+            sent.sequence,
             sent.timestamp,
             &sent.payload,
             sent.descriptor.as_deref(),

@@ -94,6 +94,9 @@ pub(crate) struct Forwarder {
     offsets: Option<Offsets>,
     /// The next packet sent is a start.
     paused: bool,
+    /// Sequence number in the source of the last start or keyframe. What comes before it is
+    /// needed by nothing after it.
+    keyframe: u64,
     dropped: Option<Dropped>,
     /// What the next picture's counters would be.
     next_counters: PictureCounters,
@@ -115,6 +118,7 @@ impl Forwarder {
             map: SequenceMap::new(u64::from(first_sequence)),
             offsets: None,
             paused: true,
+            keyframe: 0,
             dropped: None,
             next_counters: PictureCounters::default(),
             newest_timestamp: 0,
@@ -221,6 +225,7 @@ impl Forwarder {
             counters: next_counters.since(counters),
         };
         self.paused = false;
+        self.keyframe = packet.sequence;
         self.dropped = None;
         self.newest_timestamp = packet.timestamp;
         let sequence = self.map.start(packet.sequence, offsets);
@@ -244,6 +249,9 @@ impl Forwarder {
         if packet.layers.needed_by == LayerSet::EMPTY {
             self.map.drop(packet.sequence, offsets, false);
             return None;
+        }
+        if packet.layers.keyframe {
+            self.keyframe = packet.sequence;
         }
         if self.selector.select(&packet.layers) {
             offsets.current = self.selector.current();
@@ -290,7 +298,7 @@ impl Forwarder {
                 let sequence = run.sent_as(packet.sequence);
                 rewrite(&packet.into(), &run.offsets, sequence)
             });
-        if found.is_none() {
+        if found.is_none() && packet.sequence > self.keyframe {
             self.selector.dropped(&packet.layers);
         }
         found

@@ -184,3 +184,26 @@ fn random_switches_never_repeat_a_sequence_number() {
         }
     }
 }
+
+#[test]
+fn what_is_late_from_before_the_start_takes_no_layer_away() {
+    let now = test_clock::start();
+    let mut forwarder = Forwarder::new(90_000, 0);
+    let within = |temporal| LayerId::new(0, temporal);
+    let frame = |sequence, temporal| {
+        let mut packet = packet(0, sequence, 3_000 * sequence as u32);
+        packet.layers.id = within(temporal);
+        packet.layers.needed_by = LayerSet::from(within(temporal));
+        packet.layers.switch_from = packet.layers.needed_by;
+        packet.layers.switch_to = packet.layers.needed_by;
+        packet.layers.starts_picture = true;
+        packet.layers.keyframe = false;
+        packet
+    };
+    forwarder.set_target(Some(0), within(0));
+    forwarder.start(&packet(0, 10, 30_000), now, None);
+    assert!(forwarder.next(&frame(9, 0), now).is_none());
+    forwarder.set_target(Some(0), within(1));
+    assert!(forwarder.next(&frame(11, 0), now).is_some());
+    assert!(forwarder.next(&frame(12, 1), now).is_some());
+}

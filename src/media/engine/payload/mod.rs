@@ -59,8 +59,14 @@ mod tests {
             rng.fill(&mut bytes[..]);
             let len = rng.random_range(0..48);
             for codec in Codec::ALL {
-                reader.read(codec, rng.random(), &bytes[..len], None);
-                reader.read(codec, rng.random(), &bytes[..len], Some(&bytes[..len]));
+                reader.read(codec, rng.random(), rng.random(), &bytes[..len], None);
+                reader.read(
+                    codec,
+                    rng.random(),
+                    rng.random(),
+                    &bytes[..len],
+                    Some(&bytes[..len]),
+                );
                 let next = counters(codec, &bytes[..len]).next();
                 patch_counters(codec, &mut bytes[..len], &next);
             }

@@ -68,13 +68,17 @@ pub(crate) struct LayerReader {
     descriptors: DescriptorReader,
     /// Timestamp of the newest picture.
     timestamp: Option<u32>,
+    /// The highest sequence number.
+    sequence: Option<u64>,
 }
 
 impl LayerReader {
-    /// Looks at a packet's payload, its dependency descriptor and its timestamp.
+    /// Looks at a packet's payload, its dependency descriptor, its extended sequence number and
+    /// its timestamp.
     pub(crate) fn read(
         &mut self,
         codec: Codec,
+        sequence: u64,
         timestamp: u32,
         payload: &[u8],
         dependency_descriptor: Option<&[u8]>,
@@ -91,15 +95,21 @@ impl LayerReader {
         if new_picture {
             self.timestamp = Some(timestamp);
         }
+        let adjoins = self.sequence.is_some() && self.sequence == sequence.checked_sub(1);
+        self.sequence = self.sequence.max(Some(sequence));
         let mut layers = match codec {
             Codec::Opus => PacketLayers::whole(true),
             Codec::Vp8 => Vp8Descriptor::parse(payload).map_or_else(untold, of_vp8),
             Codec::Vp9 => Vp9Descriptor::parse(payload).map_or_else(untold, of_vp9),
-            // Any slice of a keyframe looks like its start; only parameter sets are sure to
-            // come first.
-            Codec::H264 | Codec::H264Single => PacketLayers::whole(
-                h264::has_parameter_set(payload) || (new_picture && h264::starts_keyframe(payload)),
-            ),
+            // Any slice of a keyframe looks like its start, and parameter sets before it may be
+            // lost or late. They are sure to come first, as does what follows on the packet
+            // before the picture.
+            Codec::H264 | Codec::H264Single => {
+                let first = new_picture && adjoins;
+                PacketLayers::whole(
+                    h264::has_parameter_set(payload) || (first && h264::starts_keyframe(payload)),
+                )
+            }
             Codec::Av1 => PacketLayers::whole(av1::starts_keyframe(payload)),
         };
         if let Some(descriptor) = dependency_descriptor {
@@ -187,5 +197,34 @@ fn of_vp9(descriptor: Vp9Descriptor) -> PacketLayers {
             Some(_) => Numbering::Picture,
             None => Numbering::None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARAMETER_SET: &[u8] = &[0x67, 1];
+    const KEY_SLICE: &[u8] = &[0x65, 1];
+
+    fn starts(reader: &mut LayerReader, sequence: u64, timestamp: u32, payload: &[u8]) -> bool {
+        let layers = reader.read(Codec::H264, sequence, timestamp, payload, None);
+        layers.keyframe
+    }
+
+    #[test]
+    fn a_slice_is_no_start_while_parameter_sets_may_be_missing_before_it() {
+        let mut reader = LayerReader::default();
+        assert!(!starts(&mut reader, 7, 0, &[0x61, 1]));
+        assert!(!starts(&mut reader, 9, 3_000, KEY_SLICE));
+        assert!(starts(&mut reader, 8, 3_000, PARAMETER_SET), "it was late");
+    }
+
+    #[test]
+    fn a_slice_that_follows_on_another_picture_is_a_start() {
+        let mut reader = LayerReader::default();
+        starts(&mut reader, 7, 0, &[0x61, 1]);
+        assert!(starts(&mut reader, 8, 3_000, KEY_SLICE));
+        assert!(!starts(&mut reader, 9, 3_000, KEY_SLICE), "the second one");
     }
 }

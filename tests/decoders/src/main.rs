@@ -1,0 +1,122 @@
+//! The engine behind a pipe: one publisher with one video track, one subscriber of it, a virtual
+//! clock. Whoever writes to standard input is both clients' media and network.
+//!
+//! The first line is a [`Setup`]; each further one is a [`Step`], answered by a line with what
+//! the engine sent meanwhile. ICE, DTLS and SRTP are done here, so what goes through the pipe is
+//! plain RTP and RTCP, in hexadecimal digits.
+
+mod client;
+#[path = "../../../benches/src/data.rs"]
+mod data;
+mod session;
+#[allow(dead_code)]
+#[path = "../../../benches/src/transport.rs"]
+mod transport;
+
+use std::io::{BufRead, Write};
+
+use moim::media::codec::Codec;
+use moim::media::engine::command::Wish;
+use serde::{Deserialize, Serialize};
+
+use session::Session;
+
+/// What is published.
+#[derive(Deserialize)]
+struct Setup {
+    /// Seed of the engine.
+    seed: u64,
+    /// `vp8`, `vp9`, `h264` or `av1`.
+    codec: String,
+    /// RIDs of the streams, lowest first; none for a single stream.
+    rids: Vec<String>,
+}
+
+/// What happens at one instant.
+#[derive(Deserialize)]
+struct Step {
+    /// The time, in microseconds since the start. It never runs backwards.
+    at: u64,
+    /// Datagrams from the publisher and the subscriber.
+    #[serde(default)]
+    publisher: Vec<String>,
+    #[serde(default)]
+    subscriber: Vec<String>,
+    /// What the subscriber wants from now on.
+    wish: Option<Wanted>,
+    /// The publisher mutes the track, or does so no longer.
+    muted: Option<bool>,
+}
+
+/// See [`Wish`].
+#[derive(Deserialize)]
+struct Wanted {
+    enabled: bool,
+    max_layer: u8,
+    max_frame_rate: u8,
+}
+
+/// Datagrams for the publisher and the subscriber, in the order in which they were sent.
+#[derive(Serialize)]
+struct Sent {
+    publisher: Vec<String>,
+    subscriber: Vec<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut lines = std::io::stdin().lock().lines();
+    let mut out = std::io::stdout().lock();
+    let Some(first) = lines.next() else {
+        return Ok(());
+    };
+    let setup: Setup = serde_json::from_str(&first?)?;
+    let codec = match setup.codec.as_str() {
+        "vp8" => Codec::Vp8,
+        "vp9" => Codec::Vp9,
+        "h264" => Codec::H264,
+        "av1" => Codec::Av1,
+        other => anyhow::bail!("no such codec: {other}"),
+    };
+    let mut session = Session::new(setup.seed, codec, setup.rids)?;
+    for line in lines {
+        let step: Step = serde_json::from_str(&line?)?;
+        session.advance(step.at);
+        if let Some(wanted) = step.wish {
+            session.wish(Wish {
+                enabled: wanted.enabled,
+                max_layer: wanted.max_layer,
+                max_frame_rate: wanted.max_frame_rate,
+                priority: 0,
+            });
+        }
+        if let Some(muted) = step.muted {
+            session.mute(muted);
+        }
+        for datagram in &step.publisher {
+            session.publisher_sends(unhex(datagram)?);
+        }
+        for datagram in &step.subscriber {
+            session.subscriber_sends(unhex(datagram)?);
+        }
+        let (publisher, subscriber) = session.take_sent();
+        let sent = Sent {
+            publisher: publisher.iter().map(|bytes| hex(bytes)).collect(),
+            subscriber: subscriber.iter().map(|bytes| hex(bytes)).collect(),
+        };
+        writeln!(out, "{}", serde_json::to_string(&sent)?)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
+    digits.map(digit).collect()
+}
+
+fn unhex(digits: &str) -> anyhow::Result<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?);
+    pairs.map(byte).collect()
+}
