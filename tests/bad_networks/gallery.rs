@@ -51,6 +51,27 @@ impl Gallery {
         down: LinkConfig,
         up: LinkConfig,
     ) -> Gallery {
+        Gallery::open(seed, count, video, [down, up], false)
+    }
+
+    /// As [`Gallery::new`], and all viewers are behind the same address.
+    pub(crate) fn in_office(
+        seed: u64,
+        count: usize,
+        video: Video,
+        down: LinkConfig,
+        up: LinkConfig,
+    ) -> Gallery {
+        Gallery::open(seed, count, video, [down, up], true)
+    }
+
+    fn open(
+        seed: u64,
+        count: usize,
+        video: Video,
+        [down, up]: [LinkConfig; 2],
+        office: bool,
+    ) -> Gallery {
         let mut meeting = Meeting::new(seed);
         let mut publishers = Vec::new();
         let mut tracks = Vec::new();
@@ -68,6 +89,9 @@ impl Gallery {
         };
         let voice = meeting.publish_audio(publishers[0], speaks);
         meeting.run(SECOND - meeting.elapsed());
+        if office {
+            meeting.open_office();
+        }
         let (down, up) = (meeting.link(down), meeting.link(up));
         let viewer = meeting.join(&[up], &[down]);
         meeting.subscribe(viewer, voice);

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, Candidate, Rank, Reason, allocate};
+use super::bandwidth::coupling;
 use super::choices::Choices;
 use super::dispatch::Engine;
 use super::event::Event;
@@ -38,6 +39,8 @@ pub(crate) struct Allocated {
     estimate: u64,
     /// What is sent in consequence, bits a second.
     pub(crate) sent: u64,
+    /// What would be sent if there were room, bits a second.
+    wanted: u64,
     /// Everything that is wanted is sent, and there is room to spare.
     pub(crate) satisfied: bool,
     /// More was sent then than the way carried.
@@ -61,7 +64,33 @@ impl Engine {
     ) {
         let state = &mut self.peers[peer as usize];
         state.bandwidth.on_feedback(now, feedback);
+        let fell = state.bandwidth.take_fall();
+        if let (true, Some(path)) = (fell, state.path) {
+            self.coupling.on_fall(now, path.destination.ip(), state.id);
+        }
         self.estimate_changed(now, peer);
+        if self.coupling.is_due(now) {
+            self.share_links(now);
+        }
+    }
+
+    /// Estimates of peers who share a link are made equal.
+    fn share_links(&mut self, now: Instant) {
+        let (peers, index) = (&self.peers, &self.peer_index);
+        let parts = self.coupling.compare(now, |id, site| {
+            let peer = &peers[*index.get(&id)? as usize];
+            let address = peer.path?.destination.ip();
+            let last = &peer.allocated;
+            let demand = last.wanted.max(last.sent);
+            (coupling::site(address) == Some(site)).then(|| peer.bandwidth.member(now, demand))
+        });
+        for (id, bps) in parts {
+            if let Some(peer) = self.find_peer(id) {
+                self.peers[peer as usize].bandwidth.share(bps);
+                self.estimate_changed(now, peer);
+                self.flush.list(now, peer, &mut self.peers[peer as usize]);
+            }
+        }
     }
 
     /// A peer tells its own estimate, in bits a second.
@@ -163,6 +192,7 @@ impl Engine {
             at: Some(now),
             estimate: estimate.unwrap_or(BOUNDLESS),
             sent: chosen + before_video,
+            wanted: wanted + before_video,
             congested: state.bandwidth.congested(),
             satisfied,
         };

@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::allocation::{Candidate, Reason};
+use super::bandwidth::coupling::Coupling;
 use super::command::Command;
 use super::event::{Event, RoomEvent};
 use super::flush::Flush;
@@ -68,6 +69,8 @@ pub struct Engine {
     /// Media and RTCP that leave next.
     pub(super) outgoing: SendBatch,
     pub(super) statistics: EngineStatistics,
+    /// Peers who share a link.
+    pub(super) coupling: Coupling,
     /// The tracks of the peer that is being allocated; kept for its memory.
     pub(super) candidates: Vec<Candidate>,
     /// The packet being forwarded, in the form that subscribers get.
@@ -111,6 +114,7 @@ impl Engine {
             relay: Relay::default(),
             outgoing: SendBatch::default(),
             statistics: EngineStatistics::default(),
+            coupling: Coupling::default(),
             candidates: Vec::new(),
             scratch: Box::new([0; MAX_DATAGRAM]),
         }

@@ -21,6 +21,9 @@ use super::transport::Identity;
 
 const PUBLISHER_PORT: u16 = 5_000;
 const SUBSCRIBER_PORT: u16 = 5_001;
+/// The address of an office, whose members have two ports each from here on.
+const OFFICE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const OFFICE_PORTS: u16 = 10_000;
 
 /// One participant.
 pub(super) struct Client {
@@ -30,6 +33,8 @@ pub(super) struct Client {
     pub(super) publisher: Option<Publisher>,
     pub(super) subscriber: Option<Subscriber>,
     subscriptions: Vec<(TrackId, SubscriptionId)>,
+    /// It is behind the address of an office, as others are.
+    in_office: bool,
     /// Networks that it was on before.
     handed_over: u8,
     /// When something is to be done.
@@ -43,14 +48,18 @@ pub(super) fn index_of(address: SocketAddr) -> Option<usize> {
     let SocketAddr::V4(address) = address else {
         return None;
     };
+    if *address.ip() == OFFICE {
+        return Some(usize::from((address.port() - OFFICE_PORTS) / 2));
+    }
     let [_, _, high, low] = address.ip().octets();
     Some(usize::from(high) << 8 | usize::from(low))
 }
 
 impl Client {
-    pub(super) fn new(index: usize, up: Route, down: Route) -> Client {
+    pub(super) fn new(index: usize, up: Route, down: Route, in_office: bool) -> Client {
         Client {
             index,
+            in_office,
             up,
             down,
             publisher: None,
@@ -63,6 +72,10 @@ impl Client {
     }
 
     fn address(&self, port: u16) -> SocketAddr {
+        if self.in_office && self.handed_over == 0 {
+            let port = OFFICE_PORTS + 2 * self.index as u16 + (port - PUBLISHER_PORT);
+            return SocketAddr::from((OFFICE, port));
+        }
         let [high, low] = (self.index as u16).to_be_bytes();
         let ip = Ipv4Addr::new(10, 1 + self.handed_over, high, low);
         SocketAddr::from((ip, port))

@@ -88,6 +88,7 @@ pub(crate) struct Meeting {
     clients: Vec<Client>,
     flows: Vec<Flow>,
     identity: Identity,
+    office: bool,
     /// When the server's estimates are looked at next.
     sample_due: Instant,
     /// Every datagram, when tracing.
@@ -109,6 +110,7 @@ impl Meeting {
             clients: Vec::new(),
             flows: Vec::new(),
             identity,
+            office: false,
             sample_due: now,
             trace: None,
         }
@@ -153,10 +155,15 @@ impl Meeting {
 
     /// A participant behind these links, those towards it in the order from the server.
     pub(crate) fn join(&mut self, up: &[LinkId], down: &[LinkId]) -> ClientId {
-        let index = self.clients.len();
+        let (index, office) = (self.clients.len(), self.office);
         self.clients
-            .push(Client::new(index, up.into(), down.into()));
+            .push(Client::new(index, up.into(), down.into(), office));
         ClientId(index)
+    }
+
+    /// Who joins from now on is behind one address with the others who do.
+    pub(crate) fn open_office(&mut self) {
+        self.office = true;
     }
 
     /// The participant publishes a camera or screen. Its first frame comes at once.

@@ -14,8 +14,15 @@ const FOUND: f64 = 0.7;
 const LATER: f64 = 2.0;
 /// And so much above what is wanted, as it finds a little less than it sends.
 const ABOVE_WANTED: f64 = 1.15;
-/// A probe has this length and at least so many packets.
-const LENGTH_SECONDS: f64 = 0.018;
+/// A probe has at least this length: that of a frame at first, when others are to be disturbed as
+/// little as possible, and later longer than one, so that it meets the frames of others and
+/// not the gap between them.
+const FIRST_LENGTH_SECONDS: f64 = 0.035;
+const LATER_LENGTH_SECONDS: f64 = 0.06;
+/// A slow link's probe is shorter, as a queue takes long to empty there: of a length in seconds of
+/// its bits a second by this.
+const SLOW: f64 = 30e6;
+/// And so many packets.
 const MIN_PACKETS: u32 = 5;
 /// Packets of probes need not be longer than this.
 const MIN_LEN: f64 = 200.0;
@@ -29,14 +36,19 @@ const MAX_LENGTH_SECONDS: f64 = 0.07;
 const DEADLINE: Micros = 1_000_000;
 /// Time between probes: at first, and at most after probes that found nothing.
 const INTERVAL: Micros = 1_500_000;
-const MAX_INTERVAL: Micros = 4_000_000;
+const MAX_INTERVAL: Micros = 3_400_000;
+/// And after one that found room and no end of it.
+const FURTHER: Micros = 100_000;
 /// When less than this share of what was sent arrives in the same time, the link was full.
 const FULL: f64 = 0.9;
 /// A full link carried this share of what it showed, as the rest was not always there.
 const OF_FULL: f64 = 0.95;
 /// Once the capacity is known, a full link has to show so much more than the estimate: less may
 /// be the share of others that the probe pushed aside.
-const CLEARLY_MORE: f64 = 1.6;
+const CLEARLY_MORE: f64 = 1.3;
+/// Later on this part of what a probe found beyond the estimate is taken at once, and the next
+/// probe comes soon: a rate which others have to make room for is not sent all of a sudden.
+const TAKEN: f64 = 0.65;
 
 /// Names a probe, so that its packets are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,12 +292,13 @@ impl Probing {
             (self.interval * 3 / 2).min(MAX_INTERVAL)
         };
         let wait = if raised && !full {
-            INTERVAL / 6
+            FURTHER
         } else {
             self.interval
         };
         self.due = known.now + wait;
-        raised.then_some(found)
+        let taken = if start { 1.0 } else { TAKEN };
+        raised.then_some(known.estimate + taken * (found - known.estimate))
     }
 
     fn plan(&mut self, bps: f64, estimate: f64, usual_queueing: Micros) {
@@ -294,7 +307,11 @@ impl Probing {
         }
         let bps = bps.min(ABOVE_WANTED * self.wanted);
         let jitter = JITTER_LENGTHS * jitter(usual_queueing) as f64 / 1e6;
-        let length = (LENGTH_SECONDS + jitter).min(MAX_LENGTH_SECONDS);
+        let length = match self.phase {
+            Phase::Later => LATER_LENGTH_SECONDS.min(bps / SLOW),
+            Phase::Idle | Phase::Start => FIRST_LENGTH_SECONDS,
+        };
+        let length = (length + jitter).min(MAX_LENGTH_SECONDS);
         let bytes = (bps / 8.0 * length).max(f64::from(MIN_PACKETS) * MIN_LEN);
         self.next_id = self.next_id.wrapping_add(1);
         self.planned = Some(Probe {

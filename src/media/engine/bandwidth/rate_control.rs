@@ -10,7 +10,7 @@ use super::trendline::Usage;
 use super::{MAX_RATE, MIN_RATE, Micros};
 
 /// What is kept of the arriving rate at overuse: less the longer the queue is.
-const DECREASE: (f64, f64) = (0.85, 0.90);
+const DECREASE: (f64, f64) = (0.85, 0.91);
 /// Growth per second while the capacity is unknown.
 const GROWTH: f64 = 1.10;
 /// The rate grows to this many times the arriving one: what was not tried is not known.
@@ -40,12 +40,13 @@ const LOSS_DECREASE: f64 = 0.86;
 const LOSS_INTERVAL: Micros = 500_000;
 /// For this long after a decrease packets arrive that were sent before.
 const SETTLING: Micros = 300_000;
-/// Draining takes no more of the rate than this leaves.
+/// Draining takes no more of the rate than the first leaves, and no less than the second.
 const LEAST_SHARE: f64 = 0.4;
-/// Growth while the capacity is known, in bits for each round trip, from 1 Mbit/s on.
-const CAUTIOUS_GROWTH: f64 = 10_000.0;
-
-const MAX_CAUTIOUS_GROWTH: f64 = 0.07;
+const MOST_SHARE: f64 = 0.9;
+/// Growth while the capacity is known, in bits per second each second, at 1 Mbit/s.
+const CAUTIOUS_GROWTH: f64 = 60_000.0;
+/// And this share of the rate at most.
+const MAX_CAUTIOUS_GROWTH: f64 = 0.035;
 
 /// What a step goes by.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,8 @@ pub(super) struct Input {
     pub(super) queueing: Micros,
     pub(super) least_queueing: Micros,
     pub(super) rtt: Micros,
+    /// A probe is part of what arrives.
+    pub(super) probed: bool,
     /// More was lost just now than is usual here.
     pub(super) unusual_loss: bool,
 }
@@ -94,6 +97,8 @@ pub(super) struct RateControl {
     decreased: Option<Micros>,
     phase: Phase,
     longer_way: bool,
+    /// The rate fell for a queue, and nobody has asked yet.
+    fell: bool,
     /// When that was last.
     lengthened: Option<Micros>,
     /// Waiting time in ordinary times, which is that of bursts and jitter.
@@ -109,6 +114,7 @@ impl RateControl {
             decreased: None,
             phase: Phase::Alone,
             longer_way: false,
+            fell: false,
             lengthened: None,
             usual_queueing: 0.0,
         }
@@ -137,6 +143,27 @@ impl RateControl {
     /// True once after the delay turned out to be that of a longer way, not of a queue.
     pub(super) fn take_longer_way(&mut self) -> bool {
         std::mem::take(&mut self.longer_way)
+    }
+
+    /// True once after the rate fell for a queue.
+    pub(super) fn take_fall(&mut self) -> bool {
+        std::mem::take(&mut self.fell)
+    }
+
+    /// Whether the queue is taken to be another's, who fills it.
+    pub(super) fn is_competing(&self) -> bool {
+        matches!(self.phase, Phase::Competing { .. })
+    }
+
+    /// The rate that is to hold once the queue is empty.
+    pub(super) fn shared(&self) -> f64 {
+        self.rate
+    }
+
+    /// This is the part of a link whose capacity is known.
+    pub(super) fn share(&mut self, rate: f64) {
+        self.rate = rate.clamp(MIN_RATE, MAX_RATE);
+        self.capacity = Some(self.rate);
     }
 
     /// A probe or another estimate says that there is room for `rate`.
@@ -201,6 +228,7 @@ impl RateControl {
             long.max(LITTLE_LESS * self.rate)
         };
         self.decreased = Some(input.now);
+        self.fell = true;
         self.note_capacity(carried);
         self.rate = self.rate.min(kept(input.queueing) * carried);
         self.start_drain(input, carried, false);
@@ -328,20 +356,24 @@ impl RateControl {
         let seconds = since as f64 / 1_000_000.0;
         self.forget_capacity_below(arriving);
         let grown = match self.capacity {
-            Some(_) => self.rate + seconds * self.cautious_growth(input.rtt),
+            Some(_) => self.rate + seconds * self.cautious_growth(),
             None => self.rate * GROWTH.powf(seconds) + 1_000.0 * seconds,
         };
-        let bound = MAX_AHEAD * arriving + AHEAD;
+        // What a probe adds is not what media fills.
+        let ahead = if input.probed && self.capacity.is_none() {
+            1.0
+        } else {
+            MAX_AHEAD
+        };
+        let bound = ahead * arriving + AHEAD;
         // The bound stops the growth; it does not take back what is known.
         self.rate = grown.min(bound.max(self.rate));
     }
 
-    /// Bits per second, each second. A higher rate grows by less of itself than a lower one: so
-    /// flows that share a link come together.
-    fn cautious_growth(&self, rtt: Micros) -> f64 {
-        let response = (rtt + 100_000) as f64 / 1_000_000.0;
-        let growth = CAUTIOUS_GROWTH * (self.rate / 1_000_000.0).sqrt().min(1.0) / response;
-        growth.min(MAX_CAUTIOUS_GROWTH * self.rate)
+    /// Bits per second, each second. A higher rate grows by less than a lower one, however long
+    /// the way is: so flows that share a link come together.
+    fn cautious_growth(&self) -> f64 {
+        (CAUTIOUS_GROWTH * 1e6 / self.rate).min(MAX_CAUTIOUS_GROWTH * self.rate)
     }
 }
 
@@ -355,7 +387,7 @@ fn drain_factor(queueing: Micros, trial: bool) -> f64 {
     if trial {
         return LEAST_SHARE;
     }
-    (1.0 - queueing as f64 / DRAIN_TIME).clamp(LEAST_SHARE, DECREASE.1)
+    (1.0 - queueing as f64 / DRAIN_TIME).clamp(LEAST_SHARE, MOST_SHARE)
 }
 
 #[cfg(test)]
@@ -372,6 +404,7 @@ mod tests {
             least_queueing: 0,
             rtt: 50_000,
             unusual_loss: false,
+            probed: false,
         }
     }
 
