@@ -413,8 +413,8 @@ impl BandwidthEstimator {
         self.rate.take_fall()
     }
 
-    /// What [`coupling`] compares, of a peer who has a use for `demand` bits a second; `None`
-    /// when something else than a queue says what it is sent.
+    /// What [`coupling`] compares, of a peer who has a use for `demand` bits a second. It counts
+    /// as none when something else than a queue says what the peer is sent.
     pub(crate) fn member(&self, now: Instant, demand: u64) -> Member {
         let elsewise = self.rate.is_competing() || self.loss.limit().is_some();
         let idle = self.micros(now) - self.last_sent > SHARING;
