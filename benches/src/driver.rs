@@ -168,15 +168,17 @@ impl Driver {
             Token(index),
             Interest::READABLE,
         )?;
-        let transport = Transport::new(
+        let mut transport = Transport::new(
             now,
             &self.identity,
             &start.local,
             &start.remote,
             start.address,
             start.controls,
-            start.tracks.is_empty(),
         );
+        if start.tracks.is_empty() {
+            transport = transport.with_data_channels();
+        }
         let sources = sources(now, &start.tracks);
         self.connections.push(Some(Connection {
             participant: start.participant,

@@ -311,15 +311,7 @@ impl Meeting {
         });
         let [_, a, b, c] = number.to_be_bytes();
         let address = SocketAddr::from(([10, a, b, c], 5_000));
-        let lean = Transport::new(
-            self.now,
-            &self.identity,
-            &local,
-            &server,
-            SERVER,
-            true,
-            false,
-        );
+        let lean = Transport::new(self.now, &self.identity, &local, &server, SERVER, true);
         let repair = Codec::Vp8.rtx_payload_type().unwrap_or(0);
         let receive = ReceiveParameters {
             transport_cc: Some(TRANSPORT_CC),

@@ -60,7 +60,7 @@ struct Stream {
 /// One track.
 pub(crate) struct Source {
     mid: u8,
-    pub(crate) video: bool,
+    video: bool,
     streams: Vec<Stream>,
     timestamp: u32,
     /// When the next frame is due.

@@ -79,7 +79,7 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// `controls`: our side nominates. `data`: the server opens data channels.
+    /// `controls`: our side nominates.
     pub(crate) fn new(
         now: Instant,
         identity: &Identity,
@@ -87,7 +87,6 @@ impl Transport {
         remote: &IceCredentials,
         address: SocketAddr,
         controls: bool,
-        data: bool,
     ) -> Transport {
         let key = |pwd: &str| hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, pwd.as_bytes());
         Transport {
@@ -101,9 +100,17 @@ impl Transport {
             dtls: Endpoint::new(PEER, TransportProtocol::UDP, None),
             config: identity.config.clone(),
             srtp: None,
-            data: data.then(|| Box::new(DataChannels::new(PEER))),
+            data: None,
             outgoing: Vec::new(),
             transaction: 0,
+        }
+    }
+
+    /// The server opens data channels on it.
+    pub(crate) fn with_data_channels(self) -> Transport {
+        Transport {
+            data: Some(Box::new(DataChannels::new(PEER))),
+            ..self
         }
     }
 

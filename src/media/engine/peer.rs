@@ -171,24 +171,28 @@ impl Peer {
 
     /// Bits a second at which packets leave; `None` while there is no bound.
     pub(crate) fn pace(&self) -> Option<u64> {
+        debug_assert_eq!(self.pace, self.find_pace(), "a change was not told of");
         self.pace
     }
 
-    /// What is known of the network, or what is sent, has changed. With room to spare packets
-    /// leave much faster than they come, so that a frame is over well before the next one. Where
-    /// the network is the limit they leave hardly faster: the keyframe of a larger layer would
-    /// only wait in the network instead, and the queue that it makes there be taken for a sign
-    /// that the layer does not fit.
+    /// What is known of the network, or what is sent, has changed.
     pub(crate) fn set_pace(&mut self) {
-        self.pace = self.estimate().map(|estimate| {
-            if self.bandwidth.congested() {
-                estimate
-            } else if self.allocated.satisfied {
-                estimate * 5 / 2
-            } else {
-                estimate.max(self.allocated.sent * 11 / 10)
-            }
-        });
+        self.pace = self.find_pace();
+    }
+
+    /// With room to spare packets leave much faster than they come, so that a frame is over well
+    /// before the next one. Where the network is the limit they leave hardly faster: the keyframe
+    /// of a larger layer would only wait in the network instead, and the queue that it makes there
+    /// be taken for a sign that the layer does not fit.
+    fn find_pace(&self) -> Option<u64> {
+        let estimate = self.estimate()?;
+        Some(if self.bandwidth.congested() {
+            estimate
+        } else if self.allocated.satisfied {
+            estimate * 5 / 2
+        } else {
+            estimate.max(self.allocated.sent * 11 / 10)
+        })
     }
 
     /// Queues a packet, or makes it wait for its time when it is `paced`; `last` is its stream's.

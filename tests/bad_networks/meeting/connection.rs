@@ -45,7 +45,6 @@ impl Connection {
             &server_ice,
             server::ADDRESS,
             true,
-            false,
         );
         Connection {
             id,

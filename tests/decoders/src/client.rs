@@ -63,7 +63,7 @@ impl Client {
             pwd: format!("{side}{:024}", id.0),
         };
         let (local_ice, server_ice) = (ice("clnt"), ice("srvr"));
-        let transport = Transport::new(now, identity, &local_ice, &server_ice, server, true, false);
+        let transport = Transport::new(now, identity, &local_ice, &server_ice, server, true);
         Client {
             id,
             address,
