@@ -129,8 +129,11 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
     let watchers = join_full_clients(&cli, &plan, epoch, &left).await?;
     tokio::time::sleep(Duration::from_secs(cli.settle)).await;
 
+    let calls = match cli.pid {
+        Some(pid) => Some(system_calls_a_second(pid).await),
+        None => None,
+    };
     let before = cli.pid.map(Usage::of).transpose()?;
-    let calls = cli.pid.map(SystemCalls::watch);
     send(&orders, Order::Reset)?;
     let started = Instant::now();
     let churned = play(&cli, &plan, &shared, &left, &mut crowd, &watched).await?;
@@ -139,7 +142,6 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         _ => None,
     };
     let time = started.elapsed();
-    let calls = calls.map(|calls| calls.and_then(SystemCalls::count));
     send(&orders, Order::Finish)?;
     let outcome = media
         .join()
@@ -159,12 +161,19 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         joined,
         guests: churned,
         usage,
-        system_calls: calls.map(|calls| calls.map_err(|error| format!("{error:#}"))),
+        system_calls_a_second: calls.map(|calls| calls.map_err(|error| format!("{error:#}"))),
         floor,
         full_clients,
         outcome: &outcome,
     });
     publish(&cli, &report, &outcome)
+}
+
+/// Counted before anything else is measured: counting makes each call of every process dearer.
+async fn system_calls_a_second(pid: u32) -> anyhow::Result<u64> {
+    let calls = SystemCalls::watch(pid)?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    calls.count()
 }
 
 fn publish(cli: &Cli, report: &Report, outcome: &Outcome) -> anyhow::Result<()> {

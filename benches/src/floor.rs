@@ -37,7 +37,7 @@ const TIGHT_PACKETS: usize = 200_000;
 /// Packets of a frame of the highest simulcast layer.
 const TIGHT_RUN: usize = 6;
 /// For how long the shape is played, and how much of that is not counted.
-const SHAPE_TIME: Duration = Duration::from_secs(2);
+const SHAPE_TIME: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_millis(200);
 /// The kernel takes no more at once.
 const MAX_SEGMENTS: usize = 64;

@@ -47,7 +47,7 @@ pub(crate) struct Run<'a> {
     pub(crate) guests: usize,
     pub(crate) usage: Option<Usage>,
     /// Of the server, or why that is not known.
-    pub(crate) system_calls: Option<Result<u64, String>>,
+    pub(crate) system_calls_a_second: Option<Result<u64, String>>,
     pub(crate) floor: Floor,
     pub(crate) full_clients: Findings,
     pub(crate) outcome: &'a Outcome,
@@ -71,7 +71,7 @@ struct Server {
     resident_bytes_per_participant: u64,
     context_switches_per_second: f64,
     /// `None` when the kernel does not tell.
-    system_calls: Option<u64>,
+    system_calls_per_second: Option<u64>,
     system_calls_unknown_because: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl Server {
         let seconds = run.time.as_secs_f64();
         let cpu_ns_per_packet = usage.cpu_ns as f64 / run.outcome.counts.received.max(1) as f64;
         let times = |floor: u64| cpu_ns_per_packet / floor.max(1) as f64;
-        let (system_calls, system_calls_unknown_because) = match &run.system_calls {
+        let (system_calls, system_calls_unknown_because) = match &run.system_calls_a_second {
             Some(Ok(count)) => (Some(*count), None),
             Some(Err(reason)) => (None, Some(reason.clone())),
             None => (None, None),
@@ -95,12 +95,12 @@ impl Server {
             cores_percent: usage.cpu_ns as f64 / seconds / 1e7,
             resident_bytes_per_participant: usage.resident / run.plan.participants.max(1) as u64,
             context_switches_per_second: usage.switches as f64 / seconds,
-            system_calls,
+            system_calls_per_second: system_calls,
             system_calls_unknown_because,
         }
     }
 
-    fn rows(&self, seconds: f64, packets: u64, mut row: impl FnMut(&str, String)) {
+    fn rows(&self, packets_per_second: f64, mut row: impl FnMut(&str, String)) {
         row(
             "server CPU a forwarded packet",
             format!(
@@ -134,11 +134,10 @@ impl Server {
         let unknown = self.system_calls_unknown_because.as_deref();
         row(
             "server system calls",
-            match self.system_calls {
+            match self.system_calls_per_second {
                 Some(calls) => format!(
-                    "{:.0} a second, {:.2} a forwarded packet",
-                    calls as f64 / seconds,
-                    calls as f64 / packets.max(1) as f64
+                    "{calls} a second, {:.2} a forwarded packet",
+                    calls as f64 / packets_per_second.max(1.0)
                 ),
                 None => format!("not available: {}", unknown.unwrap_or("not asked for")),
             },
@@ -272,7 +271,7 @@ impl Report {
         row("join to connected", times(&self.connected_ms));
         row("join to first media", times(&self.first_media_ms));
         if let Some(server) = &self.server {
-            server.rows(self.seconds, self.counts.received, &mut row);
+            server.rows(self.packets_per_second, &mut row);
         }
         self.full_client_rows(&mut row);
         self.floor_rows(&mut row);
