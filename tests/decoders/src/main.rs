@@ -6,12 +6,7 @@
 //! plain RTP and RTCP, in hexadecimal digits.
 
 mod client;
-#[path = "../../../benches/src/data.rs"]
-mod data;
 mod session;
-#[allow(dead_code)]
-#[path = "../../../benches/src/transport.rs"]
-mod transport;
 
 use std::io::{BufRead, Write};
 
