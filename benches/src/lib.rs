@@ -12,6 +12,7 @@
 mod cli;
 mod client;
 mod clip;
+mod cores;
 mod driver;
 mod feedback;
 mod floor;
@@ -27,6 +28,7 @@ mod scenario;
 mod sdp;
 mod session;
 mod source;
+#[cfg_attr(not(target_os = "linux"), path = "system_calls_elsewhere.rs")]
 mod system_calls;
 
 pub use cli::run;
