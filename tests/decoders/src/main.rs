@@ -81,7 +81,7 @@ fn main() -> anyhow::Result<()> {
                 enabled: wanted.enabled,
                 max_layer: wanted.max_layer,
                 max_frame_rate: wanted.max_frame_rate,
-                priority: 0,
+                ..Wish::default()
             });
         }
         if let Some(muted) = step.muted {
