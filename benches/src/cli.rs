@@ -22,7 +22,7 @@ use crate::report::{Report, Run};
 use crate::scenario::{Plan, Scenario};
 use crate::session::{Session, Shared, identity};
 use crate::system_calls::SystemCalls;
-use crate::transport::Identity;
+use moim_client_transport::Identity;
 
 /// Drives meetings against a server that speaks LiveKit's client protocol.
 #[derive(Debug, Parser)]
@@ -100,7 +100,7 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
     let shared = Arc::new(Shared {
         url: cli.url.trim_end_matches('/').to_owned(),
         orders: orders.clone(),
-        fingerprint: identity.fingerprint.clone(),
+        fingerprint: identity.fingerprint(),
         feedback: !cli.no_feedback,
         dynacast: cli.dynacast,
         clip: cli

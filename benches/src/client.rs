@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 use crate::receive::Streams;
 use crate::sdp::ReceiveParameters;
 use crate::source::{STAMP, Source};
-use crate::transport::Transport;
+use moim_client_transport::Transport;
 
 /// Packets that are not further apart came together.
 const BURST_GAP: Duration = Duration::from_millis(1);

@@ -18,7 +18,7 @@ use crate::client::{Client, PublishedTrack, sources};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::sdp::ReceiveParameters;
-use crate::transport::{Identity, Transport};
+use moim_client_transport::{Identity, Transport};
 
 /// Room for what one read may join.
 const READ_BUFFER: usize = 65_536;

@@ -19,13 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
+use crate::cores;
 use crate::outcome::Outcome;
 use crate::process::thread_cpu_ns;
 
@@ -121,16 +120,13 @@ fn tight(segments: usize) -> anyhow::Result<u64> {
 /// # Errors
 /// When sockets or those cores are not to be had.
 fn in_shape(shape: Shape, server: Option<u32>) -> anyhow::Result<u64> {
-    let cores = server.map(cores_of).transpose()?;
     let (sender, receivers) = Receivers::start(shape.destinations)?;
     let addresses = receivers.addresses.clone();
     // A thread of its own: the receiver stays on the tester's cores.
     let sending = std::thread::Builder::new()
         .name("floor".into())
         .spawn(move || {
-            if let Some(cores) = cores {
-                sched_setaffinity(None, &cores)?;
-            }
+            server.map(cores::run_on_those_of).transpose()?;
             play(shape, &sender, &addresses)
         })?;
     let used = sending
@@ -138,12 +134,6 @@ fn in_shape(shape: Shape, server: Option<u32>) -> anyhow::Result<u64> {
         .map_err(|_| anyhow::anyhow!("the floor's thread panicked"));
     receivers.stop();
     used?
-}
-
-fn cores_of(pid: u32) -> anyhow::Result<CpuSet> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.context("--pid is not a process id")?;
-    sched_getaffinity(Some(pid)).context("the server's cores")
 }
 
 fn play(shape: Shape, sender: &UdpSocket, addresses: &[SocketAddr]) -> anyhow::Result<u64> {

@@ -20,7 +20,7 @@ use moim::media::engine::{Command, Engine, Event};
 use crate::client::{Client, PublishedTrack, sources};
 use crate::outcome::Outcome;
 use crate::sdp::{self, ReceiveParameters};
-use crate::transport::{Identity, Transport};
+use moim_client_transport::{Identity, Transport};
 
 const SERVER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 255, 255, 1)), 7_882);
@@ -307,7 +307,7 @@ impl Meeting {
         self.command(Command::SetRemote {
             transport,
             ice: local.clone(),
-            fingerprint: self.identity.digest,
+            fingerprint: self.identity.fingerprint(),
         });
         let [_, a, b, c] = number.to_be_bytes();
         let address = SocketAddr::from(([10, a, b, c], 5_000));

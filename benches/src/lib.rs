@@ -4,8 +4,7 @@
 //! A participant here is a lean client: a WebSocket, an ICE agent that checks one pair, a DTLS
 //! client, SRTP, data channels, and the reports that a receiver owes. All media is on one
 //! thread, so that the other cores are the server's. `session.rs` joins, `client.rs` is what
-//! flows on a connection, `data.rs` its data channels, `driver.rs` gives it sockets and time,
-//! `report.rs` says what came of it.
+//! flows on a connection, `driver.rs` gives it sockets and time, `report.rs` says what came of it.
 //!
 //! [`in_memory`] has the engine and lean clients together without sockets, for the
 //! micro-benchmarks and for tests that count.
@@ -13,7 +12,7 @@
 mod cli;
 mod client;
 mod clip;
-mod data;
+mod cores;
 mod driver;
 mod feedback;
 mod floor;
@@ -29,7 +28,7 @@ mod scenario;
 mod sdp;
 mod session;
 mod source;
+#[cfg_attr(not(target_os = "linux"), path = "system_calls_elsewhere.rs")]
 mod system_calls;
-mod transport;
 
 pub use cli::run;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
-use moim::media::engine::command::IceCredentials;
+use moim::media::engine::command::{Fingerprint, IceCredentials};
 
 /// Header extension ids of what we send.
 pub(crate) const MID_EXTENSION: u8 = 1;
@@ -80,7 +80,11 @@ fn attribute<'a>(line: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
 }
 
 /// The offer of a publisher connection.
-pub(crate) fn offer(tracks: &[OfferedTrack], ice: &IceCredentials, fingerprint: &str) -> String {
+pub(crate) fn offer(
+    tracks: &[OfferedTrack],
+    ice: &IceCredentials,
+    fingerprint: Fingerprint,
+) -> String {
     let mids: Vec<String> = (0..tracks.len()).map(|mid| mid.to_string()).collect();
     let mut sdp = String::from("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
     let _ = write!(sdp, "a=group:BUNDLE {}\r\n", mids.join(" "));
@@ -133,7 +137,7 @@ pub(crate) fn offer(tracks: &[OfferedTrack], ice: &IceCredentials, fingerprint: 
 }
 
 /// The answer that takes all that a server offers.
-pub(crate) fn answer(offer: &str, ice: &IceCredentials, fingerprint: &str) -> String {
+pub(crate) fn answer(offer: &str, ice: &IceCredentials, fingerprint: Fingerprint) -> String {
     let mut sdp = String::from("v=0\r\no=- 2 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
     for line in offer.lines().filter(|line| line.starts_with("a=group:")) {
         let _ = write!(sdp, "{line}\r\n");
@@ -204,12 +208,14 @@ pub(crate) fn candidate(text: &str) -> anyhow::Result<SocketAddr> {
     Ok(SocketAddr::new(ip.parse()?, port.parse()?))
 }
 
-fn transport(sdp: &mut String, ice: &IceCredentials, fingerprint: &str, setup: &str) {
+fn transport(sdp: &mut String, ice: &IceCredentials, fingerprint: Fingerprint, setup: &str) {
+    let digits: Vec<String> = fingerprint.0.iter().map(|b| format!("{b:02X}")).collect();
     let _ = write!(
         sdp,
-        "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {fingerprint}\r\n\
-         a=setup:{setup}\r\n",
-        ice.ufrag, ice.pwd
+        "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {}\r\na=setup:{setup}\r\n",
+        ice.ufrag,
+        ice.pwd,
+        digits.join(":")
     );
 }
 
@@ -242,7 +248,7 @@ mod tests {
             "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\n\
              a=extmap:3 {TRANSPORT_CC}\r\na=rtcp-fb:111 transport-cc\r\na=sendonly\r\n"
         );
-        let answer = answer(&offer, &ice, "AA");
+        let answer = answer(&offer, &ice, Fingerprint([0; 32]));
         assert!(answer.contains(&format!("a=extmap:3 {TRANSPORT_CC}\r\n")));
         assert!(answer.contains("a=rtcp-fb:111 transport-cc\r\n"));
         assert!(answer.contains("a=recvonly\r\n"));

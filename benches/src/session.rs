@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
-use moim::media::engine::command::IceCredentials;
+use moim::media::engine::command::{Fingerprint, IceCredentials};
 use moim_signaling::wire::{
     AddTrackRequest, LeaveRequest, Ping, SessionDescription, SignalRequest, SignalResponse,
     TrackSource, TrackType, UpdateTrackSettings, VideoLayer, signal_request, signal_response,
@@ -47,7 +47,7 @@ pub(crate) struct Role {
 pub(crate) struct Shared {
     pub(crate) url: String,
     pub(crate) orders: Sender<Order>,
-    pub(crate) fingerprint: String,
+    pub(crate) fingerprint: Fingerprint,
     /// Whether receivers report what arrives.
     pub(crate) feedback: bool,
     /// Whether publishers obey what is said of layers.
@@ -168,7 +168,7 @@ impl Session {
             Some(M::TrackPublished(_)) => {
                 self.unannounced -= 1;
                 if self.unannounced == 0 {
-                    let sdp = sdp::offer(&self.tracks(), &self.publisher, &self.shared.fingerprint);
+                    let sdp = sdp::offer(&self.tracks(), &self.publisher, self.shared.fingerprint);
                     self.send(signal_request::Message::Offer(description("offer", sdp, 1)))
                         .await?;
                 }
@@ -188,7 +188,7 @@ impl Session {
                     sdp::without_feedback(&offer.sdp)
                 };
                 self.note_parameters(ReceiveParameters::of_offer(&sdp))?;
-                let answer = sdp::answer(&sdp, &self.subscriber, &self.shared.fingerprint);
+                let answer = sdp::answer(&sdp, &self.subscriber, self.shared.fingerprint);
                 let answer = description("answer", answer, offer.id);
                 self.send(signal_request::Message::Answer(answer)).await?;
                 if self.subscriber_remote.is_none() {

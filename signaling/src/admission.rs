@@ -58,7 +58,12 @@ pub(crate) fn read_join(
         return Err(too_long("the metadata", MAX_METADATA));
     }
     let attributes = read_attributes(query.get("attributes").map_or("", String::as_str))?;
-    let flag = |name: &str| matches!(query.get(name).map(String::as_str), Some("1" | "true"));
+    let said = |name: &str| {
+        query
+            .get(name)
+            .map(|value| matches!(value.as_str(), "1" | "true"))
+    };
+    let flag = |name: &str| said(name).unwrap_or(false);
     let resumes = flag("reconnect");
     Ok(Join {
         identity: claims.sub.clone(),
@@ -66,10 +71,9 @@ pub(crate) fn read_join(
         api_key,
         client: client_info(query),
         protocol: number(query, "protocol"),
-        auto_subscribe: query
-            .get("auto_subscribe")
-            .is_none_or(|value| matches!(value.as_str(), "1" | "true")),
+        auto_subscribe: said("auto_subscribe").unwrap_or(true),
         adaptive_stream: flag("adaptive_stream"),
+        allow_pause: said("subscriber_allow_pause").unwrap_or(true),
         attributes,
         resume: resumes.then(|| query.get("sid").cloned().unwrap_or_default()),
         claims,
@@ -191,10 +195,19 @@ mod tests {
         ];
         let join = join(|_| {}, &query).unwrap();
         assert!(!join.auto_subscribe);
+        assert!(join.allow_pause, "unless the client says otherwise");
         assert_eq!(join.protocol, 0);
         assert_eq!(join.client.sdk, client_info::Sdk::Python as i32);
         assert_eq!(join.resume.as_deref(), Some("PA_x"));
         assert_eq!(join.client.capabilities.len(), 1);
+    }
+
+    #[test]
+    fn a_client_may_forbid_that_its_pictures_are_paused() {
+        for (said, allowed) in [("0", false), ("false", false), ("1", true), ("true", true)] {
+            let join = join(|_| {}, &[("subscriber_allow_pause", said)]).unwrap();
+            assert_eq!(join.allow_pause, allowed, "{said}");
+        }
     }
 
     #[test]

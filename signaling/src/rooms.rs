@@ -34,6 +34,9 @@ pub struct Join {
     pub auto_subscribe: bool,
     /// The client announces sizes and visibility itself (`UpdateTrackSettings`).
     pub adaptive_stream: bool,
+    /// Pictures that its network does not carry may be paused. Otherwise their smallest layer is
+    /// sent all the same.
+    pub allow_pause: bool,
     /// Attributes given at connect, merged over those of the token when it may update its own.
     pub attributes: std::collections::HashMap<String, String>,
     /// `Some(participant sid)` when the client resumes a session whose WebSocket it lost.

@@ -346,6 +346,7 @@ fn new_participant(
         protocol: join.protocol,
         auto_subscribe: join.auto_subscribe,
         adaptive_stream: join.adaptive_stream,
+        allow_pause: join.allow_pause,
         state: participant_info::State::Joining,
         version: 1,
         joined_at_ms: unix_micros() / 1_000,

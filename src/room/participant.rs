@@ -72,6 +72,7 @@ pub(super) struct Participant {
     pub(super) protocol: i32,
     pub(super) auto_subscribe: bool,
     pub(super) adaptive_stream: bool,
+    pub(super) allow_pause: bool,
     pub(super) state: participant_info::State,
     pub(super) version: u32,
     /// Unix time, ms.

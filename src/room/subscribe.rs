@@ -78,6 +78,7 @@ impl Room {
                 // A client that says what it shows starts small and is shown more as it says
                 // so.
                 max_layer: if viewer.adaptive_stream { 0 } else { 2 },
+                allow_pause: viewer.allow_pause,
                 ..Wish::default()
             },
         };
@@ -304,6 +305,7 @@ impl Room {
                 max_layer,
                 max_frame_rate: settings.fps.min(u32::from(u8::MAX)) as u8,
                 priority: settings.priority.min(u32::from(u8::MAX)) as u8,
+                allow_pause: subscription.wish.allow_pause,
             };
             if subscription.wish == wish {
                 continue;

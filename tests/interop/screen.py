@@ -81,9 +81,16 @@ class Screen:
 
     async def freezes(self):
         """How many freezes getStats has counted."""
+        return await self._inbound("freeze_count")
+
+    async def received_bytes(self):
+        """Bytes of media that getStats has counted."""
+        return await self._inbound("bytes_received")
+
+    async def _inbound(self, name):
         for report in await self.track.get_stats():
             if report.WhichOneof("stats") == "inbound_rtp":
-                return report.inbound_rtp.inbound.freeze_count
+                return getattr(report.inbound_rtp.inbound, name)
         return 0
 
     def __repr__(self):

@@ -15,11 +15,11 @@ def link(rate):
 
 
 @contextlib.asynccontextmanager
-async def viewer(home, cameras, rate, shown):
+async def viewer(home, cameras, rate, shown, query=""):
     """A subscriber at a home of its own: shows some of the cameras that are there, the first one large."""
     house = home()
     house.set(uplink=link(None), downlink=link(rate))
-    async with joined(Server(house.url), cameras.room, f"viewer-{rate}") as person:
+    async with joined(Server(house.url + query), cameras.room, f"viewer-{rate}{query}") as person:
         seen = await screens(person, len(cameras.names))
         for name, screen in seen.items():
             if name not in shown:
@@ -39,6 +39,26 @@ async def keep_moving(watched, least, seconds):
         frozen = await screen.freezes() - before
         seen = f"{screen}: {rate:.1f} frames/s, {pause:.2f} s at most without one, {frozen} freezes"
         assert rate >= least and pause < 1 and frozen == 0, seen
+
+
+async def arriving(watched, seconds):
+    """Of how many tracks anything comes in some seconds."""
+    before = [await screen.received_bytes() for screen in watched.values()]
+    await asyncio.sleep(seconds)
+    after = [await screen.received_bytes() for screen in watched.values()]
+    return sum(now > then for then, now in zip(before, after))
+
+
+async def test_what_does_not_fit_is_paused_unless_the_client_forbids_it(server, home, cameras):
+    five = cameras(server, 5)
+    async with (
+        viewer(home, five, 200_000, five.names) as (_, pausing),
+        viewer(home, five, 200_000, five.names, "/?subscriber_allow_pause=0") as (_, steady),
+    ):
+        await asyncio.sleep(8)
+        some, all_of_them = await asyncio.gather(arriving(pausing, 4), arriving(steady, 4))
+        assert 0 < some < 5, some
+        assert all_of_them == 5
 
 
 async def test_a_picture_that_a_dead_link_stopped_comes_back_with_it(server, home, cameras):

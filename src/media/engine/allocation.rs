@@ -2,11 +2,11 @@
 //!
 //! Everything gets its smallest size before anything gets a larger one; a shared screen grows
 //! before cameras, cameras grow by what the client calls more important, and equals grow in
-//! turns. What does not fit in its smallest size is paused. What is left over thus goes to what
-//! is looked at, as far as it is wanted.
+//! turns. What does not fit in its smallest size is paused, unless the client will not have that.
+//! What is left over thus goes to what is looked at, as far as it is wanted.
 //!
 //! Invariant: the sum of what is chosen is within the budget, but for what was sent before and
-//! arrives.
+//! arrives, and for the smallest size of what is not to be paused.
 
 /// Ways in which one track can be sent, at most.
 pub(crate) const MAX_CHOICES: usize = 12;
@@ -38,6 +38,8 @@ pub(crate) struct Candidate {
     /// Index of the subscription.
     pub(crate) subscription: u32,
     rank: Rank,
+    /// It may get nothing.
+    allow_pause: bool,
     /// Bits per second of each choice, rising.
     bitrates: [u64; MAX_CHOICES],
     count: usize,
@@ -48,11 +50,12 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// A track without choices.
-    pub(crate) fn new(subscription: u32, rank: Rank) -> Candidate {
+    /// A track without choices. `allow_pause` as in [`super::command::Wish`].
+    pub(crate) fn new(subscription: u32, rank: Rank, allow_pause: bool) -> Candidate {
         Candidate {
             subscription,
             rank,
+            allow_pause,
             bitrates: [0; MAX_CHOICES],
             count: 0,
             current: None,
@@ -155,6 +158,12 @@ fn fill(candidates: &mut [Candidate], budget: u64) {
     let mut left = budget;
     for candidate in &mut *candidates {
         candidate.chosen = None;
+        if let Some(smallest) = candidate.smallest().filter(|_| !candidate.allow_pause) {
+            left = left.saturating_sub(smallest);
+            candidate.grow();
+        }
+    }
+    for candidate in candidates.iter_mut().filter(|c| c.allow_pause) {
         take_step(candidate, &mut left);
     }
     for equals in candidates.chunk_by_mut(|a, b| a.rank == b.rank) {
@@ -196,7 +205,7 @@ mod tests {
     const CAMERA: [u64; 3] = [150, 500, 1_700];
 
     fn candidate(subscription: u32, rank: Rank, bitrates: &[u64]) -> Candidate {
-        let mut candidate = Candidate::new(subscription, rank);
+        let mut candidate = Candidate::new(subscription, rank, true);
         for bitrate in bitrates {
             candidate.add(*bitrate, false);
         }
@@ -258,6 +267,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_to_be_paused_gets_its_smallest_before_all_others() {
+        let mut candidates = cameras(4);
+        candidates[3].allow_pause = false;
+        allocate(&mut candidates, 310, Reason::Wishes);
+        assert_eq!(chosen(&candidates, 3), Some(0));
+        assert_eq!(chosen(&candidates, 0), Some(0));
+        assert_eq!(chosen(&candidates, 1), None);
+        for candidate in &mut candidates {
+            candidate.allow_pause = false;
+        }
+        let allocation = allocate(&mut candidates, 0, Reason::Congestion);
+        assert!((0..4).all(|n| chosen(&candidates, n) == Some(0)));
+        assert_eq!(allocation.chosen, 600);
+        // Beyond that the budget counts as ever.
+        allocate(&mut candidates, 1_000, Reason::Wishes);
+        assert_eq!(chosen(&candidates, 0), Some(1));
+        assert_eq!(chosen(&candidates, 1), Some(0));
+        allocate(
+            &mut [candidate(0, Rank::new(false, 0), &[])],
+            0,
+            Reason::Wishes,
+        );
+    }
+
+    #[test]
     fn a_budget_that_varies_around_a_step_does_not_flap() {
         let mut candidates = cameras(1);
         allocate(&mut candidates, 520, Reason::Wishes);
@@ -286,7 +320,7 @@ mod tests {
             let mut candidates: Vec<Candidate> = (0..rng.random_range(1..20))
                 .map(|n| {
                     let rank = Rank::new(rng.random(), rng.random_range(0..4));
-                    let mut candidate = Candidate::new(n, rank);
+                    let mut candidate = Candidate::new(n, rank, true);
                     for _ in 0..rng.random_range(0..15u8) {
                         candidate.add(rng.random_range(1..1_000), rng.random());
                     }

@@ -280,6 +280,9 @@ pub struct Wish {
     pub max_frame_rate: u8,
     /// Which of the tracks that do not all fit come first: 1 before 2 and so on; 0, unsaid, last.
     pub priority: u8,
+    /// Send nothing where it does not fit even at its smallest. Otherwise its smallest is sent all
+    /// the same, and the network is asked for more than it is taken to carry.
+    pub allow_pause: bool,
 }
 
 impl Default for Wish {
@@ -289,6 +292,7 @@ impl Default for Wish {
             max_layer: 2,
             max_frame_rate: 0,
             priority: 0,
+            allow_pause: true,
         }
     }
 }

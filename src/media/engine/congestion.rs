@@ -164,7 +164,7 @@ impl Engine {
                 subscription.set_target(track, flows.then(LayerId::default));
             } else if flows {
                 let rank = Rank::new(track.screen, subscription.wish.priority);
-                let mut candidate = Candidate::new(index, rank);
+                let mut candidate = Candidate::new(index, rank, subscription.wish.allow_pause);
                 for choice in Choices::new(track, &subscription.wish, now).iter() {
                     let current = subscription.target == Some(choice.layer);
                     candidate.add(choice.bitrate, current);

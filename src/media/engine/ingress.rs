@@ -89,7 +89,7 @@ impl Engine {
         if let Some(received) = self.receive(now, &authentic, packet, &extensions) {
             if let Some(level) = extensions.audio_level {
                 self.hear(now, owner.track, level.dbov);
-                if !self.lets_pass(now, owner.track, level.dbov, received.source.sequence) {
+                if !self.lets_pass(now, owner.track, level.dbov, &received.source) {
                     return;
                 }
             }

@@ -26,6 +26,9 @@ const SPEECH: u8 = 45;
 const LOUD_PACKETS: u8 = 2;
 /// Packets from before that are sent with the first one: 160 ms.
 const BEFORE: u64 = 8;
+/// What is older than this is not, in units of RTP time: of a silent microphone there may be one
+/// packet in 400 ms.
+const LONG_BEFORE: u32 = Codec::Opus.clock_rate() / 5;
 /// Who has not been loud for this long may be displaced by anybody who speaks.
 const PAUSE: Duration = Duration::from_millis(600);
 /// Who has not been loud for this long is let out.
@@ -205,7 +208,7 @@ impl Engine {
         now: Instant,
         track_index: u32,
         dbov: u8,
-        sequence: u64,
+        packet: &SourcePacket,
     ) -> bool {
         let track = &self.tracks[track_index as usize];
         if track.kind != MediaKind::Audio || track.screen {
@@ -214,7 +217,7 @@ impl Engine {
         let Some(loudest) = self.loudest.get_mut(&track.room) else {
             return true;
         };
-        match loudest.observe(now, track_index, dbov, sequence) {
+        match loudest.observe(now, track_index, dbov, packet.sequence) {
             Verdict::Forward => true,
             Verdict::Hold => false,
             Verdict::LetOut => {
@@ -225,9 +228,9 @@ impl Engine {
                 if let Some(displaced) = displaced {
                     self.pause_track(displaced);
                 }
-                for held in from..sequence {
+                for held in from..packet.sequence {
                     let received = cached(&self.tracks[track_index as usize], held);
-                    if let Some(received) = received {
+                    if let Some(received) = received.filter(|held| just_before(packet, held)) {
                         self.relay_cached(now, track_index, held);
                         self.fan_out(now, track_index, &received);
                     }
@@ -259,6 +262,11 @@ impl Engine {
     }
 }
 
+/// Whether a packet that was held is of so short a time ago that it is worth hearing.
+fn just_before(packet: &SourcePacket, held: &Received) -> bool {
+    packet.timestamp.wrapping_sub(held.source.timestamp) <= LONG_BEFORE
+}
+
 /// An audio packet as it was when it was received.
 fn cached(track: &Track, sequence: u64) -> Option<Received> {
     let cached = track.layers.first()?.cache.get(sequence)?;
@@ -280,7 +288,16 @@ fn cached(track: &Track, sequence: u64) -> Option<Received> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::media::engine::command::{
+        Command, IceCredentials, NewTrack, NewTransport, TrackSource,
+    };
+    use crate::media::engine::ids::{ShardId, TrackId, TransportId};
+    use crate::media::engine::io::EngineConfig;
+    use crate::media::engine::packet_cache::CachedFrame;
+    use crate::media::engine::transport::ServerCertificate;
     use crate::media::test_clock;
 
     const LOUD: u8 = 20;
@@ -409,5 +426,83 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    /// An engine with one microphone, of which everything that goes on is relayed.
+    fn engine(now: Instant) -> Engine {
+        let config = EngineConfig {
+            seed: 1,
+            certificate: Arc::new(ServerCertificate::generate().unwrap()),
+            wall_clock: Duration::from_secs(1),
+        };
+        let mut engine = Engine::new(config, now);
+        let (room, transport) = (RoomId(1), TransportId(1));
+        let commands = [
+            Command::AddTransport(Box::new(NewTransport {
+                transport,
+                room,
+                local_ice: IceCredentials {
+                    ufrag: "ufrag".into(),
+                    pwd: "a-password-that-is-long-enough".into(),
+                },
+                opens_data_channels: false,
+            })),
+            Command::AddTrack(Box::new(NewTrack {
+                track: TrackId(1),
+                transport,
+                kind: MediaKind::Audio,
+                screen: false,
+                source: TrackSource::default(),
+            })),
+            Command::SetLoudest {
+                room,
+                places: Some(1),
+            },
+        ];
+        for command in commands {
+            engine.handle_command(now, command);
+        }
+        let track = &mut engine.tracks[0];
+        track.layers[0].restart(7);
+        track.layers[0].codec = Some(Codec::Opus);
+        track.relayed_to.push(ShardId(1));
+        engine
+    }
+
+    /// A microphone sends packets at these times, in milliseconds, the last two of them loud. How
+    /// many from before these are let in with them.
+    fn let_in_from_before(times: &[u64]) -> u64 {
+        let start = test_clock::start();
+        let mut engine = engine(start);
+        let loud_from = times.len() - 2;
+        for (place, &millis) in times.iter().enumerate() {
+            let (now, sequence) = (start + Duration::from_millis(millis), 1_000 + place as u64);
+            let timestamp = (millis * u64::from(Codec::Opus.clock_rate()) / 1_000) as u32;
+            let mut bytes = [0; 40];
+            bytes[..2].copy_from_slice(&[0x80, Codec::Opus.payload_type()]);
+            bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
+            let cache = &mut engine.tracks[0].layers[0].cache;
+            cache.insert(now, sequence, &bytes, 12, CachedFrame::WHOLE);
+            let packet = SourcePacket {
+                layer: 0,
+                sequence,
+                timestamp,
+                layers: PacketLayers::whole(true),
+            };
+            let dbov = if place < loud_from { QUIET } else { LOUD };
+            let passes = engine.lets_pass(now, 0, dbov, &packet);
+            assert_eq!(passes, place == times.len() - 1);
+        }
+        // The first loud packet was held too.
+        engine.statistics().packets_relayed - 1
+    }
+
+    #[test]
+    fn what_was_said_long_before_stays_held() {
+        let steady: Vec<u64> = (0..50).map(|packet| 20 * packet).collect();
+        assert_eq!(let_in_from_before(&steady), BEFORE - 1);
+        // Silence is sent as a packet in 400 ms (DTX).
+        assert_eq!(let_in_from_before(&[0, 400, 800, 1_200, 1_220]), 0);
+        assert_eq!(let_in_from_before(&[0, 400, 800, 850, 870]), 1);
     }
 }

@@ -18,7 +18,8 @@ use super::send_queue::QueuedPacket;
 /// Time for which unused budget is kept.
 const BURST: Duration = Duration::from_millis(10);
 /// What waits leaves at least as fast as would empty the queue in this time, however low the
-/// rate is: much later it is of no use.
+/// rate is, and half as fast whatever passes it: much later it is of no use. What has passed
+/// holds back what comes after it for no longer than this either.
 const DRAIN_TIME: Duration = Duration::from_millis(250);
 /// More than this many do not wait.
 const MAX_DELAYED: usize = 4_096;
@@ -30,6 +31,10 @@ const KEPT_CAPACITY: usize = 64;
 pub(crate) struct Pacer {
     /// Bits that may leave now; below zero after a packet larger than what was left.
     budget: i64,
+    /// Bits of what waits that leave now in any case, and how many more do in a second, as of the
+    /// last packet that came to wait.
+    owed: i64,
+    owed_rate: u64,
     refilled: Option<Instant>,
     delayed: VecDeque<QueuedPacket>,
     delayed_bytes: usize,
@@ -58,15 +63,20 @@ impl Pacer {
             self.refilled = Some(now);
             return;
         };
-        let draining = self.delayed_bytes as u64 * 8 * 1_000 / DRAIN_TIME.as_millis() as u64;
-        let rate = rate.max(draining);
-        let bits = |time: Duration| (rate * time.as_micros() as u64 / 1_000_000) as i64;
-        let most = bits(BURST);
+        let rate = rate.max(self.draining());
+        let bits = |rate: u64, time: Duration| (rate * time.as_micros() as u64 / 1_000_000) as i64;
         let elapsed = self
             .refilled
             .map_or(BURST, |at| now.saturating_duration_since(at).min(BURST));
         self.refilled = Some(now);
-        self.budget = self.budget.saturating_add(bits(elapsed)).min(most);
+        let budget = self.budget.saturating_add(bits(rate, elapsed));
+        self.budget = budget.clamp(-bits(rate, DRAIN_TIME), bits(rate, BURST));
+        self.owed += bits(self.owed_rate, elapsed);
+    }
+
+    /// The bits a second that empty the queue in its time.
+    fn draining(&self) -> u64 {
+        self.delayed_bytes as u64 * 8 * 1_000 / DRAIN_TIME.as_millis() as u64
     }
 
     /// A packet of this length, in bytes, leaves.
@@ -79,17 +89,23 @@ impl Pacer {
         if self.delayed.len() >= MAX_DELAYED {
             return false;
         }
+        if self.delayed.is_empty() {
+            self.owed = -8 * i64::from(packet.len);
+        }
         self.delayed_bytes += usize::from(packet.len);
+        self.owed_rate = self.draining() / 2;
         self.delayed.push_back(packet);
         true
     }
 
     /// The next packet whose time has come; its length is spent.
     pub(crate) fn release(&mut self) -> Option<QueuedPacket> {
-        if self.budget <= 0 {
+        if self.budget <= 0 && self.owed <= 0 {
             return None;
         }
         let packet = self.delayed.pop_front()?;
+        let bits = 8 * i64::from(packet.len);
+        self.owed = (self.owed - bits).max(-bits);
         self.delayed_bytes -= usize::from(packet.len);
         self.spend(packet.len);
         if self.delayed.is_empty() && self.delayed.capacity() > 2 * KEPT_CAPACITY {
@@ -164,6 +180,43 @@ mod tests {
             "{:?}",
             now - began
         );
+    }
+
+    #[test]
+    fn what_passes_does_not_hold_up_what_waits() {
+        let mut now = test_clock::start();
+        let mut pacer = Pacer::default();
+        let rate = Some(300_000);
+        // Voices of 2.4 Mbit/s in all, in each tick.
+        let mut tick = |pacer: &mut Pacer| {
+            pacer.spend(900);
+            now += TICK;
+            pacer.refill(now, rate);
+        };
+        for _ in 0..1_000 {
+            tick(&mut pacer);
+        }
+        for sequence in 0..10 {
+            pacer.delay(packet(1, sequence, 1_000));
+        }
+        let mut ticks = 0;
+        while pacer.is_delaying() {
+            while pacer.release().is_some() {}
+            tick(&mut pacer);
+            ticks += 1;
+            assert!(TICK * ticks <= 2 * DRAIN_TIME + BURST, "still waits");
+        }
+        // Nor do they once there is room again.
+        let mut ticks = 0;
+        while !pacer.is_open() {
+            now += TICK;
+            pacer.refill(now, rate);
+            ticks += 1;
+            assert!(
+                TICK * ticks <= DRAIN_TIME + BURST,
+                "in debt for what passed"
+            );
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::publisher::Publisher;
 use super::reception::Reception;
 use super::server::Server;
 use super::subscriber::Subscriber;
-use super::transport::Identity;
+use moim_client_transport::Identity;
 
 const PUBLISHER_PORT: u16 = 5_000;
 const SUBSCRIBER_PORT: u16 = 5_001;

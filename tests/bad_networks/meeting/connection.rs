@@ -1,18 +1,18 @@
-//! A lean client's end of one connection: ICE, DTLS and SRTP of the load tester, and the time
+//! A lean client's end of one connection: ICE, DTLS and SRTP, and the time
 //! at which something is to be done.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use moim::media::engine::command::{Fingerprint, IceCredentials};
+use moim::media::engine::command::IceCredentials;
 use moim::media::engine::ids::TransportId;
 use moim::media::engine::rtp::header::RtpHeader;
 use moim::media::engine::srtp::{MAX_OVERHEAD, MAX_RTCP_OVERHEAD};
 
 use super::publication::Plain;
 use super::server;
-use super::transport::{Identity, Transport};
+use moim_client_transport::{Identity, Transport};
 
 /// One connection.
 pub(super) struct Connection {
@@ -133,13 +133,4 @@ impl Connection {
     pub(super) fn take_outgoing(&mut self) -> Vec<Rc<[u8]>> {
         std::mem::take(&mut self.outgoing)
     }
-}
-
-/// The fingerprint of the clients' certificate, of which SDP writes the digits.
-pub(super) fn fingerprint(identity: &Identity) -> Fingerprint {
-    let mut bytes = [0; 32];
-    for (byte, digits) in bytes.iter_mut().zip(identity.fingerprint.split(':')) {
-        *byte = u8::from_str_radix(digits, 16).expect("two hexadecimal digits");
-    }
-    Fingerprint(bytes)
 }

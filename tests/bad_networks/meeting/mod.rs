@@ -9,9 +9,6 @@
 mod arrivals;
 mod client;
 mod connection;
-#[allow(dead_code)]
-#[path = "../../../benches/src/data.rs"]
-mod data;
 mod decoder;
 mod encoder;
 mod network;
@@ -23,8 +20,6 @@ mod rtcp;
 mod server;
 mod subscriber;
 mod tcp;
-#[path = "../../../benches/src/transport.rs"]
-mod transport;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -35,6 +30,7 @@ use moim::media::engine::Command;
 use moim::media::engine::command::Wish;
 use moim::media::engine::ids::TrackId;
 use moim::media::engine::io::EngineStatistics;
+use moim_client_transport::Identity;
 use moim_network::{LinkConfig, Statistics};
 
 use client::Client;
@@ -47,7 +43,6 @@ pub(crate) use publisher::Told;
 pub(crate) use reception::{Received, Reception};
 use server::Server;
 use tcp::TcpFlow;
-use transport::Identity;
 
 /// The server's estimates are looked at this often.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
@@ -100,7 +95,7 @@ impl Meeting {
     pub(crate) fn new(seed: u64) -> Meeting {
         let now = Instant::now();
         let identity = Identity::new().expect("a certificate");
-        let fingerprint = connection::fingerprint(&identity);
+        let fingerprint = identity.fingerprint();
         Meeting {
             start: now,
             now,

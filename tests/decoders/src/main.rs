@@ -6,12 +6,7 @@
 //! plain RTP and RTCP, in hexadecimal digits.
 
 mod client;
-#[path = "../../../benches/src/data.rs"]
-mod data;
 mod session;
-#[allow(dead_code)]
-#[path = "../../../benches/src/transport.rs"]
-mod transport;
 
 use std::io::{BufRead, Write};
 
@@ -86,7 +81,7 @@ fn main() -> anyhow::Result<()> {
                 enabled: wanted.enabled,
                 max_layer: wanted.max_layer,
                 max_frame_rate: wanted.max_frame_rate,
-                priority: 0,
+                ..Wish::default()
             });
         }
         if let Some(muted) = step.muted {

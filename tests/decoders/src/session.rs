@@ -15,7 +15,7 @@ use moim::media::engine::transport::ServerCertificate;
 use moim::media::engine::{Command, Engine};
 
 use crate::client::Client;
-use crate::transport::Identity;
+use moim_client_transport::Identity;
 
 const SERVER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 7_882));
 const ROOM: RoomId = RoomId(1);
@@ -108,7 +108,7 @@ impl Session {
                 Command::SetRemote {
                     transport,
                     ice: client.local_ice.clone(),
-                    fingerprint: identity.digest,
+                    fingerprint: identity.fingerprint(),
                 },
                 Command::SetReceive {
                     transport,

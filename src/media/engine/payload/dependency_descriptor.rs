@@ -4,6 +4,11 @@
 //!
 //! A keyframe brings a structure of templates; the frames after it name one of them. The
 //! structure is turned into [`LayerSet`]s once, when it arrives.
+//!
+//! Descriptors go on as they came, but for the frame's number. The set of active decode targets
+//! is therefore the publisher's, also for a subscriber who gets fewer layers (section A.4 wants
+//! to have that told). To tell it would lengthen the extension of nearly every packet, and
+//! libwebrtc's receivers do not read it: they go by the differences of frame numbers.
 
 use super::bit_reader::BitReader;
 use super::layers::{LayerId, LayerSet};

@@ -1,4 +1,4 @@
-//! The data channels of one lean client: it begins the association (RFC 8831), acknowledges the
+//! The data channels of one client: it begins the association (RFC 8831), acknowledges the
 //! channels that the server opens (RFC 8832), and lets go of what comes on them.
 
 use std::net::SocketAddr;

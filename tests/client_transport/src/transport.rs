@@ -1,21 +1,19 @@
-//! The client's end of one connection below RTP: ICE on one pair, the DTLS client,
-//! SRTP's keys, and the data channels where there are any. Sans-I/O, and as cheap as a thousand of them in one process must be.
+//! ICE on one pair, the DTLS client, SRTP's keys, and the data channels where there are any.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::hmac;
 use bytes::BytesMut;
-use moim::media::engine::command::{Fingerprint, IceCredentials};
+use moim::media::engine::command::IceCredentials;
 use moim::media::engine::srtp::{SrtpKeys, SrtpProfile, SrtpReceiver, SrtpSender};
-use rtc::dtls::config::{ConfigBuilder, HandshakeConfig};
-use rtc::dtls::crypto::Certificate;
+use rtc::dtls::config::HandshakeConfig;
 use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
-use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::shared::TransportProtocol;
 
-use super::data::DataChannels;
+use crate::data_channels::DataChannels;
+use crate::identity::Identity;
 
 /// The library keys connections by address; ours has one an endpoint.
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 1));
@@ -23,45 +21,10 @@ const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED,
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Checks that keep consent (RFC 7675).
 const CONSENT_INTERVAL: Duration = Duration::from_millis(2_500);
-/// When to send a flight again.
-const FLIGHT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The certificate of all clients of this process, and how DTLS is done with it.
-pub(crate) struct Identity {
-    config: Arc<HandshakeConfig>,
-    /// As SDP writes it.
-    pub(crate) fingerprint: String,
-    /// As the engine takes it.
-    pub(crate) digest: Fingerprint,
-}
-
-impl Identity {
-    pub(crate) fn new() -> anyhow::Result<Identity> {
-        let provider = rtc::crypto::default_provider()?;
-        let certificate =
-            Certificate::generate_self_signed(vec!["load".to_owned()], provider.crypto())?;
-        let der = certificate.certificate.first().map_or(&[][..], |der| der);
-        let hash = digest::digest(&digest::SHA256, der);
-        let mut digest = [0; 32];
-        digest.copy_from_slice(hash.as_ref());
-        let hex: Vec<String> = digest.iter().map(|b| format!("{b:02X}")).collect();
-        let config = ConfigBuilder::default()
-            .with_crypto_provider(provider)
-            .with_certificates(vec![certificate])
-            .with_srtp_protection_profiles(vec![SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm])
-            .with_insecure_skip_verify(true)
-            .with_flight_interval(FLIGHT_INTERVAL)
-            .build(true, None)?;
-        Ok(Identity {
-            config: Arc::new(config),
-            fingerprint: hex.join(":"),
-            digest: Fingerprint(digest),
-        })
-    }
-}
-
-/// One connection.
-pub(crate) struct Transport {
+/// The client's end of one connection. Datagrams and the time go in; what
+/// [`Transport::take_outgoing`] gives has to be sent to the server.
+pub struct Transport {
     remote: SocketAddr,
     username: String,
     key: hmac::Key,
@@ -71,16 +34,18 @@ pub(crate) struct Transport {
     checked: bool,
     dtls: Endpoint,
     config: Arc<HandshakeConfig>,
-    /// Keys, once the handshake is done.
-    pub(crate) srtp: Option<(SrtpSender, SrtpReceiver)>,
+    /// What encrypts and decrypts media, once the handshake is done.
+    pub srtp: Option<(SrtpSender, SrtpReceiver)>,
     data: Option<Box<DataChannels>>,
     outgoing: Vec<BytesMut>,
     transaction: u64,
 }
 
 impl Transport {
-    /// `controls`: our side nominates.
-    pub(crate) fn new(
+    /// A connection to the server at `address`, whose first check is due at `now`. `controls`
+    /// says that the client nominates (RFC 8445, section 6.1.1), as it does towards a server
+    /// that is lite.
+    pub fn new(
         now: Instant,
         identity: &Identity,
         local: &IceCredentials,
@@ -98,7 +63,7 @@ impl Transport {
             next_check: now,
             checked: false,
             dtls: Endpoint::new(PEER, TransportProtocol::UDP, None),
-            config: identity.config.clone(),
+            config: identity.handshake().clone(),
             srtp: None,
             data: None,
             outgoing: Vec::new(),
@@ -106,8 +71,8 @@ impl Transport {
         }
     }
 
-    /// The server opens data channels on it.
-    pub(crate) fn with_data_channels(self) -> Transport {
+    /// The same, on which the server opens data channels.
+    pub fn with_data_channels(self) -> Transport {
         Transport {
             data: Some(Box::new(DataChannels::new(PEER))),
             ..self
@@ -115,12 +80,12 @@ impl Transport {
     }
 
     /// Where the server is.
-    pub(crate) fn remote(&self) -> SocketAddr {
+    pub fn remote(&self) -> SocketAddr {
         self.remote
     }
 
     /// A STUN answer: the way is open. A request of a server that is not lite is answered.
-    pub(crate) fn handle_stun(&mut self, now: Instant, datagram: &[u8]) {
+    pub fn handle_stun(&mut self, now: Instant, datagram: &[u8]) {
         const REQUEST: [u8; 2] = [0x00, 0x01];
         const SUCCESS: [u8; 2] = [0x01, 0x01];
         if datagram.starts_with(&REQUEST) && datagram.len() >= 20 {
@@ -142,8 +107,8 @@ impl Transport {
         self.collect();
     }
 
-    /// True when the handshake has come to its end with this datagram.
-    pub(crate) fn handle_dtls(&mut self, now: Instant, datagram: &[u8]) -> bool {
+    /// A DTLS record; true when the handshake has come to its end with it.
+    pub fn handle_dtls(&mut self, now: Instant, datagram: &[u8]) -> bool {
         let events = self.dtls.read(now, PEER, None, BytesMut::from(datagram));
         let mut complete = false;
         for event in events.unwrap_or_default() {
@@ -168,13 +133,13 @@ impl Transport {
         complete && self.srtp.is_some()
     }
 
-    /// Data channels that are open.
-    pub(crate) fn channels(&self) -> usize {
+    /// How many data channels the server has opened.
+    pub fn channels(&self) -> usize {
         self.data.as_ref().map_or(0, |data| data.opened())
     }
 
     /// Whether the server is expected to open data channels.
-    pub(crate) fn has_data(&self) -> bool {
+    pub fn has_data(&self) -> bool {
         self.data.is_some()
     }
 
@@ -192,7 +157,8 @@ impl Transport {
         ))
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    /// Does what is due: checks, and what DTLS and data channels send again.
+    pub fn handle_timeout(&mut self, now: Instant) {
         if now >= self.next_check {
             let interval = if self.checked {
                 CONSENT_INTERVAL
@@ -217,7 +183,8 @@ impl Transport {
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> Instant {
+    /// When to call [`Transport::handle_timeout`] next.
+    pub fn poll_timeout(&self) -> Instant {
         let other = match (&self.srtp, &self.data) {
             (None, _) => self.dtls.poll_timeout(&PEER),
             (Some(_), Some(data)) => data.poll_timeout(),
@@ -226,8 +193,8 @@ impl Transport {
         other.map_or(self.next_check, |when| when.min(self.next_check))
     }
 
-    /// What has to be sent.
-    pub(crate) fn take_outgoing(&mut self) -> Vec<BytesMut> {
+    /// Datagrams that have to be sent, in order.
+    pub fn take_outgoing(&mut self) -> Vec<BytesMut> {
         std::mem::take(&mut self.outgoing)
     }
 
@@ -245,8 +212,8 @@ impl Transport {
         }
     }
 
-    /// A binding request, which nominates when that is ours to do (RFC 8445, section 7.2.2).
-    pub(crate) fn check(&mut self) -> BytesMut {
+    /// A binding request as it would be sent now, which nominates when that is ours to do (RFC 8445, section 7.2.2).
+    pub fn check(&mut self) -> BytesMut {
         self.transaction += 1;
         let mut out = BytesMut::with_capacity(160);
         out.extend_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
