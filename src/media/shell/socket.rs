@@ -11,6 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// Asked of the kernel for each direction, so that a burst of keyframes fits.
 const KERNEL_BUFFER: usize = 4 << 20;
+/// What any kernel has.
+const SMALL_KERNEL_BUFFER: usize = 64 << 10;
 /// Largest datagram read, times the datagrams that one read may join.
 const MAX_DATAGRAM: usize = 2_048;
 
@@ -63,9 +65,8 @@ impl ShardSocket {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        // As much as the kernel allows; less is not an error.
-        let _ = socket.set_recv_buffer_size(KERNEL_BUFFER);
-        let _ = socket.set_send_buffer_size(KERNEL_BUFFER);
+        enlarge(|size| socket.set_recv_buffer_size(size));
+        enlarge(|size| socket.set_send_buffer_size(size));
         socket.bind(&address.into())?;
         let socket: UdpSocket = socket.into();
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
@@ -179,6 +180,15 @@ impl ShardSocket {
     }
 }
 
+/// Asks for as large a buffer as there is to be had. Linux gives less than what is asked for where
+/// it has a bound; others refuse, and leave a buffer that is smaller than one keyframe.
+fn enlarge(set: impl Fn(usize) -> io::Result<()>) {
+    let mut size = KERNEL_BUFFER;
+    while set(size).is_err() && size > SMALL_KERNEL_BUFFER {
+        size /= 2;
+    }
+}
+
 /// Sends a run in calls of as many segments as are taken. Where the kernel or the card refuses
 /// segments, `max_segments` falls to one with the refusal, and what was refused goes out one by
 /// one, as everything does from then on.
@@ -277,6 +287,24 @@ mod tests {
         kernel.run(&contents[..25], Some(10));
         assert_eq!(kernel.sent.take(), contents[..25]);
         assert_eq!(kernel.calls.get(), 14);
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_large_buffers_is_asked_for_smaller_ones() {
+        let asked = RefCell::new(Vec::new());
+        let bounded = |bound: usize| {
+            asked.borrow_mut().clear();
+            enlarge(|size| {
+                asked.borrow_mut().push(size);
+                (size <= bound)
+                    .then_some(())
+                    .ok_or(io::ErrorKind::InvalidInput.into())
+            });
+            asked.borrow().last().copied()
+        };
+        assert_eq!(bounded(usize::MAX), Some(KERNEL_BUFFER));
+        assert_eq!(bounded(600 << 10), Some(512 << 10));
+        assert_eq!(bounded(0), Some(SMALL_KERNEL_BUFFER));
     }
 
     #[test]
