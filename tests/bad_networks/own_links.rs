@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::gallery::{Gallery, MS, SECOND, link, wide};
+use crate::gallery::{Gallery, MS, QUEUEING_LIMIT, SECOND, link, wide};
 use crate::meeting::{ClientId, LinkId, Video};
 
 const KILOBITS: u64 = 1_500;
@@ -39,7 +39,17 @@ fn who_has_a_good_link_keeps_it(mut gallery: Gallery, apart: Duration) {
     gallery.run_to(end);
     let fallen = used(&gallery, bad, change + 2 * SECOND, end);
     assert!(fallen < 400.0 / KILOBITS as f64, "{fallen:.3}");
+    // What is not taken from others does not fill its queue either.
+    let log = gallery.meeting.log(bad.1);
+    let queueing = log.queueing_quantile(0.95, change + 2 * SECOND, end);
+    assert!(queueing < QUEUEING_LIMIT, "{queueing:?}");
     for seat in seats {
+        let estimates = gallery.meeting.estimates(seat.0).iter();
+        let least = estimates
+            .filter(|(at, _)| *at >= change)
+            .map(|(_, bps)| *bps);
+        let least = least.min().expect("estimates");
+        assert!(least > KILOBITS * 1_000 * 2 / 3, "{seat:?}: {least}");
         let before = used(&gallery, seat, change - 30 * SECOND, change);
         assert!(before >= 0.7, "{seat:?} before: {before:.3}");
         for second in (60..120).step_by(10) {
