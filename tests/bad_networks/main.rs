@@ -12,6 +12,7 @@ mod livekit_links;
 mod loss;
 #[allow(dead_code)]
 mod meeting;
+mod own_links;
 mod pausing;
 mod plot;
 mod variable_capacity;

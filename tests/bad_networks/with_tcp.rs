@@ -32,7 +32,7 @@ fn a_long_tcp_flow_leaves_media_its_share() {
 
 /// Section 5.7: TCP flows of 30 to 100 kB come and go.
 #[test]
-#[ignore = "reached by luck: with most seeds a picture stands still for more than a second"]
+#[ignore = "reached by luck: over seeds a picture stands still for 1.5 s, and media gets 59 %"]
 fn short_tcp_flows_do_not_freeze_pictures() {
     let mut gallery = Gallery::new(57, 4, Video::Simulcast, link(2_000, 50 * MS), wide(50 * MS));
     let mut random = SmallRng::seed_from_u64(57);

@@ -66,7 +66,10 @@ impl Engine {
         state.bandwidth.on_feedback(now, feedback);
         let fell = state.bandwidth.take_fall();
         if let (true, Some(path)) = (fell, state.path) {
-            self.coupling.on_fall(now, path.destination.ip(), state.id);
+            let address = path.destination.ip();
+            if self.coupling.on_fall(now, address, state.id) {
+                state.bandwidth.compare_delays(now, self.started);
+            }
         }
         self.estimate_changed(now, peer);
         if self.coupling.is_due(now) {

@@ -5,8 +5,8 @@
 //! draft-ietf-rmcat-gcc-02: [`arrival_groups`], [`trendline`], [`rate_control`]), a limit by loss
 //! ([`loss`]) and, by probes, room that is not used yet ([`probing`]). The least of the first two
 //! is the estimate. Peers without transport-wide feedback tell their own estimate
-//! (draft-alvestrand-rmcat-remb-03). Peers of one address who are seen to share a queue share
-//! what their estimates sum up to ([`coupling`]).
+//! (draft-alvestrand-rmcat-remb-03). Peers whose packets are seen to wait in the same queue
+//! ([`delay_series`]) share what their estimates sum up to ([`coupling`]).
 //!
 //! Who shares a link without being coupled comes to equal parts because growth near the capacity
 //! is the slower the higher the rate, and because a probe lasts longer than the time between two
@@ -28,6 +28,7 @@
 mod acknowledged;
 mod arrival_groups;
 pub(crate) mod coupling;
+mod delay_series;
 mod loss;
 mod probing;
 mod queueing_delay;
@@ -45,6 +46,7 @@ use super::rtcp::TransportFeedback;
 use acknowledged::AcknowledgedRate;
 use arrival_groups::ArrivalGroups;
 use coupling::Member;
+use delay_series::DelaySeries;
 use loss::LossControl;
 use probing::{Knowledge, Probing};
 pub(crate) use probing::{Probe, ProbeId};
@@ -84,6 +86,8 @@ const REMB_INTERVAL: Micros = 1_000_000;
 const PROBE_COUNTS: Micros = 500_000;
 /// Who has been sent nothing for this long has no part in a link.
 const SHARING: Micros = 1_000_000;
+/// Who is compared with others is for so long after the estimate fell.
+const COMPARED_FOR: Micros = 60_000_000;
 /// Receiver's times beyond this are no clock's; counting starts anew.
 const MAX_REFERENCE: i64 = 1 << 48;
 /// A queue shorter than this is no sign of congestion.
@@ -125,6 +129,8 @@ pub(crate) struct BandwidthEstimator {
     /// Until when packets of a probe are part of what is known to arrive.
     probed_until: Micros,
     report: ReportedLoss,
+    /// Delays to compare with those of others, while the estimate falls now and then.
+    delays: Option<Box<DelaySeries>>,
 }
 
 /// Loss by receiver reports, for peers that give nothing else.
@@ -162,6 +168,7 @@ impl BandwidthEstimator {
             probe_reported: false,
             probed_until: 0,
             report: ReportedLoss::default(),
+            delays: None,
         }
     }
 
@@ -210,7 +217,7 @@ impl BandwidthEstimator {
         self.probing = Probing::default();
         self.report = ReportedLoss::default();
         (self.remb, self.rtt, self.unanswered) = (None, None, None);
-        (self.silence, self.in_probe) = (1.0, false);
+        (self.silence, self.in_probe, self.delays) = (1.0, false, None);
     }
 
     /// The number under which the latest packet with that tag was sent, while it is remembered.
@@ -234,6 +241,7 @@ impl BandwidthEstimator {
             }
         }
         self.queueing.on_feedback(now);
+        self.delays.take_if(|delays| delays.is_done(now));
         let Some(latest_sent) = latest_sent else {
             return;
         };
@@ -272,7 +280,10 @@ impl BandwidthEstimator {
         if !packet.was_assumed {
             self.acknowledged.on_packet(arrival, packet.len);
         }
-        self.queueing.on_packet(arrival - packet.sent);
+        self.queueing.on_packet(delay);
+        if let Some(delays) = &mut self.delays {
+            delays.on_packet(packet.sent, delay);
+        }
         if in_probe != self.in_probe {
             // A probe makes a queue of its own, which is no trend.
             self.groups.reset();
@@ -413,13 +424,22 @@ impl BandwidthEstimator {
         self.rate.take_fall()
     }
 
+    /// Keeps the delays of packets for a while, to be compared with those of others. `zero` is an
+    /// instant that is the same for all.
+    pub(crate) fn compare_delays(&mut self, now: Instant, zero: Instant) {
+        let later = self.epoch.saturating_duration_since(zero).as_micros();
+        let until = self.micros(now) + COMPARED_FOR;
+        let series = || Box::new(DelaySeries::new(later as Micros));
+        self.delays.get_or_insert_with(series).keep_until(until);
+    }
+
     /// What [`coupling`] compares, of a peer who has a use for `demand` bits a second. It counts
     /// as none when something else than a queue says what the peer is sent.
-    pub(crate) fn member(&self, now: Instant, demand: u64) -> Member {
+    pub(crate) fn member(&self, now: Instant, demand: u64) -> Member<'_> {
         let elsewise = self.rate.is_competing() || self.loss.limit().is_some();
         let idle = self.micros(now) - self.last_sent > SHARING;
         Member {
-            waited: self.queueing.peak() - self.rate.usual_queueing(),
+            delays: self.delays.as_deref(),
             estimate: self.rate.shared() as u64,
             demand: if elsewise || idle { 0 } else { demand },
         }

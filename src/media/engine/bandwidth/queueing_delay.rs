@@ -9,9 +9,6 @@ const WINDOW: Micros = 10_000_000;
 /// No packet waits this long: a clock has jumped.
 const MAX_DELAY: Micros = 3_000_000;
 
-/// The peak loses this part of itself with each feedback.
-const PEAK_FADES: Micros = 8;
-
 /// The delay and its base.
 #[derive(Debug, Default)]
 pub(super) struct QueueingDelay {
@@ -24,8 +21,6 @@ pub(super) struct QueueingDelay {
     lowest: Micros,
     mean: Micros,
     shortest: Micros,
-    /// The greatest mean of late.
-    peak: Micros,
 }
 
 impl QueueingDelay {
@@ -56,7 +51,6 @@ impl QueueingDelay {
         if let Some(base) = self.base().filter(|_| self.packets > 0) {
             self.mean = self.sum / self.packets - base;
             self.shortest = self.lowest - base;
-            self.peak = self.mean.max(self.peak - self.peak / PEAK_FADES);
         }
         self.sum = 0;
         self.packets = 0;
@@ -75,11 +69,6 @@ impl QueueingDelay {
     /// Least of the packets of the last feedback.
     pub(super) fn least(&self) -> Micros {
         self.shortest
-    }
-
-    /// The greatest mean of late, which fades.
-    pub(super) fn peak(&self) -> Micros {
-        self.peak
     }
 
     /// The delay of late was that of the way: what comes counts from there.

@@ -20,8 +20,10 @@ const AHEAD: f64 = 10_000.0;
 const SPREAD: f64 = 0.15;
 /// Least time between two decreases, beside the round trip.
 const DECREASE_INTERVAL: Micros = 100_000;
-/// A queue shorter than this is not worth a decrease.
+/// A queue shorter than this is not worth a decrease, nor is one that is longer than in ordinary
+/// times by no more than the other: that is jitter.
 const SHORT_QUEUE: Micros = 20_000;
+const HARDLY_LONGER: Micros = 5_000;
 /// Up to a queue as long as this the link carries not much less than the rate.
 const LONG_QUEUE: Micros = 50_000;
 const LITTLE_LESS: f64 = 0.95;
@@ -193,7 +195,7 @@ impl RateControl {
         self.last = Some(input.now);
         match self.phase {
             Phase::Alone => match input.usage {
-                Usage::Over if input.queueing > SHORT_QUEUE => self.decrease(&input),
+                Usage::Over if input.queueing > self.short_queue() => self.decrease(&input),
                 Usage::Normal => {
                     let usual = input.queueing as f64 - self.usual_queueing;
                     self.usual_queueing += 0.02 * usual;
@@ -232,6 +234,11 @@ impl RateControl {
         self.note_capacity(carried);
         self.rate = self.rate.min(kept(input.queueing) * carried);
         self.start_drain(input, carried, false);
+    }
+
+    /// A queue that is not longer than this is not worth a decrease.
+    fn short_queue(&self) -> Micros {
+        SHORT_QUEUE.max(self.usual_queueing() + HARDLY_LONGER)
     }
 
     /// A queue that is not longer than this counts as empty.
