@@ -54,7 +54,8 @@ lint() {
   cargo fmt --all --check
   cargo clippy --quiet --workspace --all-targets -- -D warnings
   if ! have cargo-deny && [ ! -x target/tools/bin/cargo-deny ]; then
-    cargo install --quiet --locked --root target/tools cargo-deny
+    # It runs for a second, so that optimising it is not worth the minutes.
+    cargo install --quiet --locked --debug --root target/tools cargo-deny
   fi
   PATH="$PWD/target/tools/bin:$PATH"
   # The database of advisories is fetched from GitHub; without it the rest still counts.
