@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use moim_client_transport::Identity;
 use moim_signaling::token::{ApiKeys, Claims, VideoGrant};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,7 +23,6 @@ use crate::report::{Report, Run};
 use crate::scenario::{Plan, Scenario};
 use crate::session::{Session, Shared, identity};
 use crate::system_calls::SystemCalls;
-use moim_client_transport::Identity;
 
 /// Drives meetings against a server that speaks LiveKit's client protocol.
 #[derive(Debug, Parser)]

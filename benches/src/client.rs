@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use moim::media::engine::rtp::header::RtpHeader;
 use moim::media::engine::rtp::{PacketClass, classify, is_rtcp};
 use moim::media::engine::srtp::MAX_RTCP_OVERHEAD;
+use moim_client_transport::Transport;
 
 use crate::clip::Clip;
 use crate::feedback::{Feedback, MAX_RTCP};
@@ -14,7 +15,6 @@ use crate::outcome::Outcome;
 use crate::receive::Streams;
 use crate::sdp::ReceiveParameters;
 use crate::source::{STAMP, Source};
-use moim_client_transport::Transport;
 
 /// Packets that are not further apart came together.
 const BURST_GAP: Duration = Duration::from_millis(1);

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use moim::media::engine::command::IceCredentials;
+use moim_client_transport::{Identity, Transport};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 use crate::client::{Client, PublishedTrack, sources};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::sdp::ReceiveParameters;
-use moim_client_transport::{Identity, Transport};
 
 /// Room for what one read may join.
 const READ_BUFFER: usize = 65_536;

@@ -16,11 +16,11 @@ use moim::media::engine::io::{EngineConfig, LocalSocket};
 use moim::media::engine::rtp::{PacketClass, classify, is_rtcp};
 use moim::media::engine::transport::ServerCertificate;
 use moim::media::engine::{Command, Engine, Event};
+use moim_client_transport::{Identity, Transport};
 
 use crate::client::{Client, PublishedTrack, sources};
 use crate::outcome::Outcome;
 use crate::sdp::{self, ReceiveParameters};
-use moim_client_transport::{Identity, Transport};
 
 const SERVER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 255, 255, 1)), 7_882);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use moim::media::codec::Codec;
 use moim::media::engine::command::Wish;
 use moim::media::engine::ids::{SubscriptionId, TrackId, TransportId};
+use moim_client_transport::Identity;
 
 use super::connection::Connection;
 use super::encoder::Video;
@@ -17,7 +18,6 @@ use super::publisher::Publisher;
 use super::reception::Reception;
 use super::server::Server;
 use super::subscriber::Subscriber;
-use moim_client_transport::Identity;
 
 const PUBLISHER_PORT: u16 = 5_000;
 const SUBSCRIBER_PORT: u16 = 5_001;

@@ -9,10 +9,10 @@ use moim::media::engine::command::IceCredentials;
 use moim::media::engine::ids::TransportId;
 use moim::media::engine::rtp::header::RtpHeader;
 use moim::media::engine::srtp::{MAX_OVERHEAD, MAX_RTCP_OVERHEAD};
+use moim_client_transport::{Identity, Transport};
 
 use super::publication::Plain;
 use super::server;
-use moim_client_transport::{Identity, Transport};
 
 /// One connection.
 pub(super) struct Connection {

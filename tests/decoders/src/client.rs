@@ -8,7 +8,6 @@ use moim::media::engine::command::IceCredentials;
 use moim::media::engine::ids::TransportId;
 use moim::media::engine::rtp::header::RtpHeader;
 use moim::media::engine::srtp::{MAX_OVERHEAD, MAX_RTCP_OVERHEAD};
-
 use moim_client_transport::{Identity, Transport};
 
 /// Whether a datagram is RTP or RTCP (RFC 7983), and whether it is RTCP (RFC 5761).

@@ -13,9 +13,9 @@ use moim::media::engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use moim::media::engine::io::{EngineConfig, LocalSocket};
 use moim::media::engine::transport::ServerCertificate;
 use moim::media::engine::{Command, Engine};
+use moim_client_transport::Identity;
 
 use crate::client::Client;
-use moim_client_transport::Identity;
 
 const SERVER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 7_882));
 const ROOM: RoomId = RoomId(1);

@@ -38,7 +38,7 @@ const COMPARED_AFTER: Duration = Duration::from_millis(400);
 /// Peers that are remembered.
 const MAX_CANDIDATES: usize = 128;
 /// A peer whose estimate has not fallen for so long is forgotten.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// How far delays have to go together for peers of one address, and of different ones.
 const ONE_ADDRESS: f64 = 0.7;
 const DIFFERENT_ADDRESSES: f64 = 0.9;
@@ -203,7 +203,8 @@ impl Coupling {
     }
 }
 
-/// Those who share a link: nobody on this machine, and all of one IPv6 network.
+/// By what peers count as of one address: IPv6 networks give each machine its own. `None` for
+/// this machine, which no link leads to.
 pub(crate) fn site(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
         address if address.is_loopback() => None,

@@ -86,8 +86,6 @@ const REMB_INTERVAL: Micros = 1_000_000;
 const PROBE_COUNTS: Micros = 500_000;
 /// Who has been sent nothing for this long has no part in a link.
 const SHARING: Micros = 1_000_000;
-/// Who is compared with others is for so long after the estimate fell.
-const COMPARED_FOR: Micros = 60_000_000;
 /// Receiver's times beyond this are no clock's; counting starts anew.
 const MAX_REFERENCE: i64 = 1 << 48;
 /// A queue shorter than this is no sign of congestion.
@@ -428,7 +426,7 @@ impl BandwidthEstimator {
     /// instant that is the same for all.
     pub(crate) fn compare_delays(&mut self, now: Instant, zero: Instant) {
         let later = self.epoch.saturating_duration_since(zero).as_micros();
-        let until = self.micros(now) + COMPARED_FOR;
+        let until = self.micros(now + coupling::FORGOTTEN_AFTER);
         let series = || Box::new(DelaySeries::new(later as Micros));
         self.delays.get_or_insert_with(series).keep_until(until);
     }
