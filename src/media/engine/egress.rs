@@ -112,12 +112,15 @@ impl Engine {
             if subscription.retransmissions_left == 0 {
                 break;
             }
-            if !state.again.may_send(now, subscription.ssrc, sequence, rtt) {
+            let sent = subscription.forwarder.sent_as(sequence);
+            let needed = sent.is_some_and(|sent| subscription.forwarder.is_needed(&sent));
+            let ssrc = subscription.ssrc;
+            if !state.again.may_send(now, ssrc, sequence, rtt, needed) {
                 continue;
             }
             let Some(packet) = again(index, subscription, track, sequence) else {
                 // It may have been lost between the shards and come yet.
-                if let Some(sent) = subscription.forwarder.sent_as(sequence)
+                if let Some(sent) = sent
                     && parts.relay.want_packet(now, track, sent.layer, sent.source)
                 {
                     subscription.retransmissions_left -= 1;
@@ -133,9 +136,7 @@ impl Engine {
                     _ => &mut subscription.last_queued,
                 };
                 if state.enqueue(now, packet, last, false) {
-                    state
-                        .again
-                        .sent(now, subscription.ssrc, sequence, packet.len);
+                    state.again.sent(now, ssrc, sequence, packet.len);
                     parts.statistics.retransmissions += 1;
                     parts.statistics.packets_out += 1;
                     parts.statistics.bytes_out += u64::from(packet.len);

@@ -1,7 +1,9 @@
 //! What is sent again to one peer, and what is not: a packet that was sent again less than a
 //! round trip ago is still under way, and what is sent again takes no more than a share of what
 //! the network carries. A full queue loses many packets at once; to send all of them again,
-//! each time that they are asked for, would keep it full.
+//! each time that they are asked for, would keep it full. Of what little may then be sent again,
+//! most is kept for packets that somebody needs: where the queue was full before a change to a
+//! smaller stream, hundreds are missed from before the keyframe that is all that matters.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,6 +17,8 @@ const PASSED: (u32, u32) = (3, 4);
 const SHARE: (u64, u64) = (1, 2);
 /// Time for which unused budget is kept.
 const BURST: Duration = Duration::from_millis(300);
+/// The part of that which is kept for what is needed.
+const KEPT: (i64, i64) = (3, 4);
 
 /// A packet that was sent again.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +34,8 @@ pub(crate) struct Retransmissions {
     lately: VecDeque<SentAgain>,
     /// Bits that may be sent again now; below zero after a packet larger than what was left.
     budget: i64,
+    /// The part of the budget that is for needed packets alone.
+    kept: i64,
     refilled: Option<Instant>,
 }
 
@@ -48,15 +54,24 @@ impl Retransmissions {
             .map_or(BURST, |at| now.saturating_duration_since(at).min(BURST));
         self.refilled = Some(now);
         self.budget = self.budget.saturating_add(bits(elapsed)).min(bits(BURST));
+        self.kept = bits(BURST) * KEPT.0 / KEPT.1;
     }
 
     /// Whether a packet may be sent again now. `ssrc` and `sequence` are those under which it was
-    /// sent first.
-    pub(crate) fn may_send(&self, now: Instant, ssrc: u32, sequence: u16, rtt: Duration) -> bool {
+    /// sent first; `needed` when something depends on it.
+    pub(crate) fn may_send(
+        &self,
+        now: Instant,
+        ssrc: u32,
+        sequence: u16,
+        rtt: Duration,
+        needed: bool,
+    ) -> bool {
+        let least = if needed { 0 } else { self.kept };
         let same = |sent: &&SentAgain| sent.ssrc == ssrc && sent.sequence == sequence;
         let passed =
             |sent: &SentAgain| now.saturating_duration_since(sent.at) >= rtt * PASSED.0 / PASSED.1;
-        self.budget > 0 && self.lately.iter().rev().find(same).is_none_or(passed)
+        self.budget > least && self.lately.iter().rev().find(same).is_none_or(passed)
     }
 
     /// It is sent again, with a length of so many bytes.
@@ -87,12 +102,28 @@ mod tests {
         let now = test_clock::start();
         let mut again = Retransmissions::default();
         again.refill(now, None);
-        assert!(again.may_send(now, 1, 7, RTT));
+        assert!(again.may_send(now, 1, 7, RTT, true));
         again.sent(now, 1, 7, 1_200);
-        assert!(!again.may_send(now + RTT / 2, 1, 7, RTT));
-        assert!(again.may_send(now + RTT / 2, 1, 8, RTT));
-        assert!(again.may_send(now + RTT / 2, 2, 7, RTT));
-        assert!(again.may_send(now + RTT, 1, 7, RTT));
+        assert!(!again.may_send(now + RTT / 2, 1, 7, RTT, true));
+        assert!(again.may_send(now + RTT / 2, 1, 8, RTT, true));
+        assert!(again.may_send(now + RTT / 2, 2, 7, RTT, true));
+        assert!(again.may_send(now + RTT, 1, 7, RTT, true));
+    }
+
+    #[test]
+    fn what_is_needed_is_sent_when_the_rest_is_not() {
+        let now = test_clock::start();
+        let mut again = Retransmissions::default();
+        again.refill(now, Some(300_000));
+        let mut sent = 0;
+        for sequence in 0..100 {
+            if again.may_send(now, 1, sequence, RTT, false) {
+                again.sent(now, 1, sequence, 1_200);
+                sent += 1;
+            }
+        }
+        assert_eq!(sent, 2);
+        assert!(again.may_send(now, 1, 100, RTT, true));
     }
 
     #[test]
@@ -104,7 +135,7 @@ mod tests {
             let now = start + Duration::from_millis(millis);
             again.refill(now, Some(1_000_000));
             let sequence = millis as u16;
-            if again.may_send(now, 1, sequence, RTT) {
+            if again.may_send(now, 1, sequence, RTT, true) {
                 again.sent(now, 1, sequence, 1_250);
                 bits += 10_000;
             }

@@ -278,6 +278,13 @@ impl Forwarder {
         })
     }
 
+    /// Whether a packet that was sent is still of use to who missed it: what came before the last
+    /// start or keyframe is not.
+    pub(crate) fn is_needed(&self, sent: &SentPacket) -> bool {
+        self.offsets
+            .is_some_and(|offsets| offsets.layer == sent.layer && sent.source >= self.keyframe)
+    }
+
     /// How a packet that [`Forwarder::sent_as`] has told was rewritten; `None` when it came too
     /// late to be known as one that is not wanted.
     pub(crate) fn rewrite_again(&self, sent: u64, packet: &RepeatedPacket) -> Option<Rewrite> {
