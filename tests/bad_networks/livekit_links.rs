@@ -8,6 +8,7 @@ use moim_network::{LinkConfig, Loss, Queue};
 
 use crate::gallery::{Gallery, MS, SECOND, link, wide};
 use crate::meeting::Video;
+use crate::seeds::medians;
 
 fn gallery(seed: u64, publishers: usize, kilobits: u64) -> Gallery {
     let down = LinkConfig {
@@ -73,17 +74,22 @@ fn a_fall_is_answered_in_a_second_and_a_rise_in_four() {
 
 #[test]
 fn five_cameras_fill_2_mbits_and_get_the_same() {
-    let mut gallery = gallery(2_000, 5, 2_000);
+    let [used, least_frames] = medians(2_000, five_cameras);
+    assert!(used >= 0.88, "{used:.3} used");
+    assert!(least_frames > 14.0, "{least_frames:.1} pictures a second");
+}
+
+/// The share of the capacity used, and the pictures a second of the camera that has the fewest.
+fn five_cameras(seed: u64) -> [f64; 2] {
+    let mut gallery = gallery(seed, 5, 2_000);
     gallery.run_to(60 * SECOND);
     gallery.plot("livekit-five", "Five cameras on 2 Mbit/s");
     let (from, to) = (20 * SECOND, 60 * SECOND);
-    let used = gallery.used(from, to);
-    assert!(used >= 0.88, "{used:.3} used");
-    for track in &gallery.tracks {
+    let rates = gallery.tracks.iter().map(|track| {
         let shown = gallery.meeting.shown(gallery.viewer, *track);
-        let rate = shown.frame_rate(from, to);
-        assert!(rate > 14.0, "{rate:.1} pictures a second");
-    }
+        shown.frame_rate(from, to)
+    });
+    [gallery.used(from, to), rates.fold(f64::MAX, f64::min)]
 }
 
 #[test]

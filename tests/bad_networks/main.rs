@@ -15,5 +15,6 @@ mod meeting;
 mod own_links;
 mod pausing;
 mod plot;
+mod seeds;
 mod variable_capacity;
 mod with_tcp;

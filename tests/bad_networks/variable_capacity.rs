@@ -7,24 +7,30 @@ use std::time::Duration;
 
 use crate::gallery::{Gallery, MS, QUEUEING_LIMIT, SECOND, link, wide};
 use crate::meeting::Video;
+use crate::seeds::medians;
 
-/// What is held for a stretch of constant capacity that ends at `end`: used after ten seconds,
-/// and no long queue after two.
-fn holds(gallery: &Gallery, from: Duration, end: Duration) {
+/// What is looked at of a stretch of constant capacity: the wait in ms that 95 % of the packets
+/// stay under after two seconds, and the share of the capacity that is used after ten.
+fn figures(gallery: &Gallery, from: Duration, end: Duration) -> [f64; 2] {
     let queueing = gallery.queueing(0.95, from + 2 * SECOND, end);
-    assert!(queueing < QUEUEING_LIMIT, "from {from:?}: {queueing:?}");
-    let settled = from + 10 * SECOND;
-    let used = gallery.used(settled, end);
-    assert!(used >= 0.85, "from {settled:?}: {used:.3} used");
+    let used = gallery.used(from + 10 * SECOND, end);
+    [queueing.as_secs_f64() * 1e3, used]
 }
 
 /// Section 5.1: 1 Mbit/s, then 2.5, 0.6 and 1 again; 50 ms one way, up to 30 ms of jitter.
 #[test]
-#[ignore = "not reached: over seeds 84 % on average is used at 2.5 Mbit/s, here 83 % at 0.6"]
 fn one_viewer_follows_the_capacity() {
+    let all = medians(51, one_viewer);
+    for [queueing, used] in all.as_chunks().0 {
+        assert!(*queueing < 100.0, "{all:.3?}");
+        assert!(*used >= 0.85, "{all:.3?}");
+    }
+}
+
+fn one_viewer(seed: u64) -> [f64; 8] {
     let mut down = link(1_000, 50 * MS);
     down.jitter = 30 * MS;
-    let mut gallery = Gallery::new(51, 6, Video::Simulcast, down, wide(50 * MS));
+    let mut gallery = Gallery::new(seed, 6, Video::Simulcast, down, wide(50 * MS));
     let steps = [(0, 1_000), (40, 2_500), (60, 600), (80, 1_000), (100, 0)];
     for pair in steps.windows(2) {
         gallery.set_capacity(pair[0].1);
@@ -34,10 +40,12 @@ fn one_viewer_follows_the_capacity() {
         "rfc8867-5.1",
         "RFC 8867, 5.1: variable available capacity, one viewer",
     );
-    for pair in steps.windows(2) {
+    let mut all = [0.0; 8];
+    for (pair, of_stretch) in steps.windows(2).zip(all.as_chunks_mut().0) {
         let from = (pair[0].0 * SECOND).max(SECOND);
-        holds(&gallery, from, pair[1].0 * SECOND);
+        *of_stretch = figures(&gallery, from, pair[1].0 * SECOND);
     }
+    all
 }
 
 /// Section 5.2: two viewers share a link of 4 Mbit/s that becomes 2, 3.5, 1 and 2.

@@ -5,6 +5,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::gallery::{Gallery, MS, SECOND, link, wide};
 use crate::meeting::Video;
+use crate::seeds::medians;
 
 /// Section 5.6: a TCP flow without an end takes part of 2 Mbit/s.
 #[test]
@@ -27,15 +28,28 @@ fn a_long_tcp_flow_leaves_media_its_share() {
     let tcp = delivered as f64 * 8.0 / 80.0 / 2e6;
     assert!(tcp >= 0.15, "{tcp:.3} of the link");
     let used = gallery.used(100 * SECOND, 110 * SECOND);
-    assert!(used >= 0.8, "{used:.3} used after the flow's end");
+    assert!(used >= 0.85, "{used:.3} used after the flow's end");
 }
 
 /// Section 5.7: TCP flows of 30 to 100 kB come and go.
 #[test]
-#[ignore = "reached by luck: over seeds a picture stands still for 1.5 s, and media gets 59 %"]
+#[ignore = "not reached: over seeds media gets 53 % of the link, and a picture stands still for 1.3 s"]
 fn short_tcp_flows_do_not_freeze_pictures() {
-    let mut gallery = Gallery::new(57, 4, Video::Simulcast, link(2_000, 50 * MS), wide(50 * MS));
-    let mut random = SmallRng::seed_from_u64(57);
+    let [share, gap] = medians(57, short_tcp_flows);
+    assert!(share >= 0.6, "{share:.3} of the link");
+    assert!(gap < 1.0, "{gap:.3} s");
+}
+
+/// The share of media, and the longest time in seconds for which a picture stood still.
+fn short_tcp_flows(seed: u64) -> [f64; 2] {
+    let mut gallery = Gallery::new(
+        seed,
+        4,
+        Video::Simulcast,
+        link(2_000, 50 * MS),
+        wide(50 * MS),
+    );
+    let mut random = SmallRng::seed_from_u64(seed);
     let mut flows = Vec::new();
     let mut at = 5.0;
     while at < 90.0 {
@@ -50,10 +64,9 @@ fn short_tcp_flows_do_not_freeze_pictures() {
     gallery.plot("rfc8867-5.7", "RFC 8867, 5.7: media beside short TCP flows");
     assert!(flows.iter().all(|flow| gallery.meeting.tcp_done(*flow)));
     let share = gallery.media_share(15 * SECOND, 100 * SECOND);
-    assert!(share >= 0.6, "{share:.3} of the link");
-    for track in &gallery.tracks {
+    let gaps = gallery.tracks.iter().map(|track| {
         let shown = gallery.meeting.shown(gallery.viewer, *track);
-        let gap = shown.longest_gap_in(5 * SECOND, 100 * SECOND);
-        assert!(gap < SECOND, "{gap:?}");
-    }
+        shown.longest_gap_in(5 * SECOND, 100 * SECOND)
+    });
+    [share, gaps.max().map_or(0.0, |gap| gap.as_secs_f64())]
 }

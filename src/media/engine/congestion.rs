@@ -87,9 +87,10 @@ impl Engine {
             let demand = last.wanted.max(last.sent);
             (coupling::site(address) == Some(site)).then(|| peer.bandwidth.member(now, demand))
         });
+        let sharers = parts.len() as u32;
         for (id, bps) in parts {
             if let Some(peer) = self.find_peer(id) {
-                self.peers[peer as usize].bandwidth.share(bps);
+                self.peers[peer as usize].bandwidth.share(bps, sharers);
                 self.estimate_changed(now, peer);
                 self.flush.list(now, peer, &mut self.peers[peer as usize]);
             }

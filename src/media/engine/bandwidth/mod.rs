@@ -318,7 +318,7 @@ impl BandwidthEstimator {
         }
         let known = self.knowledge(now);
         if let Some(found) = self.probing.update(known) {
-            self.rate.raise(found);
+            self.rate.found(found);
         }
     }
 
@@ -443,9 +443,9 @@ impl BandwidthEstimator {
         }
     }
 
-    /// The estimate is this part of a link that others share.
-    pub(crate) fn share(&mut self, bps: u64) {
-        self.rate.share(bps as f64);
+    /// The estimate is this part of a link that so many share.
+    pub(crate) fn share(&mut self, bps: u64, sharers: u32) {
+        self.rate.share(bps as f64, sharers);
     }
 
     /// What the subscriber would be sent if there were room, in bits per second in all; 0 when

@@ -259,7 +259,8 @@ impl Probing {
         Some(probe)
     }
 
-    /// A feedback packet has been read. Gives the rate for which a probe found room.
+    /// A feedback packet has been read. Gives the rate for which a probe found room: more than the
+    /// estimate, and at the start perhaps less.
     pub(super) fn update(&mut self, known: Knowledge) -> Option<f64> {
         if let Some(cluster) = self.cluster {
             return self.finish(&cluster, known);
@@ -297,8 +298,11 @@ impl Probing {
             self.interval
         };
         self.due = known.now + wait;
-        let taken = if start { 1.0 } else { TAKEN };
-        raised.then_some(known.estimate + taken * (found - known.estimate))
+        if start {
+            // The start rate was only assumed.
+            return (raised || full).then_some(found);
+        }
+        raised.then_some(known.estimate + TAKEN * (found - known.estimate))
     }
 
     fn plan(&mut self, bps: f64, estimate: f64, usual_queueing: Micros) {

@@ -42,10 +42,16 @@ const LOSS_DECREASE: f64 = 0.86;
 const LOSS_INTERVAL: Micros = 500_000;
 /// For this long after a decrease packets arrive that were sent before.
 const SETTLING: Micros = 300_000;
+/// What the link carries is taken to fall by no more than this share while it is drained.
+const LEAST_CARRIED: f64 = 0.5;
 /// Draining takes no more of the rate than the first leaves, and no less than the second.
 const LEAST_SHARE: f64 = 0.4;
 const MOST_SHARE: f64 = 0.9;
-/// Growth while the capacity is known, in bits per second each second, at 1 Mbit/s.
+/// Up to this share of the known capacity the rate grows by that share of itself each second:
+/// there is no queue to be expected.
+const NEAR: f64 = 0.95;
+const QUICK_GROWTH: f64 = 0.08;
+/// Growth near the known capacity, in bits per second each second, at 1 Mbit/s.
 const CAUTIOUS_GROWTH: f64 = 60_000.0;
 /// And this share of the rate at most.
 const MAX_CAUTIOUS_GROWTH: f64 = 0.035;
@@ -99,6 +105,8 @@ pub(super) struct RateControl {
     decreased: Option<Micros>,
     phase: Phase,
     longer_way: bool,
+    /// How many share the capacity, as far as is known since the last fall.
+    sharers: u32,
     /// The rate fell for a queue, and nobody has asked yet.
     fell: bool,
     /// When that was last.
@@ -116,6 +124,7 @@ impl RateControl {
             decreased: None,
             phase: Phase::Alone,
             longer_way: false,
+            sharers: 1,
             fell: false,
             lengthened: None,
             usual_queueing: 0.0,
@@ -162,17 +171,21 @@ impl RateControl {
         self.rate
     }
 
-    /// This is the part of a link whose capacity is known.
-    pub(super) fn share(&mut self, rate: f64) {
+    /// This is the part of a link whose capacity is known, and which so many share.
+    pub(super) fn share(&mut self, rate: f64, sharers: u32) {
         self.rate = rate.clamp(MIN_RATE, MAX_RATE);
         self.capacity = Some(self.rate);
+        self.sharers = sharers.max(1);
     }
 
-    /// A probe or another estimate says that there is room for `rate`.
-    pub(super) fn raise(&mut self, rate: f64) {
+    /// A probe says that there is room for `rate`; or, if that is less than the rate, which was
+    /// only assumed, that there is no more.
+    pub(super) fn found(&mut self, rate: f64) {
         if rate > self.rate {
             self.rate = rate.min(MAX_RATE);
             self.forget_capacity_below(rate);
+        } else {
+            self.share(rate, 1);
         }
     }
 
@@ -231,6 +244,7 @@ impl RateControl {
         };
         self.decreased = Some(input.now);
         self.fell = true;
+        self.sharers = 1;
         self.note_capacity(carried);
         self.rate = self.rate.min(kept(input.queueing) * carried);
         self.start_drain(input, carried, false);
@@ -278,10 +292,15 @@ impl RateControl {
             return;
         }
         *factor = drain_factor(input.queueing, *trial);
-        let settling = !*trial && time < SETTLING && input.queueing > LONG_QUEUE;
+        let early = time < SETTLING;
+        let growing = input.usage == Usage::Over;
+        let settling = !*trial && (early || growing) && input.queueing > LONG_QUEUE;
         if let (true, Some(now)) = (settling, input.acknowledged_short) {
             // What arrives was sent before and still fills the link: the last of what it
-            // carried earlier leaves the measurement.
+            // carried earlier leaves the measurement. Later on the queue grows when the link
+            // carries still less, or another takes more of it, who is not given all.
+            let least = self.capacity.filter(|_| !early);
+            let now = now.max(least.map_or(0.0, |known| LEAST_CARRIED * known));
             *carried = carried.min(now);
             self.rate = self.rate.min(kept(input.queueing) * *carried);
         }
@@ -363,7 +382,7 @@ impl RateControl {
         let seconds = since as f64 / 1_000_000.0;
         self.forget_capacity_below(arriving);
         let grown = match self.capacity {
-            Some(_) => self.rate + seconds * self.cautious_growth(),
+            Some(capacity) => self.rate + seconds * self.cautious_growth(capacity),
             None => self.rate * GROWTH.powf(seconds) + 1_000.0 * seconds,
         };
         // What a probe adds is not what media fills.
@@ -377,10 +396,15 @@ impl RateControl {
         self.rate = grown.min(bound.max(self.rate));
     }
 
-    /// Bits per second, each second. A higher rate grows by less than a lower one, however long
-    /// the way is: so flows that share a link come together.
-    fn cautious_growth(&self) -> f64 {
-        (CAUTIOUS_GROWTH * 1e6 / self.rate).min(MAX_CAUTIOUS_GROWTH * self.rate)
+    /// Bits per second, each second, where the link carries `capacity`. Near that a higher rate
+    /// grows by less than a lower one, however long the way is: so flows that share a link come
+    /// together. Those who are known to share it grow together as one would (RFC 8699, section 5).
+    fn cautious_growth(&self, capacity: f64) -> f64 {
+        if self.rate < NEAR * capacity {
+            return QUICK_GROWTH * self.rate;
+        }
+        let growth = CAUTIOUS_GROWTH * 1e6 / self.rate / f64::from(self.sharers);
+        growth.min(MAX_CAUTIOUS_GROWTH * self.rate)
     }
 }
 
