@@ -120,10 +120,22 @@ impl Engine {
         }
     }
 
-    /// One datagram from the network. It is decrypted in place.
+    /// One datagram from the network, which arrives now. It is decrypted in place.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
+        source: SocketAddr,
+        local: LocalSocket,
+        datagram: &mut [u8],
+    ) {
+        self.handle_waiting_datagram(now, now, source, local, datagram);
+    }
+
+    /// As [`Self::handle_datagram`], of one that has waited to be read since it `arrived`.
+    pub fn handle_waiting_datagram(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
         source: SocketAddr,
         local: LocalSocket,
         datagram: &mut [u8],
@@ -140,7 +152,7 @@ impl Engine {
             (PacketClass::Rtp, Some(peer)) if rtp::is_rtcp(datagram) => {
                 self.handle_rtcp(now, peer, datagram);
             }
-            (PacketClass::Rtp, Some(peer)) => self.handle_rtp(now, peer, datagram),
+            (PacketClass::Rtp, Some(peer)) => self.handle_rtp(now, arrived, peer, datagram),
             (PacketClass::Stun, _) => self.handle_stun(now, source, local, datagram),
             (PacketClass::Dtls, Some(peer)) => {
                 self.peers[peer as usize]

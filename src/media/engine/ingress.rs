@@ -57,7 +57,13 @@ struct Authentic {
 }
 
 impl Engine {
-    pub(super) fn handle_rtp(&mut self, now: Instant, peer: u32, datagram: &mut [u8]) {
+    pub(super) fn handle_rtp(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        peer: u32,
+        datagram: &mut [u8],
+    ) {
         let Some(authentic) = self.authenticate(peer, datagram) else {
             self.statistics.datagrams_dropped += 1;
             return;
@@ -70,7 +76,7 @@ impl Engine {
         let extensions =
             ReceivedExtensions::read(&authentic.header, packet, &state.format.extensions);
         if let Some(sequence) = extensions.transport_cc {
-            state.transport_cc.record(sequence, now);
+            state.transport_cc.record(sequence, arrived);
         }
         if state.feedback_due.is_none() {
             state.feedback_due = Some(now + FEEDBACK_INTERVAL);

@@ -254,8 +254,10 @@ impl Shard {
                 // were given before the answer are obeyed before the datagram is looked at.
                 more |= self.take_commands();
                 let now = Instant::now();
-                for (source, datagram) in self.parts.sockets[index].datagrams(count) {
-                    self.engine.handle_datagram(now, source, local, datagram);
+                for (waited, source, datagram) in self.parts.sockets[index].datagrams(count) {
+                    let arrived = now.checked_sub(waited).unwrap_or(now);
+                    self.engine
+                        .handle_waiting_datagram(now, arrived, source, local, datagram);
                 }
                 more |= round == READ_ROUNDS;
             }

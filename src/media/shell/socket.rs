@@ -3,6 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Once;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -15,6 +16,9 @@ const KERNEL_BUFFER: usize = 4 << 20;
 const SMALL_KERNEL_BUFFER: usize = 64 << 10;
 /// Largest datagram read, times the datagrams that one read may join.
 const MAX_DATAGRAM: usize = 2_048;
+
+/// Nothing waits longer to be read; what seems to was stamped before the clock was set.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Whether a read that fills fewer buffers than it could has found the socket empty: true of
 /// recvmmsg, not of calls that read one message.
@@ -135,15 +139,19 @@ impl ShardSocket {
         }
     }
 
-    /// The datagrams of the last batch, which had `count` messages.
+    /// The datagrams of the last batch, which had `count` messages: how long each has waited to be
+    /// read, where it is from, and what it holds.
     pub(super) fn datagrams(
         &mut self,
         count: usize,
-    ) -> impl Iterator<Item = (SocketAddr, &mut [u8])> {
+    ) -> impl Iterator<Item = (Duration, SocketAddr, &mut [u8])> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default();
         let messages = self.meta.iter().zip(&mut self.buffers).take(count);
-        messages.flat_map(|(meta, buffer)| {
+        messages.flat_map(move |(meta, buffer)| {
+            let waited = waited(now, meta.timestamp);
             let datagrams = buffer[..meta.len].chunks_mut(meta.stride.max(1));
-            datagrams.map(|datagram| (meta.addr, datagram))
+            datagrams.map(move |datagram| (waited, meta.addr, datagram))
         })
     }
 
@@ -178,6 +186,15 @@ impl ShardSocket {
             }
         }
     }
+}
+
+/// How long ago the kernel stamped a datagram, by a clock that may have been set since. Kernels that
+/// stamp none give no better answer than that it has just come.
+fn waited(now: Duration, stamp: Option<Duration>) -> Duration {
+    stamp
+        .and_then(|stamp| now.checked_sub(stamp))
+        .filter(|waited| *waited < LONGEST_WAIT)
+        .unwrap_or_default()
 }
 
 /// Asks for as large a buffer as there is to be had. Linux gives less than what is asked for where
@@ -305,6 +322,41 @@ mod tests {
         assert_eq!(bounded(usize::MAX), Some(KERNEL_BUFFER));
         assert_eq!(bounded(600 << 10), Some(512 << 10));
         assert_eq!(bounded(0), Some(SMALL_KERNEL_BUFFER));
+    }
+
+    #[test]
+    fn a_stamp_that_no_wait_explains_counts_as_none() {
+        let now = Duration::from_secs(1_000);
+        let stamped = |ago| waited(now, now.checked_sub(ago));
+        let ago = Duration::from_millis(30);
+        assert_eq!(stamped(ago), ago);
+        assert_eq!(stamped(LONGEST_WAIT), Duration::ZERO);
+        assert_eq!(waited(now, Some(now + ago)), Duration::ZERO);
+        assert_eq!(waited(now, None), Duration::ZERO);
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn it_is_known_how_long_a_datagram_has_waited() {
+        let poll = mio::Poll::new().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut socket = ShardSocket::bind(address, poll.registry(), 0).unwrap();
+        let sender = UdpSocket::bind(address).unwrap();
+        let sent = |number: u8| sender.send_to(&[number], socket.local_addr().unwrap());
+        sent(1).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        sent(2).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        let Received::Batch(count) = socket.receive() else {
+            panic!("nothing is there");
+        };
+        let waits: Vec<Duration> = socket.datagrams(count).map(|(waited, ..)| waited).collect();
+        let [first, second] = waits[..] else {
+            panic!("not two: {waits:?}");
+        };
+        // A clock that is being set right may run a little slow.
+        assert!(second >= Duration::from_millis(9), "{waits:?}");
+        assert!(first - second >= Duration::from_millis(29), "{waits:?}");
     }
 
     #[test]
