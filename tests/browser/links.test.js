@@ -8,8 +8,6 @@ import { startServer } from "./server.js";
 import { decoded, openStudio, sentBytes, show } from "./studio.js";
 
 const CAMERA = { preset: "h720", videoCodec: "vp8" };
-// Encoders and decoders on two cores do not always get the time that these need.
-const long = { skip: process.env.MOIM_LONG_TESTS ? false : "needs a calm machine: set MOIM_LONG_TESTS" };
 let server;
 let browser;
 
@@ -50,7 +48,7 @@ for (const [videoCodec, preset, width] of [["h264", "h720", 1280], ["vp9", "h540
   });
 }
 
-test("a camera that all show small sends little, and all of it once somebody enlarges it", long, async (t) => {
+test("a camera that all show small sends little, and all of it once somebody enlarges it", async (t) => {
   const ada = await open(t, server.url, "thumbnails", "ada", CAMERA);
   const [ben, cho] = [
     await open(t, server.url, "thumbnails", "ben"),
@@ -65,7 +63,7 @@ test("a camera that all show small sends little, and all of it once somebody enl
   await eventually(() => sentRate(ada), (rate) => rate > 0.7 * full, "all layers sent again", 2_000);
 });
 
-test("behind a narrow link a picture keeps moving, changes its size at once, and recovers with the link", long, async (t) => {
+test("behind a narrow link a picture keeps moving, changes its size at once, and recovers with the link", async (t) => {
   const home = await buildHome(server, "127.0.0.2");
   t.after(() => home.leave());
   const link = (rate) => ({ uplink: { delay: 20 }, downlink: { rate, delay: 20 } });

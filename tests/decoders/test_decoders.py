@@ -22,7 +22,7 @@ ENCODINGS = [
     Encoding("AV1 L2T2_KEY", "av1", spatial=2, temporal=2, key_only=True),
 ]
 
-# A seed is a second or two; a calm machine may try more of them.
+# A seed is a second or two; who has minutes may try more of them.
 SEEDS = range(1, 21 if "MOIM_LONG_TESTS" in os.environ else 2)
 
 each_encoding = pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.name)

@@ -15,10 +15,6 @@ from recording import Cameras, record
 
 KEY, SECRET = "devkey", "secret"
 
-# A real encoder beside real decoders on two cores does not always get the time that these need: they are for a
-# machine that has nothing else to do.
-long = pytest.mark.skipif("MOIM_LONG_TESTS" not in os.environ, reason="needs a calm machine: set MOIM_LONG_TESTS")
-
 # What this server promises beyond the protocol; another one may do it differently.
 ours = pytest.mark.skipif("MOIM_URL" in os.environ, reason="a promise of moim alone")
 

@@ -7,7 +7,7 @@ import pytest
 
 from camera import publish_camera, sent_rate
 from client import joined
-from conftest import Server, long
+from conftest import Server
 from livekit import rtc
 from recording import BOTTOM, MIDDLE, TOP
 from screen import HIGH, LOW, MEDIUM, screens
@@ -65,7 +65,6 @@ async def test_a_camera_that_all_show_small_sends_little_and_all_again_when_one_
         assert rate > 0.75 * full, f"{rate:.0f} of {full:.0f} bit/s"
 
 
-@long
 async def test_a_real_encoder_whom_all_show_small_sends_little_and_all_again_when_one_enlarges(server, room):
     async with joined(server, room, "alice", options=rtc.RoomOptions(dynacast=True)) as alice:
         await publish_camera(alice, (960, 540))
