@@ -47,8 +47,8 @@ const LEAST_CARRIED: f64 = 0.5;
 /// Draining takes no more of the rate than the first leaves, and no less than the second.
 const LEAST_SHARE: f64 = 0.4;
 const MOST_SHARE: f64 = 0.9;
-/// Up to this share of the known capacity the rate grows by that share of itself each second:
-/// there is no queue to be expected.
+/// Below this share of the known capacity no queue is to be expected, and the rate grows each
+/// second by the second share of itself.
 const NEAR: f64 = 0.95;
 const QUICK_GROWTH: f64 = 0.08;
 /// Growth near the known capacity, in bits per second each second, at 1 Mbit/s.
@@ -398,7 +398,7 @@ impl RateControl {
 
     /// Bits per second, each second, where the link carries `capacity`. Near that a higher rate
     /// grows by less than a lower one, however long the way is: so flows that share a link come
-    /// together. Those who are known to share it grow together as one would (RFC 8699, section 5).
+    /// together. Those who are known to share it grow together as one would (RFC 8699).
     fn cautious_growth(&self, capacity: f64) -> f64 {
         if self.rate < NEAR * capacity {
             return QUICK_GROWTH * self.rate;
@@ -465,6 +465,55 @@ mod tests {
         control.update(input(200_000, Usage::Normal, 1_000_000.0));
         assert!(!control.is_draining());
         assert!(control.rate() >= 850_000.0, "{}", control.rate());
+    }
+
+    /// What the rate gains in a second after an overuse of 1 Mbit/s, from `rate` on.
+    fn gained(rate: f64, sharers: u32) -> f64 {
+        let mut control = RateControl::new(rate);
+        control.share(1_000_000.0, sharers);
+        control.rate = rate;
+        for step in 0..=10 {
+            control.update(input(step * 100_000, Usage::Normal, 900_000.0));
+        }
+        control.rate() - rate
+    }
+
+    #[test]
+    fn it_grows_quickly_up_to_what_is_known_and_then_as_slowly_as_all_who_share_it() {
+        assert!(gained(800_000.0, 1) > 60_000.0);
+        let alone = gained(960_000.0, 1);
+        assert!((30_000.0..36_000.0).contains(&alone), "{alone}");
+        let shared = gained(960_000.0, 4);
+        assert!((12_000.0..18_000.0).contains(&shared), "{shared}");
+    }
+
+    #[test]
+    fn what_a_probe_finds_replaces_what_was_assumed() {
+        let mut control = RateControl::new(300_000.0);
+        control.found(250_000.0);
+        assert_eq!(control.rate(), 250_000.0);
+        control.found(2_000_000.0);
+        assert_eq!(control.rate(), 2_000_000.0);
+    }
+
+    #[test]
+    fn a_link_that_falls_while_it_is_drained_is_measured_anew() {
+        let mut control = RateControl::new(2_000_000.0);
+        control.update(input(0, Usage::Over, 2_000_000.0));
+        let before = control.rate();
+        let mut growing = |now, carried| {
+            let queue = input(now, Usage::Over, carried);
+            control.update(Input {
+                least_queueing: 90_000,
+                ..queue
+            });
+            control.rate()
+        };
+        let after = growing(1_000_000, 1_200_000.0);
+        assert!(after < before * 0.7, "{before} {after}");
+        // Not all of it is given to who takes it.
+        growing(1_100_000, 100_000.0);
+        assert!(control.shared() >= 850_000.0, "{}", control.shared());
     }
 
     /// A drain of a queue that stays, with the least delay that `least` gives for each step.

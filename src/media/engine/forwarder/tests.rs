@@ -132,6 +132,11 @@ fn what_was_sent_before_a_switch_is_found_again() {
     assert_eq!(found(0), Some((0, 501, 65_536)));
     assert_eq!(found(1), Some((1, 9_000, 65_537)));
     assert_eq!(found(2), None);
+    let needed = |sequence| {
+        let sent = forwarder.sent_as(sequence);
+        sent.is_some_and(|sent| forwarder.is_needed(&sent))
+    };
+    assert!(!needed(65_535) && !needed(0) && needed(1));
     let again = forwarder.rewrite_again(65_536, &(&packet(0, 501, 3)).into());
     assert_eq!(again.map(|r| (r.sequence, r.timestamp)), Some((65_536, 3)));
 }
