@@ -8,6 +8,8 @@
 //! Invariant: the sum of what is chosen is within the budget, but for what was sent before and
 //! arrives, and for the smallest size of what is not to be paused.
 
+use std::cmp::Reverse;
+
 /// Ways in which one track can be sent, at most.
 pub(crate) const MAX_CHOICES: usize = 12;
 /// A larger choice than the current one is made when that much of the budget is enough for it, in
@@ -126,7 +128,8 @@ pub(crate) enum Reason {
 
 /// Chooses for each candidate within `budget` bits a second.
 pub(crate) fn allocate(candidates: &mut [Candidate], budget: u64, reason: Reason) -> Allocation {
-    candidates.sort_by_key(|candidate| candidate.rank);
+    // Of equals the one that may become the largest is looked at most: it is the last to be paused.
+    candidates.sort_by_key(|candidate| (candidate.rank, Reverse(candidate.count)));
     let current: u64 = candidates.iter().map(|c| c.cost(c.current)).sum();
     let all_there = candidates
         .iter()
@@ -241,6 +244,17 @@ mod tests {
                 wanted: 8_500
             }
         );
+    }
+
+    #[test]
+    fn who_is_shown_large_is_the_last_of_equals_to_be_paused() {
+        let rank = Rank::new(false, 0);
+        let mut candidates: Vec<_> = (0..4).map(|n| candidate(n, rank, &CAMERA[..1])).collect();
+        candidates.push(candidate(9, rank, &CAMERA));
+        allocate(&mut candidates, 300, Reason::Congestion);
+        assert_eq!(chosen(&candidates, 9), Some(0));
+        assert_eq!(chosen(&candidates, 0), Some(0));
+        assert_eq!(chosen(&candidates, 1), None);
     }
 
     #[test]
