@@ -42,11 +42,11 @@ async def keep_moving(watched, least, seconds):
 
 
 async def arriving(watched, seconds):
-    """Of how many tracks anything comes in some seconds."""
+    """Of how many tracks a picture comes for some seconds: more than the keyframe of one that is tried."""
     before = [await screen.received_bytes() for screen in watched.values()]
     await asyncio.sleep(seconds)
     after = [await screen.received_bytes() for screen in watched.values()]
-    return sum(now > then for then, now in zip(before, after))
+    return sum(8 * (now - then) > 20_000 * seconds for then, now in zip(before, after))
 
 
 async def test_what_does_not_fit_is_paused_unless_the_client_forbids_it(server, home, cameras):
