@@ -31,6 +31,8 @@ struct Panel {
 
 /// A sheet of diagrams.
 pub(crate) struct Plot {
+    /// Of the meeting: figures that are medians come from several, each with a plot.
+    seed: u64,
     name: &'static str,
     title: &'static str,
     seconds: f64,
@@ -41,6 +43,7 @@ impl Plot {
     /// A sheet over the whole time of a meeting; `name` is that of its file.
     pub(crate) fn new(meeting: &Meeting, name: &'static str, title: &'static str) -> Plot {
         Plot {
+            seed: meeting.seed,
             name,
             title,
             seconds: meeting.elapsed().as_secs_f64(),
@@ -174,7 +177,7 @@ impl Plot {
     pub(crate) fn write(self) {
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/plots");
         std::fs::create_dir_all(&directory).expect("a directory for plots");
-        let path = directory.join(format!("{}.svg", self.name));
+        let path = directory.join(format!("{}-seed-{}.svg", self.name, self.seed));
         std::fs::write(&path, self.svg()).expect("a file for the plot");
     }
 

@@ -77,7 +77,7 @@ pub(crate) type Traced = (Duration, SocketAddr, SocketAddr, usize, u32);
 pub(crate) struct Meeting {
     start: Instant,
     now: Instant,
-    seed: u64,
+    pub(crate) seed: u64,
     server: Server,
     network: Network,
     clients: Vec<Client>,
