@@ -8,6 +8,7 @@
 
 mod link;
 mod peer;
+mod report_order;
 mod server;
 
 use std::cmp::Reverse;

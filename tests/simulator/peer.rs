@@ -12,7 +12,7 @@ use moim::media::engine::ids::TransportId;
 use moim::media::negotiation::{
     PublisherNegotiation, SendTrack, SubscriberNegotiation, TrackDecision,
 };
-use rtc::interceptor::Registry;
+use rtc::interceptor::{Registry, Slot};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::RTCConfigurationBuilder;
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
@@ -31,6 +31,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
+use super::report_order::ReportOrder;
 use super::server::{Published, Server};
 
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
@@ -320,7 +321,8 @@ impl Connection {
             .register_default_codecs()
             .expect("default codecs");
         let registry = register_default_interceptors(Registry::new(), &mut media_engine)
-            .expect("default interceptors");
+            .expect("default interceptors")
+            .with(Slot::from(0), ReportOrder::default());
         let pc = RTCPeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(media_engine)
