@@ -342,7 +342,21 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut socket = ShardSocket::bind(address, poll.registry(), 0).unwrap();
         let sender = UdpSocket::bind(address).unwrap();
-        let sent = |number: u8| sender.send_to(&[number], socket.local_addr().unwrap());
+        let to = socket.local_addr().unwrap();
+        let sent = |number: u8| sender.send_to(&[number], to);
+        // Linux begins to stamp a moment after it was asked to, when nobody else had asked before.
+        let ago = Duration::from_millis(2);
+        for _ in 0..500 {
+            sent(0).unwrap();
+            std::thread::sleep(ago);
+            socket.listen();
+            if let Received::Batch(count) = socket.receive()
+                && socket.datagrams(count).any(|(waited, ..)| waited >= ago)
+            {
+                break;
+            }
+        }
+        socket.listen();
         sent(1).unwrap();
         std::thread::sleep(Duration::from_millis(30));
         sent(2).unwrap();
