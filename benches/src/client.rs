@@ -71,7 +71,7 @@ impl Client {
             sources,
             streams: Streams::default(),
             receive,
-            feedback: Feedback::default(),
+            feedback: Feedback::new(since),
             has_media: false,
             last_arrival: None,
         }

@@ -21,9 +21,11 @@ const MAX_REPORT_BLOCKS: usize = 31;
 /// We are one sender of RTCP on each connection.
 const SENDER: u32 = 1;
 
-/// The feedback of one subscriber connection.
-#[derive(Debug, Default)]
+/// The feedback of one subscriber connection. Its rounds are counted from its own beginning, so
+/// that those of many clients come at any time and not with the frames that all of them get.
+#[derive(Debug)]
 pub(crate) struct Feedback {
+    since: Instant,
     recorder: TransportCcRecorder,
     transport_cc_due: Option<Instant>,
     report_due: Option<Instant>,
@@ -33,14 +35,33 @@ pub(crate) struct Feedback {
 }
 
 impl Feedback {
+    /// Feedback in rounds that began `since` then.
+    pub(crate) fn new(since: Instant) -> Feedback {
+        Feedback {
+            since,
+            recorder: TransportCcRecorder::default(),
+            transport_cc_due: None,
+            report_due: None,
+            sender_reports: HashMap::new(),
+            last_media: 0,
+        }
+    }
+
+    /// The end of the round in which `now` is.
+    fn round(&self, now: Instant, interval: Duration) -> Instant {
+        let gone = now.saturating_duration_since(self.since).as_nanos() / interval.as_nanos();
+        self.since + interval * (gone as u32 + 1)
+    }
+
     /// A packet has arrived; `transport_cc` is its transport-wide sequence number.
     pub(crate) fn packet(&mut self, now: Instant, ssrc: u32, transport_cc: Option<u16>) {
-        self.report_due.get_or_insert(now + REPORT_INTERVAL);
+        let due = self.round(now, REPORT_INTERVAL);
+        self.report_due.get_or_insert(due);
         if let Some(number) = transport_cc {
             self.recorder.record(number, now);
             self.last_media = ssrc;
-            self.transport_cc_due
-                .get_or_insert(now + TRANSPORT_CC_INTERVAL);
+            let due = self.round(now, TRANSPORT_CC_INTERVAL);
+            self.transport_cc_due.get_or_insert(due);
         }
     }
 
@@ -114,7 +135,7 @@ mod tests {
     #[test]
     fn arrivals_are_told_after_100_ms_and_once() {
         let start = Instant::now();
-        let (mut feedback, mut streams) = (Feedback::default(), Streams::default());
+        let (mut feedback, mut streams) = (Feedback::new(start), Streams::default());
         for number in [7, 8, 10] {
             feedback.packet(start, 5, Some(number));
         }
@@ -135,9 +156,17 @@ mod tests {
     }
 
     #[test]
+    fn rounds_go_on_from_the_beginning_whenever_packets_come() {
+        let start = Instant::now();
+        let mut feedback = Feedback::new(start);
+        feedback.packet(start + TRANSPORT_CC_INTERVAL * 7 / 2, 5, Some(1));
+        assert_eq!(feedback.due(), Some(start + TRANSPORT_CC_INTERVAL * 4));
+    }
+
+    #[test]
     fn a_report_counts_losses_and_answers_the_sender_report() {
         let start = Instant::now();
-        let (mut feedback, mut streams) = (Feedback::default(), Streams::default());
+        let (mut feedback, mut streams) = (Feedback::new(start), Streams::default());
         for sequence in [0, 1, 2, 4] {
             streams.receive(9, sequence, 100, false);
             feedback.packet(start, 9, None);
