@@ -214,11 +214,11 @@ impl Server {
         let (home_id, far_id) = (ShardId(0), ShardId(1));
         let mut batch = RelayBatch::default();
         if self.engine.poll_relay(far_id, &mut batch) {
-            far.handle_relay(now, home_id, &batch);
+            far.handle_relay(now, now, home_id, &batch);
             batch.clear();
         }
         if far.poll_relay(home_id, &mut batch) {
-            self.engine.handle_relay(now, far_id, &batch);
+            self.engine.handle_relay(now, now, far_id, &batch);
         }
     }
 

@@ -162,6 +162,8 @@ impl Engine {
             }
             _ => self.statistics.datagrams_dropped += 1,
         }
+        self.flush.waited(arrived);
+        self.relay.waited(arrived);
     }
 
     /// An order from the control plane.

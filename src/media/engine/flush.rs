@@ -1,16 +1,16 @@
 //! Sending: what has gathered in the peers' queues is written, encrypted and handed out.
 //!
-//! Packets gather for [`FLUSH_INTERVAL`], because the kernel takes a run of packets to one
+//! Packets gather for [`GATHER_INTERVAL`], because the kernel takes a run of packets to one
 //! destination for little more than the price of one. One peer after the other is written into
 //! one and the same buffer, which therefore stays in the processor's cache.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 
 use super::dispatch::Engine;
-use super::io::Transmit;
+use super::io::{GATHER_INTERVAL, Transmit};
 use super::payload::dependency_descriptor::patch_frame_number;
 use super::payload::{self, counters::PictureCounters};
 use super::peer::Peer;
@@ -27,8 +27,6 @@ use super::subscription::Subscription;
 use super::track::Track;
 use crate::media::codec::Codec;
 
-/// A packet waits at most this long for others to share its way with.
-pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(3);
 /// Packets written before they are handed out: the most that the kernel takes as one run.
 const WRITTEN_AT_ONCE: usize = 64;
 /// Bytes that a retransmission has before the payload (RFC 4588, section 4).
@@ -52,7 +50,12 @@ impl Flush {
         }
         state.listed = true;
         self.peers.push_back(peer);
-        self.due.get_or_insert(now + FLUSH_INTERVAL);
+        self.due.get_or_insert(now + GATHER_INTERVAL);
+    }
+
+    /// What was just handled had `arrived` before: its time to gather began then.
+    pub(super) fn waited(&mut self, arrived: Instant) {
+        self.due = self.due.map(|due| due.min(arrived + GATHER_INTERVAL));
     }
 
     /// When packets are to leave.
@@ -272,4 +275,27 @@ fn patch_counters(
         patch_frame_number(descriptor, counters.frame_number);
     }
     payload::patch_counters(codec, &mut packet[body_start..], counters);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::test_clock;
+
+    #[test]
+    fn what_has_waited_to_be_read_gathers_for_the_rest_of_the_time() {
+        let now = test_clock::start();
+        let mut flush = Flush {
+            due: Some(now + GATHER_INTERVAL),
+            ..Flush::default()
+        };
+        flush.waited(now);
+        assert_eq!(flush.due(), Some(now + GATHER_INTERVAL));
+        let arrived = now - GATHER_INTERVAL / 2;
+        flush.waited(arrived);
+        assert_eq!(flush.due(), Some(arrived + GATHER_INTERVAL));
+        let mut empty = Flush::default();
+        empty.waited(arrived);
+        assert_eq!(empty.due(), None);
+    }
 }

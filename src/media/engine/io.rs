@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use super::transport::ServerCertificate;
 
+/// A packet waits at most this long for others to share its way with. A shell that reads as
+/// rarely as that delays nothing, when it says how long what it reads has waited.
+pub const GATHER_INTERVAL: Duration = Duration::from_millis(3);
+
 /// Which of the shell's sockets a datagram came from or goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LocalSocket(pub u8);

@@ -10,7 +10,7 @@ use slab::Slab;
 
 use super::bandwidth::Probe;
 use super::egress::again;
-use super::flush::FLUSH_INTERVAL;
+use super::io::GATHER_INTERVAL;
 use super::peer::Peer;
 use super::rtp::extensions::PADDING_HEADER;
 use super::send_queue::{Form, QueuedPacket};
@@ -50,7 +50,7 @@ impl ActiveProbe {
 
     /// Bytes that have to be sent by the end of the tick that begins now.
     fn due(&self, now: Instant) -> u64 {
-        let time = now.saturating_duration_since(self.since) + FLUSH_INTERVAL;
+        let time = now.saturating_duration_since(self.since) + GATHER_INTERVAL;
         self.probe.bps * time.as_micros() as u64 / 8_000_000
     }
 }

@@ -143,6 +143,11 @@ impl Relay {
         &mut self.outboxes[index].batch
     }
 
+    /// What was just handled had `arrived` before: its time to gather began then.
+    pub(super) fn waited(&mut self, arrived: Instant) {
+        self.due = self.due.map(|due| due.min(arrived + RELAY_INTERVAL));
+    }
+
     /// When something is to cross.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
@@ -213,8 +218,15 @@ impl Engine {
         true
     }
 
-    /// What another shard's engine gave in its [`Engine::poll_relay`] for this one.
-    pub fn handle_relay(&mut self, now: Instant, from: ShardId, batch: &RelayBatch) {
+    /// What another shard's engine gave in its [`Engine::poll_relay`] for this one, and that has
+    /// waited to be read since it `arrived`.
+    pub fn handle_relay(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        from: ShardId,
+        batch: &RelayBatch,
+    ) {
         let mut bytes = &batch.bytes[..];
         for item in &batch.items {
             match item {
@@ -247,6 +259,8 @@ impl Engine {
         for (track, layer, sequence) in &batch.resends {
             self.relay_again(now, from, *track, *layer, *sequence);
         }
+        self.flush.waited(arrived);
+        self.relay.waited(arrived);
     }
 
     /// Sends the packet in the scratch buffer to the shards that asked for its track.

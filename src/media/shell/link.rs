@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Instant;
 
 use crate::media::engine::Engine;
 use crate::media::engine::ids::ShardId;
@@ -10,26 +11,29 @@ use crate::media::engine::relay::RelayBatch;
 /// Batches that wait for a shard. What does not fit gathers in the engine, up to its bound.
 pub(super) const DEPTH: usize = 8;
 
+/// A batch, and since when it waits to be read.
+type Crossing = (Instant, RelayBatch);
+
 /// One shard's ends of the queues between it and another shard.
 pub(super) struct Link {
     /// The other shard.
     pub(super) shard: ShardId,
-    outgoing: SyncSender<RelayBatch>,
+    outgoing: SyncSender<Crossing>,
     /// Our batches, which the other shard has read and emptied.
     spent: Receiver<RelayBatch>,
-    incoming: Receiver<RelayBatch>,
+    incoming: Receiver<Crossing>,
     returning: SyncSender<RelayBatch>,
     waker: Arc<mio::Waker>,
     /// An empty batch, to exchange for the engine's next one.
     spare: RelayBatch,
     /// A batch for which the queue had no room.
-    held: Option<RelayBatch>,
+    held: Option<Crossing>,
 }
 
 impl Link {
     /// Sends what the engine has for the other shard, and wakes that once.
-    pub(super) fn send(&mut self, engine: &mut Engine) {
-        while let Some(batch) = self.next(engine) {
+    pub(super) fn send(&mut self, now: Instant, engine: &mut Engine) {
+        while let Some(batch) = self.next(now, engine) {
             match self.outgoing.try_send(batch) {
                 // Fails only when the shard is gone.
                 Ok(()) => drop(self.waker.wake()),
@@ -43,8 +47,8 @@ impl Link {
         }
     }
 
-    /// What the other shard has sent.
-    pub(super) fn receive(&self) -> Option<RelayBatch> {
+    /// What the other shard has sent, and when.
+    pub(super) fn receive(&self) -> Option<Crossing> {
         self.incoming.try_recv().ok()
     }
 
@@ -60,7 +64,7 @@ impl Link {
         self.held.is_some()
     }
 
-    fn next(&mut self, engine: &mut Engine) -> Option<RelayBatch> {
+    fn next(&mut self, now: Instant, engine: &mut Engine) -> Option<Crossing> {
         if let Some(batch) = self.held.take() {
             return Some(batch);
         }
@@ -68,7 +72,7 @@ impl Link {
             return None;
         }
         let spare = self.spent.try_recv().unwrap_or_default();
-        Some(std::mem::replace(&mut self.spare, spare))
+        Some((now, std::mem::replace(&mut self.spare, spare)))
     }
 }
 
@@ -108,7 +112,7 @@ pub(super) fn links(wakers: &[Arc<mio::Waker>]) -> Vec<Vec<Link>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::media::codec::MediaKind;
@@ -180,15 +184,15 @@ mod tests {
             assert!(!here.is_waiting(), "before batch {number}");
             now += Duration::from_millis(5);
             subscribe(&mut engine, now, number);
-            here.send(&mut engine);
+            here.send(now, &mut engine);
         }
         assert!(here.is_waiting());
         let mut received = 0;
-        while let Some(batch) = there.receive() {
+        while let Some((_, batch)) = there.receive() {
             assert!(!batch.is_empty());
             there.give_back(batch);
             received += 1;
-            here.send(&mut engine);
+            here.send(now, &mut engine);
         }
         assert_eq!(received, DEPTH + 1);
         assert!(!here.is_waiting());

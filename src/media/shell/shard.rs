@@ -12,7 +12,7 @@ use super::delivery::Delivery;
 use super::link::{self, Link};
 use super::socket::{Received, Sent, ShardSocket};
 use crate::media::engine::Engine;
-use crate::media::engine::io::{EngineConfig, EngineStatistics, LocalSocket};
+use crate::media::engine::io::{EngineConfig, EngineStatistics, GATHER_INTERVAL, LocalSocket};
 use crate::media::engine::transport::ServerCertificate;
 use crate::media::handle::ShardInput;
 use crate::media::placement::ShardLoad;
@@ -25,6 +25,9 @@ const READ_ROUNDS: usize = 8;
 const COMMANDS: usize = 256;
 /// The counters are published this often.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(500);
+/// While datagrams keep coming they are read only this often. What is forwarded leaves no later
+/// for it, because the time for which it gathers begins with its arrival.
+const READ_INTERVAL: Duration = GATHER_INTERVAL;
 /// A room whose channel is full is tried again after this time.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -136,6 +139,10 @@ pub(super) struct Shard {
     parts: ShardParts,
     engine: Engine,
     delivery: Delivery,
+    /// When the last turn began.
+    turned: Instant,
+    /// Datagrams came in that turn and shortly before.
+    is_busy: bool,
     published: Instant,
     /// Time that was spent waiting since then.
     waited: Duration,
@@ -150,6 +157,8 @@ impl Shard {
             engine: new_engine(&parts.certificate, now),
             parts,
             delivery: Delivery::default(),
+            turned: now,
+            is_busy: false,
             published: now,
             waited: Duration::ZERO,
             sends_dropped: 0,
@@ -181,7 +190,7 @@ impl Shard {
     }
 
     fn wait(&mut self, events: &mut Events, now: Instant) -> std::io::Result<()> {
-        if let Some(until) = self.engine.gathers_until() {
+        if let Some(until) = self.sleeps_until() {
             // Nothing that comes meanwhile leaves earlier: sleeping through it spares a
             // wake-up for each datagram, and the next read finds them all.
             std::thread::sleep(until.saturating_duration_since(now));
@@ -208,15 +217,30 @@ impl Shard {
         Ok(())
     }
 
+    /// Until when nothing is to be done, whatever comes; `None` when what comes next counts.
+    fn sleeps_until(&self) -> Option<Instant> {
+        let engine = self.engine.gathers_until();
+        engine.or_else(|| {
+            let next_read = self.turned + READ_INTERVAL;
+            let timeout = self.engine.poll_timeout();
+            self.is_busy
+                .then_some(timeout.map_or(next_read, |timeout| timeout.min(next_read)))
+        })
+    }
+
     fn turn(&mut self) {
+        let now = Instant::now();
+        let is_soon = now.saturating_duration_since(self.turned) < 2 * READ_INTERVAL;
+        self.turned = now;
+        self.is_busy = false;
         loop {
-            let mut more = self.read_sockets();
+            let mut more = self.read_sockets(is_soon);
             more |= self.take_commands();
             more |= self.read_links();
             let now = Instant::now();
             self.engine.handle_timeout(now);
             for link in &mut self.parts.links {
-                link.send(&mut self.engine);
+                link.send(now, &mut self.engine);
             }
             self.send(now);
             self.deliver();
@@ -241,8 +265,8 @@ impl Shard {
         self.parts.statistics.publish(&statistics, more);
     }
 
-    /// True when more may be there.
-    fn read_sockets(&mut self) -> bool {
+    /// True when more may be there. What comes soon after the last turn makes the shard busy.
+    fn read_sockets(&mut self, is_soon: bool) -> bool {
         let mut more = false;
         for index in 0..self.parts.sockets.len() {
             let local = LocalSocket(index as u8);
@@ -250,6 +274,7 @@ impl Shard {
                 let Received::Batch(count) = self.parts.sockets[index].receive() else {
                     break;
                 };
+                self.is_busy = is_soon;
                 // An answer that a client has may bring a datagram at once: the orders that
                 // were given before the answer are obeyed before the datagram is looked at.
                 more |= self.take_commands();
@@ -270,13 +295,14 @@ impl Shard {
         let mut more = false;
         for index in 0..self.parts.links.len() {
             for round in 1..=link::DEPTH {
-                let Some(batch) = self.parts.links[index].receive() else {
+                let Some((sent, batch)) = self.parts.links[index].receive() else {
                     break;
                 };
                 // The other shard may name what an order here made known before.
                 while self.take_commands() {}
                 let link = &self.parts.links[index];
-                self.engine.handle_relay(Instant::now(), link.shard, &batch);
+                self.engine
+                    .handle_relay(Instant::now(), sent, link.shard, &batch);
                 link.give_back(batch);
                 more |= round == link::DEPTH;
             }

@@ -119,11 +119,11 @@ impl Shards {
             engine.handle_timeout(self.now);
         }
         if far.poll_relay(HOME, &mut batch) {
-            home.handle_relay(self.now, FAR, &batch);
+            home.handle_relay(self.now, self.now, FAR, &batch);
             batch.clear();
         }
         if home.poll_relay(FAR, &mut batch) {
-            far.handle_relay(self.now, HOME, &batch);
+            far.handle_relay(self.now, self.now, HOME, &batch);
         }
     }
 
