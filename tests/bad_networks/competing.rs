@@ -168,7 +168,7 @@ fn pause(seed: u64, open: Open, name: &'static str) -> [f64; 8] {
             gallery.meeting.wish(third, track, wish);
         }
     }
-    gallery.run_to(90 * SECOND);
+    gallery.run_to(119 * SECOND);
     plot(
         &gallery,
         &viewers,
@@ -178,7 +178,7 @@ fn pause(seed: u64, open: Open, name: &'static str) -> [f64; 8] {
     let rate = |viewer, from: u32, to: u32| rate(&gallery, viewer, from * SECOND, to * SECOND);
     assert!(rate(third, 41, 60) < 10e3, "{:.0}", rate(third, 41, 60));
     let paused = figures(&gallery, &viewers[..2], (50, 60), 3.5e6);
-    let after = figures(&gallery, &viewers, (75, 90), 3.5e6);
+    let after = figures(&gallery, &viewers, (75, 119), 3.5e6);
     both(after, paused)
 }
 

@@ -33,7 +33,6 @@ fn a_long_tcp_flow_leaves_media_its_share() {
 
 /// Section 5.7: TCP flows of 30 to 100 kB come and go.
 #[test]
-#[ignore = "not reached: over seeds media gets 53 % of the link, and a picture stands still for 1.3 s"]
 fn short_tcp_flows_do_not_freeze_pictures() {
     let [share, gap] = medians(57, short_tcp_flows);
     assert!(share >= 0.6, "{share:.3} of the link");

@@ -327,6 +327,7 @@ impl BandwidthEstimator {
             now,
             estimate: self.bps(),
             congested: self.congested(),
+            has_fallen: self.rate.has_fallen(now),
             // Of which a packet of our own before it is a part, the longer the slower the link.
             usual_queueing: self.rate.usual_queueing() - (PACKET_BITS * 1e6 / self.bps()) as Micros,
         }

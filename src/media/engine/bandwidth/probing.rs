@@ -39,6 +39,8 @@ const INTERVAL: Micros = 1_500_000;
 const MAX_INTERVAL: Micros = 3_400_000;
 /// And after one that found room and no end of it.
 const FURTHER: Micros = 100_000;
+/// And after the end of a queue for which the rate fell by much: it may have been a short flow's.
+const AFTER_FALL: Micros = 100_000;
 /// When less than this share of what was sent arrives in the same time, the link was full.
 const FULL: f64 = 0.9;
 /// A full link carried this share of what it showed, as the rest was not always there.
@@ -115,6 +117,8 @@ pub(super) struct Knowledge {
     pub(super) estimate: f64,
     /// The queue is growing or being emptied, or loss limits the rate.
     pub(super) congested: bool,
+    /// The rate is far below what it was a short time ago.
+    pub(super) has_fallen: bool,
     /// How much packets wait in ordinary times: that is jitter, and bursts of our own.
     pub(super) usual_queueing: Micros,
 }
@@ -146,7 +150,12 @@ impl Probing {
     fn consider(&mut self, known: Knowledge) {
         if known.congested {
             self.planned = None;
-            self.due = self.due.max(known.now + INTERVAL / 2);
+            if known.has_fallen {
+                self.interval = INTERVAL;
+                self.due = known.now + AFTER_FALL;
+            } else {
+                self.due = self.due.max(known.now + INTERVAL / 2);
+            }
         } else if self.planned.is_none() && known.now >= self.due {
             let times = match self.phase {
                 Phase::Idle => return,
@@ -382,6 +391,7 @@ mod tests {
         now: 0,
         estimate: 300_000.0,
         congested: false,
+        has_fallen: false,
         usual_queueing: 0,
     };
 
@@ -441,6 +451,24 @@ mod tests {
             ..KNOWN
         });
         assert_eq!(probing.poll(0).map(|probe| probe.bps), Some(900_000));
+    }
+
+    #[test]
+    fn after_a_great_fall_the_next_comes_as_soon_as_the_queue_is_gone() {
+        for (has_fallen, wait) in [(true, AFTER_FALL), (false, INTERVAL / 2)] {
+            let mut probing = Probing::default();
+            probing.want(1_000_000.0, KNOWN);
+            probing.start(300_000.0);
+            probing.update(Knowledge {
+                congested: true,
+                has_fallen,
+                ..KNOWN
+            });
+            for (now, planned) in [(wait - 1, false), (wait, true)] {
+                probing.update(Knowledge { now, ..KNOWN });
+                assert_eq!(probing.is_planned(), planned, "{has_fallen} at {now}");
+            }
+        }
     }
 
     #[test]

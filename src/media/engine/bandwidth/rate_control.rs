@@ -44,6 +44,9 @@ const LOSS_INTERVAL: Micros = 500_000;
 const SETTLING: Micros = 300_000;
 /// What the link carries is taken to fall by no more than this share while it is drained.
 const LEAST_CARRIED: f64 = 0.5;
+/// A fall to less than this share of the rate is a great one, for so long after its beginning.
+const GREAT_FALL: f64 = 0.75;
+const FALL_TIME: Micros = 5_000_000;
 /// Draining takes no more of the rate than the first leaves, and no less than the second.
 const LEAST_SHARE: f64 = 0.4;
 const MOST_SHARE: f64 = 0.9;
@@ -109,6 +112,8 @@ pub(super) struct RateControl {
     sharers: u32,
     /// The rate fell for a queue, and nobody has asked yet.
     fell: bool,
+    /// What the rate fell from, and when it began to fall.
+    before: Option<(f64, Micros)>,
     /// When that was last.
     lengthened: Option<Micros>,
     /// Waiting time in ordinary times, which is that of bursts and jitter.
@@ -126,6 +131,7 @@ impl RateControl {
             longer_way: false,
             sharers: 1,
             fell: false,
+            before: None,
             lengthened: None,
             usual_queueing: 0.0,
         }
@@ -161,6 +167,13 @@ impl RateControl {
         std::mem::take(&mut self.fell)
     }
 
+    /// Whether the rate is far below what it was a short time ago. If that was for a flow that came
+    /// and went, what it took is there again.
+    pub(super) fn has_fallen(&self, now: Micros) -> bool {
+        self.fall(now)
+            .is_some_and(|before| self.rate < GREAT_FALL * before)
+    }
+
     /// Whether the queue is taken to be another's, who fills it.
     pub(super) fn is_competing(&self) -> bool {
         matches!(self.phase, Phase::Competing { .. })
@@ -176,6 +189,7 @@ impl RateControl {
         self.rate = rate.clamp(MIN_RATE, MAX_RATE);
         self.capacity = Some(self.rate);
         self.sharers = sharers.max(1);
+        self.before = None;
     }
 
     /// A probe says that there is room for `rate`; or, if that is less than the rate, which was
@@ -243,11 +257,21 @@ impl RateControl {
             long.max(LITTLE_LESS * self.rate)
         };
         self.decreased = Some(input.now);
+        if self.fall(input.now).is_none_or(|before| before < self.rate) {
+            self.before = Some((self.rate, input.now));
+        }
         self.fell = true;
         self.sharers = 1;
         self.note_capacity(carried);
         self.rate = self.rate.min(kept(input.queueing) * carried);
         self.start_drain(input, carried, false);
+    }
+
+    /// What the rate has fallen from lately.
+    fn fall(&self, now: Micros) -> Option<f64> {
+        self.before
+            .filter(|(_, since)| now - since < FALL_TIME)
+            .map(|(before, _)| before)
     }
 
     /// A queue that is not longer than this is not worth a decrease.
@@ -514,6 +538,22 @@ mod tests {
         // Not all of it is given to who takes it.
         growing(1_100_000, 100_000.0);
         assert!(control.shared() >= 850_000.0, "{}", control.shared());
+    }
+
+    #[test]
+    fn a_great_fall_is_known_for_a_while() {
+        for (carried, is_great) in [(1_000_000.0, true), (1_900_000.0, false)] {
+            let mut control = RateControl::new(2_000_000.0);
+            assert!(!control.has_fallen(0));
+            control.update(input(0, Usage::Over, carried));
+            assert_eq!(control.has_fallen(FALL_TIME - 1), is_great);
+            assert!(!control.has_fallen(FALL_TIME));
+            // A further fall belongs to the first one.
+            control.update(input(1_000_000, Usage::Over, carried));
+            assert!(!control.has_fallen(FALL_TIME));
+            control.share(carried, 2);
+            assert!(!control.has_fallen(0));
+        }
     }
 
     /// A drain of a queue that stays, with the least delay that `least` gives for each step.
