@@ -96,6 +96,19 @@ fn ten_percent_of_loss_freezes_nothing_for_a_second() {
     assert!(gap < SECOND, "{gap:?}");
 }
 
+/// What asks for a packet is lost like any other: here all of it is.
+#[test]
+fn what_nobody_asks_for_is_sent_again_when_feedback_tells_that_it_is_missing() {
+    let mut pair = pair(6, wide(5 * MS), lossy(Loss::Random(0.05), 40 * MS), SPEAKS);
+    pair.meeting.never_ask(pair.viewer);
+    pair.meeting.run(60 * SECOND);
+    let in_time = pair
+        .meeting
+        .received(pair.viewer, pair.track)
+        .in_time(250 * MS);
+    assert!(in_time >= 0.99, "{in_time:.5} within 250 ms");
+}
+
 /// What is lost on the way to the server is recovered before a viewer misses it for long.
 #[test]
 fn ten_percent_of_upstream_loss_is_mended_by_the_server() {

@@ -47,6 +47,9 @@ pub(crate) struct Allocated {
     congested: bool,
 }
 
+/// So many packets are sent again for one feedback packet at most.
+const MAX_MISSING: usize = 64;
+
 impl Engine {
     /// What the network of a subscriber is taken to carry in all, in bits a second; `None` for
     /// one that gives no feedback, which is sent whatever it wants.
@@ -62,8 +65,14 @@ impl Engine {
         peer: u32,
         feedback: &TransportFeedback<'_>,
     ) {
+        let mut missing = std::mem::take(&mut self.missing);
         let state = &mut self.peers[peer as usize];
-        state.bandwidth.on_feedback(now, feedback);
+        let loses_by_chance = state.loses_by_chance();
+        state.bandwidth.on_feedback(now, feedback, |tag| {
+            if loses_by_chance && missing.len() < MAX_MISSING {
+                missing.push(tag);
+            }
+        });
         let fell = state.bandwidth.take_fall();
         if let (true, Some(path)) = (fell, state.path) {
             let address = path.destination.ip();
@@ -75,6 +84,9 @@ impl Engine {
         if self.coupling.is_due(now) {
             self.share_links(now);
         }
+        self.send_missing(now, peer, &missing);
+        missing.clear();
+        self.missing = missing;
     }
 
     /// Estimates of peers who share a link are made equal.

@@ -73,6 +73,8 @@ pub struct Engine {
     pub(super) coupling: Coupling,
     /// The tracks of the peer that is being allocated; kept for its memory.
     pub(super) candidates: Vec<Candidate>,
+    /// Tags of packets that feedback tells are missing; kept for its memory.
+    pub(super) missing: Vec<u64>,
     /// The packet being forwarded, in the form that subscribers get.
     pub(super) scratch: Box<[u8; MAX_DATAGRAM]>,
 }
@@ -116,6 +118,7 @@ impl Engine {
             statistics: EngineStatistics::default(),
             coupling: Coupling::default(),
             candidates: Vec::new(),
+            missing: Vec::new(),
             scratch: Box::new([0; MAX_DATAGRAM]),
         }
     }

@@ -21,10 +21,6 @@ use super::timers::TimerOwner;
 use super::track::Track;
 use crate::media::codec::{Codec, MediaKind};
 
-/// On a way that loses more than this for no reason of ours, what is sent again is sent twice: to
-/// lose that too costs a round trip that a picture may not have.
-const LOSSY: f64 = 0.02;
-
 impl Engine {
     /// Queues a packet that has just been put into its cache for every subscriber of the track
     /// that is to have it.
@@ -106,9 +102,9 @@ impl Engine {
         let state = &mut parts.peers[subscription.peer as usize];
         state.again.refill(now, state.estimate());
         let rtt = state.bandwidth.rtt().unwrap_or(state.rtt);
-        let twice = state.bandwidth.loss() > LOSSY && !state.bandwidth.congested();
+        // To lose that too would cost a round trip, which a picture may not have.
+        let twice = state.loses_by_chance();
         for sequence in missing {
-            parts.statistics.nacks_in += 1;
             if subscription.retransmissions_left == 0 {
                 break;
             }
@@ -145,6 +141,22 @@ impl Engine {
             subscription.retransmissions_left -= 1;
         }
         parts.flush.list(now, subscription.peer, state);
+    }
+
+    /// Sends again what a way loses, as transport feedback tells, when nobody has asked for it: what
+    /// asks for it gets lost too. `missing` are tags as in `flush.rs`.
+    pub(super) fn send_missing(&mut self, now: Instant, peer: u32, missing: &[u64]) {
+        for &tag in missing {
+            let (ssrc, sequence) = ((tag >> 32) as u32, tag as u16);
+            let Some(index) = self.subscription_of(peer, ssrc) else {
+                continue;
+            };
+            let subscription = &self.subscriptions[index as usize];
+            let is_media = subscription.ssrc == ssrc && subscription.rtx_ssrc.is_some();
+            if is_media && !self.peers[peer as usize].again.has_sent(ssrc, sequence) {
+                self.retransmit(now, index, std::iter::once(sequence));
+            }
+        }
     }
 
     /// Allocates the subscribers of a track anew when layers of it have come or gone.

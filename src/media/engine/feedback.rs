@@ -58,6 +58,7 @@ impl Engine {
             }
             RtcpPacket::Nack { media, sequences } => {
                 if let Some(subscription) = self.subscription_of(peer, media) {
+                    self.statistics.nacks_in += sequences.clone().count() as u64;
                     self.retransmit(now, subscription, sequences);
                 }
             }
@@ -127,7 +128,7 @@ impl Engine {
     }
 
     /// Index of the subscription that a peer receives under an SSRC.
-    fn subscription_of(&self, peer: u32, ssrc: u32) -> Option<u32> {
+    pub(super) fn subscription_of(&self, peer: u32, ssrc: u32) -> Option<u32> {
         let of_peer = &self.peers[peer as usize].subscriptions;
         of_peer.iter().copied().find(|&index| {
             let subscription = &self.subscriptions[index as usize];

@@ -25,6 +25,8 @@ use super::transport::Transport;
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// A longer one counts as this much.
 const MAX_RTT: Duration = Duration::from_secs(2);
+/// A way that loses a greater share of packets than this is not one that loses none.
+const LOSSY: f64 = 0.02;
 
 /// Keys of both directions.
 pub(crate) struct Srtp {
@@ -162,6 +164,11 @@ impl Peer {
             self.probe = None;
         }
         moved
+    }
+
+    /// Whether the way to this peer loses packets, and not because too much is sent.
+    pub(crate) fn loses_by_chance(&self) -> bool {
+        self.bandwidth.loss() > LOSSY && !self.bandwidth.congested()
     }
 
     /// Bits a second that may be sent to this peer in all; `None` while there is no bound.

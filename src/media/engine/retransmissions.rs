@@ -74,6 +74,12 @@ impl Retransmissions {
         self.budget > least && self.lately.iter().rev().find(same).is_none_or(passed)
     }
 
+    /// Whether a packet has been sent again lately.
+    pub(crate) fn has_sent(&self, ssrc: u32, sequence: u16) -> bool {
+        let mut lately = self.lately.iter();
+        lately.any(|sent| sent.ssrc == ssrc && sent.sequence == sequence)
+    }
+
     /// It is sent again, with a length of so many bytes.
     pub(crate) fn sent(&mut self, now: Instant, ssrc: u32, sequence: u16, len: u16) {
         self.budget = self.budget.saturating_sub(8 * i64::from(len));

@@ -320,6 +320,13 @@ impl Meeting {
         subscriber.map_or(0, |subscriber| subscriber.keyframe_requests)
     }
 
+    /// A subscriber does not ask for what it misses.
+    pub(crate) fn never_ask(&mut self, client: ClientId) {
+        if let Some(subscriber) = &mut self.clients[client.0].subscriber {
+            subscriber.asks = false;
+        }
+    }
+
     /// What the server told a publisher.
     pub(crate) fn told(&self, client: ClientId) -> Told {
         let publisher = self.clients[client.0].publisher.as_ref();

@@ -28,6 +28,8 @@ pub(super) struct Subscriber {
     pub(super) bytes: Vec<u64>,
     /// What the server took the network to carry, since the meeting began, in bits a second.
     pub(super) estimates: Vec<(Duration, u64)>,
+    /// It tells what it misses.
+    pub(super) asks: bool,
     ssrc: u32,
     nack_due: Instant,
     report_due: Instant,
@@ -44,6 +46,7 @@ impl Subscriber {
             keyframe_requests: 0,
             bytes: Vec::new(),
             estimates: Vec::new(),
+            asks: true,
             ssrc,
             nack_due: now + NACK_INTERVAL,
             report_due: now + REPORT_INTERVAL,
@@ -83,7 +86,8 @@ impl Subscriber {
     fn ask(&mut self, now: Instant, index: usize) {
         let reception = &mut self.receptions[index].1;
         let mut compound = Vec::new();
-        let missing = reception.nacks(now);
+        let mut missing = reception.nacks(now);
+        missing.retain(|_| self.asks);
         for some in missing.chunks(200) {
             rtcp::nack(&mut compound, self.ssrc, reception.ssrc, some);
         }

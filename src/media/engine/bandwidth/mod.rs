@@ -225,8 +225,14 @@ impl BandwidthEstimator {
         self.sent.sequence_of_tag(tag)
     }
 
-    /// Transport-wide feedback arrived.
-    pub(crate) fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+    /// Transport-wide feedback arrived. `missing` gets the tag of each packet that it tells is not
+    /// there.
+    pub(crate) fn on_feedback(
+        &mut self,
+        now: Instant,
+        feedback: &TransportFeedback<'_>,
+        mut missing: impl FnMut(u64),
+    ) {
         let now = self.micros(now);
         let near = self.reference.filter(|near| near.abs() < MAX_REFERENCE);
         let reference = feedback.reference(near);
@@ -234,7 +240,7 @@ impl BandwidthEstimator {
         let mut latest_sent = None;
         for (sequence, ticks) in feedback.packets() {
             let arrival = ticks.map(|ticks| (reference + ticks) * TICK);
-            if let Some(sent) = self.on_packet(sequence, arrival) {
+            if let Some(sent) = self.on_packet(sequence, arrival, &mut missing) {
                 latest_sent = latest_sent.max(Some(sent));
             }
         }
@@ -249,7 +255,12 @@ impl BandwidthEstimator {
     }
 
     /// The fate of one packet. Gives its departure if it arrived.
-    fn on_packet(&mut self, sequence: u16, arrival: Option<Micros>) -> Option<Micros> {
+    fn on_packet(
+        &mut self,
+        sequence: u16,
+        arrival: Option<Micros>,
+        missing: &mut impl FnMut(u64),
+    ) -> Option<Micros> {
         let packet = self.sent.report(sequence, arrival.is_some())?;
         if packet.number < self.way_begins {
             return None;
@@ -267,7 +278,10 @@ impl BandwidthEstimator {
         if in_probe && !packet.was_lost {
             self.probing.on_report(packet.sent, packet.len, arrival);
         }
-        let arrival = arrival?;
+        let Some(arrival) = arrival else {
+            missing(self.sent.tag(packet.number)?);
+            return None;
+        };
         // When feedback got lost, what it told of counts as if it had taken as long.
         let delay = arrival - packet.sent;
         for (sent, len) in self.sent.assume_received(reported, packet.number) {

@@ -126,6 +126,13 @@ impl SentPackets {
         })
     }
 
+    /// The tag of a packet that is remembered.
+    pub(super) fn tag(&self, number: u64) -> Option<u64> {
+        let back = usize::try_from(self.next - number).ok()?;
+        let index = self.tags.len().checked_sub(back)?;
+        self.tags.get(index).copied()
+    }
+
     /// The sequence number under which the latest packet with that tag was sent.
     pub(super) fn sequence_of_tag(&self, tag: u64) -> Option<u16> {
         let back = self.tags.iter().rev().position(|known| *known == tag)?;

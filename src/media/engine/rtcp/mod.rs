@@ -186,6 +186,7 @@ impl Iterator for ReportBlocks<'_> {
 
 /// Iterator over the sequence numbers of a NACK: each entry names one and, by a mask, any of
 /// the sixteen after it.
+#[derive(Clone)]
 pub(crate) struct NackSequences<'a> {
     rest: &'a [u8],
     first: u16,
