@@ -191,7 +191,7 @@ impl Shard {
 
     fn wait(&mut self, events: &mut Events, now: Instant) -> std::io::Result<()> {
         if let Some(until) = self.sleeps_until() {
-            // Nothing that comes meanwhile leaves earlier: sleeping through it spares a
+            // No media that comes meanwhile would leave earlier: sleeping through it spares a
             // wake-up for each datagram, and the next read finds them all.
             std::thread::sleep(until.saturating_duration_since(now));
             self.parts.sockets.iter_mut().for_each(ShardSocket::listen);
@@ -217,7 +217,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Until when nothing is to be done, whatever comes; `None` when what comes next counts.
+    /// Until when what comes may wait; `None` when the next datagram or order is to wake us.
     fn sleeps_until(&self) -> Option<Instant> {
         let engine = self.engine.gathers_until();
         engine.or_else(|| {
