@@ -14,6 +14,12 @@ use crate::seeds::medians;
 /// How a gallery's viewers are reached: [`Gallery::new`] or [`Gallery::in_office`].
 pub(crate) type Open = fn(u64, usize, Video, LinkConfig, LinkConfig) -> Gallery;
 
+/// The first of three viewers of six cameras on 3.5 Mbit/s.
+fn first_viewer(open: Open, seed: u64) -> Gallery {
+    let (down, up) = (link(3_500, 50 * MS), wide(50 * MS));
+    open(seed, 6, Video::Simulcast, down, up)
+}
+
 /// Adds a viewer behind the gallery's link and one of its own of this delay.
 fn add_viewer(gallery: &mut Gallery, delay: Duration) -> ClientId {
     let [up, down] = [0, 1].map(|_| gallery.meeting.link(wide(delay)));
@@ -90,13 +96,7 @@ fn equal_viewers_get_equal_rates(open: Open, name: &'static str) {
 }
 
 fn equal_viewers(seed: u64, open: Open, name: &'static str) -> [f64; 8] {
-    let mut gallery = open(
-        seed,
-        6,
-        Video::Simulcast,
-        link(3_500, 50 * MS),
-        wide(50 * MS),
-    );
+    let mut gallery = first_viewer(open, seed);
     let first = gallery.viewer;
     gallery.run_to(20 * SECOND);
     let second = add_viewer(&mut gallery, MS);
@@ -148,13 +148,7 @@ fn what_a_paused_viewer_leaves_is_used_and_given_back(open: Open, name: &'static
 }
 
 fn pause(seed: u64, open: Open, name: &'static str) -> [f64; 8] {
-    let mut gallery = open(
-        seed,
-        6,
-        Video::Simulcast,
-        link(3_500, 50 * MS),
-        wide(50 * MS),
-    );
+    let mut gallery = first_viewer(open, seed);
     let second = add_viewer(&mut gallery, MS);
     let third = add_viewer(&mut gallery, MS);
     let viewers = [gallery.viewer, second, third];

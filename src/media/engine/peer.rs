@@ -25,7 +25,7 @@ use super::transport::Transport;
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// A longer one counts as this much.
 const MAX_RTT: Duration = Duration::from_secs(2);
-/// A way that loses a greater share of packets than this is not one that loses none.
+/// A way that loses a greater share of the packets than this is a lossy one.
 const LOSSY: f64 = 0.02;
 
 /// Keys of both directions.
