@@ -7,10 +7,10 @@ use std::time::Duration;
 use moim::media::codec::MediaKind;
 use simulator::{Link, Received, Simulation};
 
-/// What one run of the meeting gave: for each peer, what it received under each SSRC.
 /// Packets of a stream that are not counted.
 const START: u32 = 60;
 
+/// What one run of the meeting gave: for each peer, what it received under each SSRC.
 fn meeting(seed: u64) -> (Simulation, Vec<Vec<(u32, Received)>>) {
     let mut simulation = Simulation::new(seed, Link::new(0.02, Duration::from_millis(40)));
     for _ in 0..3 {

@@ -17,7 +17,6 @@ use rtc::shared::error::Error;
 pub(super) struct ReportOrder {
     incoming: VecDeque<TaggedPacket>,
     outgoing: VecDeque<TaggedPacket>,
-    sorted: bool,
 }
 
 impl Protocol<TaggedPacket, TaggedPacket, ()> for ReportOrder {
@@ -37,16 +36,13 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for ReportOrder {
     }
 
     fn handle_write(&mut self, packet: TaggedPacket) -> Result<(), Error> {
-        self.outgoing.push_back(packet);
-        self.sorted = false;
+        let of = streams(&packet);
+        let place = self.outgoing.partition_point(|other| streams(other) <= of);
+        self.outgoing.insert(place, packet);
         Ok(())
     }
 
     fn poll_write(&mut self) -> Option<TaggedPacket> {
-        if !self.sorted {
-            self.outgoing.make_contiguous().sort_by_key(streams);
-            self.sorted = true;
-        }
         self.outgoing.pop_front()
     }
 }

@@ -29,6 +29,8 @@ const MOST_LOSS: f64 = 0.2;
 const LOOKED_AT_AGAIN: Duration = Duration::from_millis(500);
 /// Without an estimate there is no bound.
 const BOUNDLESS: u64 = u64::MAX / 1_000;
+/// So many packets are sent again for one feedback packet at most.
+const MAX_MISSING: usize = 64;
 
 /// What a peer was allocated last.
 #[derive(Debug, Default)]
@@ -46,9 +48,6 @@ pub(crate) struct Allocated {
     /// More was sent then than the way carried.
     congested: bool,
 }
-
-/// So many packets are sent again for one feedback packet at most.
-const MAX_MISSING: usize = 64;
 
 impl Engine {
     /// What the network of a subscriber is taken to carry in all, in bits a second; `None` for

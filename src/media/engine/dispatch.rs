@@ -165,8 +165,13 @@ impl Engine {
             }
             _ => self.statistics.datagrams_dropped += 1,
         }
-        self.flush.waited(arrived);
-        self.relay.waited(arrived);
+        self.has_waited_since(arrived);
+    }
+
+    /// What was just handled had `arrived` before: its time to gather began then.
+    pub(super) fn has_waited_since(&mut self, arrived: Instant) {
+        self.flush.has_waited_since(arrived);
+        self.relay.has_waited_since(arrived);
     }
 
     /// An order from the control plane.

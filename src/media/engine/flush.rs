@@ -53,8 +53,8 @@ impl Flush {
         self.due.get_or_insert(now + GATHER_INTERVAL);
     }
 
-    /// What was just handled had `arrived` before: its time to gather began then.
-    pub(super) fn waited(&mut self, arrived: Instant) {
+    /// See [`Engine::has_waited_since`].
+    pub(super) fn has_waited_since(&mut self, arrived: Instant) {
         self.due = self.due.map(|due| due.min(arrived + GATHER_INTERVAL));
     }
 
@@ -289,13 +289,13 @@ mod tests {
             due: Some(now + GATHER_INTERVAL),
             ..Flush::default()
         };
-        flush.waited(now);
+        flush.has_waited_since(now);
         assert_eq!(flush.due(), Some(now + GATHER_INTERVAL));
         let arrived = now - GATHER_INTERVAL / 2;
-        flush.waited(arrived);
+        flush.has_waited_since(arrived);
         assert_eq!(flush.due(), Some(arrived + GATHER_INTERVAL));
         let mut empty = Flush::default();
-        empty.waited(arrived);
+        empty.has_waited_since(arrived);
         assert_eq!(empty.due(), None);
     }
 }

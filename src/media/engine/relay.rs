@@ -143,8 +143,8 @@ impl Relay {
         &mut self.outboxes[index].batch
     }
 
-    /// What was just handled had `arrived` before: its time to gather began then.
-    pub(super) fn waited(&mut self, arrived: Instant) {
+    /// See [`Engine::has_waited_since`].
+    pub(super) fn has_waited_since(&mut self, arrived: Instant) {
         self.due = self.due.map(|due| due.min(arrived + RELAY_INTERVAL));
     }
 
@@ -259,8 +259,7 @@ impl Engine {
         for (track, layer, sequence) in &batch.resends {
             self.relay_again(now, from, *track, *layer, *sequence);
         }
-        self.flush.waited(arrived);
-        self.relay.waited(arrived);
+        self.has_waited_since(arrived);
     }
 
     /// Sends the packet in the scratch buffer to the shards that asked for its track.

@@ -219,17 +219,18 @@ impl Shard {
 
     /// Until when what comes may wait; `None` when the next datagram or order is to wake us.
     fn sleeps_until(&self) -> Option<Instant> {
-        let engine = self.engine.gathers_until();
-        engine.or_else(|| {
-            let next_read = self.turned + READ_INTERVAL;
-            let timeout = self.engine.poll_timeout();
-            self.is_busy
-                .then_some(timeout.map_or(next_read, |timeout| timeout.min(next_read)))
-        })
+        let gathered = self.engine.gathers_until();
+        if gathered.is_some() {
+            return gathered;
+        }
+        let next_read = self.is_busy.then_some(self.turned + READ_INTERVAL)?;
+        let timeout = self.engine.poll_timeout();
+        Some(timeout.map_or(next_read, |timeout| timeout.min(next_read)))
     }
 
     fn turn(&mut self) {
         let now = Instant::now();
+        // A turn after a sleep for the whole interval counts too: sleeps take a little longer.
         let is_soon = now.saturating_duration_since(self.turned) < 2 * READ_INTERVAL;
         self.turned = now;
         self.is_busy = false;

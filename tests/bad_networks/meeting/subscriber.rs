@@ -86,8 +86,11 @@ impl Subscriber {
     fn ask(&mut self, now: Instant, index: usize) {
         let reception = &mut self.receptions[index].1;
         let mut compound = Vec::new();
-        let mut missing = reception.nacks(now);
-        missing.retain(|_| self.asks);
+        let missing = if self.asks {
+            reception.nacks(now)
+        } else {
+            Vec::new()
+        };
         for some in missing.chunks(200) {
             rtcp::nack(&mut compound, self.ssrc, reception.ssrc, some);
         }
