@@ -271,9 +271,8 @@ impl Meeting {
             sent.timers += u64::from(is_timer);
             self.now = due.unwrap_or(until).max(self.now);
             self.engine.handle_timeout(self.now);
-            while let Some(transmit) = self.engine.poll_transmit(self.now) {
-                let size = transmit.segment_size.unwrap_or(transmit.contents.len());
-                for datagram in transmit.contents.chunks(size.max(1)) {
+            while let Some(transmits) = self.engine.poll_transmits(self.now) {
+                for datagram in transmits.flat_map(|transmit| transmit.datagrams()) {
                     let rtp = classify(datagram[0]) == PacketClass::Rtp;
                     match (rtp, is_rtcp(datagram)) {
                         (true, false) => sent.packets += 1,
@@ -367,18 +366,19 @@ impl Meeting {
     fn exchange(&mut self) {
         let mut answers: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
         loop {
-            while let Some(transmit) = self.engine.poll_transmit(self.now) {
-                let Some(index) = self.by_address.get(&transmit.destination) else {
-                    continue;
-                };
-                let (_, from, client) = &mut self.clients[*index];
-                let size = transmit.segment_size.unwrap_or(transmit.contents.len());
-                for datagram in transmit.contents.chunks(size.max(1)) {
-                    let mut datagram = datagram.to_vec();
-                    client.receive(self.now, self.epoch, &mut datagram, &mut self.outcome);
+            while let Some(transmits) = self.engine.poll_transmits(self.now) {
+                for transmit in transmits {
+                    let Some(index) = self.by_address.get(&transmit.destination) else {
+                        continue;
+                    };
+                    let (_, from, client) = &mut self.clients[*index];
+                    for datagram in transmit.datagrams() {
+                        let mut datagram = datagram.to_vec();
+                        client.receive(self.now, self.epoch, &mut datagram, &mut self.outcome);
+                    }
+                    let outgoing = client.transport.take_outgoing();
+                    answers.extend(outgoing.into_iter().map(|bytes| (*from, bytes.to_vec())));
                 }
-                let outgoing = client.transport.take_outgoing();
-                answers.extend(outgoing.into_iter().map(|bytes| (*from, bytes.to_vec())));
             }
             while let Some(event) = self.engine.poll_event() {
                 if let Event::TransportFailed { reason, .. } = event.event {

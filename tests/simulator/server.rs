@@ -196,10 +196,10 @@ impl Server {
             let Some(engine) = engine else {
                 continue;
             };
-            while let Some(transmit) = engine.poll_transmit(now) {
-                let size = transmit.segment_size.unwrap_or(transmit.contents.len());
-                for segment in transmit.contents.chunks(size) {
-                    out.push((address, transmit.destination, segment.to_vec()));
+            while let Some(transmits) = engine.poll_transmits(now) {
+                for transmit in transmits {
+                    let datagrams = transmit.datagrams().map(<[u8]>::to_vec);
+                    out.extend(datagrams.map(|bytes| (address, transmit.destination, bytes)));
                 }
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! The way of a packet: [`Engine::handle_datagram`] finds the peer (here), `ingress.rs` makes
 //! one plaintext packet of it and keeps it, `egress.rs` queues it for each subscriber, and
-//! `flush.rs` writes what has gathered for [`Engine::poll_transmit`] to hand out.
+//! `flush.rs` writes what has gathered for [`Engine::poll_transmits`] to hand out.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,12 +20,12 @@ use super::command::Command;
 use super::event::{Event, RoomEvent};
 use super::flush::Flush;
 use super::ids::{RoomId, SubscriptionId, TrackId, TransportId};
-use super::io::{EngineConfig, EngineStatistics, LocalSocket, Transmit};
+use super::io::{EngineConfig, EngineStatistics, LocalSocket};
 use super::loudest::Loudest;
 use super::peer::{Peer, Srtp};
 use super::relay::Relay;
 use super::rtp::{self, PacketClass};
-use super::send_batch::SendBatch;
+use super::send_batch::{Path, SendBatch, Transmits};
 use super::speakers::RoomSpeakers;
 use super::srtp::{SrtpKeys, SrtpReceiver, SrtpSender};
 use super::subscription::Subscription;
@@ -38,8 +38,7 @@ pub(crate) const MAX_DATAGRAM: usize = 2_048;
 
 /// A datagram of ICE, DTLS or SCTP that waits to leave.
 struct ControlDatagram {
-    destination: SocketAddr,
-    local: LocalSocket,
+    path: Path,
     contents: Bytes,
 }
 
@@ -62,11 +61,9 @@ pub struct Engine {
     pub(super) timers: Timers,
     pub(super) events: VecDeque<RoomEvent>,
     control: VecDeque<ControlDatagram>,
-    /// The control datagram that was handed out last.
-    sent_control: Option<ControlDatagram>,
     pub(super) flush: Flush,
     pub(super) relay: Relay,
-    /// Media and RTCP that leave next.
+    /// What leaves next.
     pub(super) outgoing: SendBatch,
     pub(super) statistics: EngineStatistics,
     /// Peers who share a link.
@@ -111,7 +108,6 @@ impl Engine {
             timers: Timers::default(),
             events: VecDeque::new(),
             control: VecDeque::new(),
-            sent_control: None,
             flush: Flush::default(),
             relay: Relay::default(),
             outgoing: SendBatch::default(),
@@ -273,17 +269,18 @@ impl Engine {
     }
 
     /// The next datagrams to send, which leave at `now`; `None` when all are handed out.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
-        let Some(datagram) = self.control.pop_front() else {
-            return self.next_run(now);
-        };
-        let datagram = self.sent_control.insert(datagram);
-        Some(Transmit {
-            destination: datagram.destination,
-            local: datagram.local,
-            segment_size: None,
-            contents: &datagram.contents,
-        })
+    pub fn poll_transmits(&mut self, now: Instant) -> Option<Transmits<'_>> {
+        self.outgoing.forget_handed_out();
+        while !self.outgoing.is_full()
+            && let Some(ControlDatagram { path, contents }) = self.control.pop_front()
+        {
+            self.outgoing.push(path, contents.len(), |out| {
+                out.copy_from_slice(&contents);
+                contents.len()
+            });
+        }
+        self.write_released(now);
+        self.outgoing.hand_out()
     }
 
     /// The next happening for a room.
@@ -437,11 +434,11 @@ impl Engine {
     fn queue_control(&mut self, peer: u32) {
         let state = &mut self.peers[peer as usize];
         while let Some((destination, contents)) = state.transport.poll_transmit() {
-            self.control.push_back(ControlDatagram {
+            let path = Path {
                 destination,
                 local: state.local,
-                contents,
-            });
+            };
+            self.control.push_back(ControlDatagram { path, contents });
         }
     }
 

@@ -1,8 +1,9 @@
 //! Sending: what has gathered in the peers' queues is written, encrypted and handed out.
 //!
 //! Packets gather for [`GATHER_INTERVAL`], because the kernel takes a run of packets to one
-//! destination for little more than the price of one. One peer after the other is written into
-//! one and the same buffer, which therefore stays in the processor's cache.
+//! destination for little more than the price of one, and many runs in one call. One peer after
+//! the other is written into one and the same buffer, which is handed out before it outgrows the
+//! processor's cache.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use std::time::Instant;
 use slab::Slab;
 
 use super::dispatch::Engine;
-use super::io::{GATHER_INTERVAL, Transmit};
+use super::io::GATHER_INTERVAL;
 use super::payload::dependency_descriptor::patch_frame_number;
 use super::payload::{self, counters::PictureCounters};
 use super::peer::Peer;
@@ -92,14 +93,11 @@ impl Flush {
 }
 
 impl Engine {
-    /// The next media and RTCP datagrams to send.
-    pub(super) fn next_run(&mut self, now: Instant) -> Option<Transmit<'_>> {
-        let run = loop {
-            if let Some(run) = self.outgoing.pop() {
-                break run;
-            }
-            self.outgoing.clear();
-            let peer = self.flush.next()?;
+    /// Writes what is released, as much as a batch takes.
+    pub(super) fn write_released(&mut self, now: Instant) {
+        while !self.outgoing.is_full()
+            && let Some(peer) = self.flush.next()
+        {
             let state = &mut self.peers[peer as usize];
             if !state.queue.is_begun() {
                 release_paced(now, state, &mut self.subscriptions);
@@ -116,14 +114,7 @@ impl Engine {
                 self.flush.done();
                 self.flush.list(now, peer, state);
             }
-        };
-        let (contents, segment_size) = self.outgoing.contents(run);
-        Some(Transmit {
-            destination: run.path.destination,
-            local: run.path.local,
-            segment_size,
-            contents,
-        })
+        }
     }
 }
 

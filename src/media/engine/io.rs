@@ -16,7 +16,7 @@ pub struct LocalSocket(pub u8);
 
 /// Datagrams to one destination, all of them of `segment_size` but the last, which may be
 /// shorter: the shape that one GSO call takes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Transmit<'a> {
     /// Where to.
     pub destination: SocketAddr,
@@ -26,6 +26,14 @@ pub struct Transmit<'a> {
     pub segment_size: Option<usize>,
     /// The datagrams, one after the other.
     pub contents: &'a [u8],
+}
+
+impl<'a> Transmit<'a> {
+    /// The datagrams one by one.
+    pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let size = self.segment_size.unwrap_or(self.contents.len());
+        self.contents.chunks(size.max(1))
+    }
 }
 
 /// How an engine is made.

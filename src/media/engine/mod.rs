@@ -47,6 +47,7 @@ pub mod transport;
 pub use command::Command;
 pub use dispatch::Engine;
 pub use event::{Event, RoomEvent};
+pub use send_batch::Transmits;
 
 /// The id under which every subscriber gets a header extension; `None` for those that are not
 /// passed on.

@@ -4,15 +4,19 @@
 //! shorter (what UDP segmentation offload takes). Packets are written straight into their place,
 //! so nothing is copied again before the kernel.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::io::LocalSocket;
+use super::io::{LocalSocket, Transmit};
 
 /// The kernel takes at most this many segments in one call.
 const MAX_SEGMENTS: u16 = 64;
 /// Largest payload of one segmented send: a UDP datagram's bound.
 const MAX_RUN_BYTES: usize = 65_000;
+/// A batch is handed out when it has so many runs: the price of a system call is small by then.
+const ENOUGH_RUNS: usize = 32;
+/// A batch is handed out when it has so many bytes: the kernel is to find them in the processor's
+/// second cache.
+const ENOUGH_BYTES: usize = 4 * MAX_RUN_BYTES;
 
 /// Where datagrams go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +28,8 @@ pub(crate) struct Path {
 
 /// One stretch of equal datagrams.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Run {
-    pub(crate) path: Path,
+struct Run {
+    path: Path,
     start: usize,
     end: usize,
     segment_size: usize,
@@ -40,7 +44,30 @@ pub(crate) struct SendBatch {
     /// Longer than what is written: room that was there once is not made, and cleared, again.
     bytes: Vec<u8>,
     written: usize,
-    runs: VecDeque<Run>,
+    runs: Vec<Run>,
+    /// What is there has been handed out.
+    handed_out: bool,
+}
+
+/// The runs of a batch, as they are sent.
+#[derive(Debug, Clone)]
+pub struct Transmits<'a> {
+    bytes: &'a [u8],
+    runs: std::slice::Iter<'a, Run>,
+}
+
+impl<'a> Iterator for Transmits<'a> {
+    type Item = Transmit<'a>;
+
+    fn next(&mut self) -> Option<Transmit<'a>> {
+        let run = self.runs.next()?;
+        Some(Transmit {
+            destination: run.path.destination,
+            local: run.path.local,
+            segment_size: (run.segments > 1).then_some(run.segment_size),
+            contents: &self.bytes[run.start..run.end],
+        })
+    }
 }
 
 impl SendBatch {
@@ -52,6 +79,7 @@ impl SendBatch {
     /// Lets `write` put one datagram of at most `room` bytes in place; it returns the length
     /// that it used, 0 for none.
     pub(crate) fn push(&mut self, path: Path, room: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+        self.forget_handed_out();
         let start = self.written;
         if self.bytes.len() < start + room {
             self.bytes.resize(start + room, 0);
@@ -62,7 +90,7 @@ impl SendBatch {
         }
         let end = start + written;
         self.written = end;
-        if let Some(run) = self.runs.back_mut()
+        if let Some(run) = self.runs.last_mut()
             && !run.closed
             && run.path == path
             && written <= run.segment_size
@@ -74,7 +102,7 @@ impl SendBatch {
             run.end = end;
             return;
         }
-        self.runs.push_back(Run {
+        self.runs.push(Run {
             path,
             start,
             end,
@@ -84,24 +112,30 @@ impl SendBatch {
         });
     }
 
-    /// Takes the next run. Its bytes stay valid until [`SendBatch::clear`] or a push.
-    pub(crate) fn pop(&mut self) -> Option<Run> {
-        self.runs.pop_front()
+    /// It is time to send what is there.
+    pub(crate) fn is_full(&self) -> bool {
+        self.runs.len() >= ENOUGH_RUNS || self.written >= ENOUGH_BYTES
     }
 
-    /// The datagrams of a run, and their size when there is more than one.
-    pub(crate) fn contents(&self, run: Run) -> (&[u8], Option<usize>) {
-        let size = (run.segments > 1).then_some(run.segment_size);
-        (&self.bytes[run.start..run.end], size)
+    /// Hands out what is there, which is forgotten with the next push; `None` when nothing is.
+    pub(crate) fn hand_out(&mut self) -> Option<Transmits<'_>> {
+        self.handed_out = true;
+        (!self.runs.is_empty()).then(|| Transmits {
+            bytes: &self.bytes,
+            runs: self.runs.iter(),
+        })
     }
 
-    /// Forgets all datagrams; gives memory back when a burst has grown it far.
-    pub(crate) fn clear(&mut self) {
+    /// Makes room after [`SendBatch::hand_out`]; gives memory back when a burst has grown it far.
+    pub(crate) fn forget_handed_out(&mut self) {
+        if !std::mem::take(&mut self.handed_out) {
+            return;
+        }
         self.runs.clear();
         self.written = 0;
-        if self.bytes.capacity() > 4 * MAX_RUN_BYTES {
-            self.bytes.truncate(MAX_RUN_BYTES);
-            self.bytes.shrink_to(MAX_RUN_BYTES);
+        if self.bytes.capacity() > 2 * ENOUGH_BYTES {
+            self.bytes.truncate(ENOUGH_BYTES);
+            self.bytes.shrink_to(ENOUGH_BYTES);
         }
     }
 }
@@ -129,12 +163,10 @@ mod tests {
     }
 
     fn runs(batch: &mut SendBatch) -> Vec<(usize, Option<usize>)> {
-        let mut out = Vec::new();
-        while let Some(run) = batch.pop() {
-            let (contents, size) = batch.contents(run);
-            out.push((contents.len(), size));
-        }
-        out
+        let transmits = batch.hand_out().into_iter().flatten();
+        transmits
+            .map(|transmit| (transmit.contents.len(), transmit.segment_size))
+            .collect()
     }
 
     #[test]
@@ -183,6 +215,34 @@ mod tests {
     fn a_datagram_that_is_not_written_leaves_no_trace() {
         let mut batch = SendBatch::default();
         batch.push(path(1), 1500, |_| 0);
-        assert!(batch.pop().is_none());
+        assert!(batch.hand_out().is_none());
+    }
+
+    #[test]
+    fn what_is_pushed_after_a_batch_was_handed_out_begins_another() {
+        let mut batch = SendBatch::default();
+        for length in [100, 50] {
+            push(&mut batch, length);
+            push(&mut batch, length);
+            assert_eq!(runs(&mut batch), [(2 * length, Some(length))]);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_full_by_its_runs_or_by_its_bytes() {
+        let mut batch = SendBatch::default();
+        for port in 0..ENOUGH_RUNS as u16 {
+            assert!(!batch.is_full());
+            push_to(&mut batch, port, 20);
+        }
+        assert!(batch.is_full());
+        assert_eq!(runs(&mut batch).len(), ENOUGH_RUNS);
+        batch.forget_handed_out();
+        for _ in 0..ENOUGH_BYTES / 1_200 {
+            assert!(!batch.is_full());
+            push(&mut batch, 1_200);
+        }
+        push(&mut batch, 1_200);
+        assert!(batch.is_full());
     }
 }

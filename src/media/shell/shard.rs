@@ -10,7 +10,7 @@ use mio::{Events, Poll, Token};
 
 use super::delivery::Delivery;
 use super::link::{self, Link};
-use super::socket::{Received, Sent, ShardSocket};
+use super::socket::{Received, ShardSocket};
 use crate::media::engine::Engine;
 use crate::media::engine::io::{EngineConfig, EngineStatistics, GATHER_INTERVAL, LocalSocket};
 use crate::media::engine::transport::ServerCertificate;
@@ -329,18 +329,11 @@ impl Shard {
     }
 
     fn send(&mut self, now: Instant) {
-        while let Some(transmit) = self.engine.poll_transmit(now) {
-            let index = usize::from(transmit.local.0);
-            let Some(socket) = self.parts.sockets.get_mut(index) else {
-                continue;
-            };
-            let sent = socket.send(
-                transmit.destination,
-                transmit.contents,
-                transmit.segment_size,
-            );
-            if sent == Sent::Dropped {
-                self.sends_dropped += 1;
+        while let Some(transmits) = self.engine.poll_transmits(now) {
+            for (index, socket) in self.parts.sockets.iter().enumerate() {
+                let runs = transmits.clone();
+                let runs = runs.filter(|run| usize::from(run.local.0) == index);
+                self.sends_dropped += socket.send(runs);
             }
         }
     }

@@ -7,8 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::send_many::send_many;
+use crate::media::engine::io::Transmit;
 
 /// Asked of the kernel for each direction, so that a burst of keyframes fits.
 const KERNEL_BUFFER: usize = 4 << 20;
@@ -34,14 +38,6 @@ pub(super) enum Received {
     Nothing,
     /// So many messages, each of one or more datagrams.
     Batch(usize),
-}
-
-/// What became of a send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sent {
-    Yes,
-    /// The kernel has no room: real-time media is not worth waiting for.
-    Dropped,
 }
 
 /// A bound socket with its buffers.
@@ -155,21 +151,48 @@ impl ShardSocket {
         })
     }
 
-    /// Sends one run.
-    pub(super) fn send(
-        &mut self,
-        destination: SocketAddr,
-        contents: &[u8],
-        segment_size: Option<usize>,
-    ) -> Sent {
+    /// Sends runs, many in a call where the system has such calls. Returns how many the kernel
+    /// did not take: when it has no room, real-time media is not worth waiting for.
+    pub(super) fn send<'a>(&self, mut runs: impl Iterator<Item = Transmit<'a>> + Clone) -> u64 {
+        let dropped = self.send_together(&mut runs);
+        dropped + runs.filter(|run| !self.send_one(run)).count() as u64
+    }
+
+    /// Sends many in a call, as long as the kernel takes segments.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn send_together<'a>(&self, runs: &mut (impl Iterator<Item = Transmit<'a>> + Clone)) -> u64 {
+        let mut dropped = 0;
+        while self.state.max_gso_segments() > 1 {
+            match send_many(&self.socket, runs.clone()) {
+                Ok(0) => return dropped,
+                Ok(sent) => runs.by_ref().take(sent).for_each(drop),
+                Err(error) => {
+                    let refused = runs.next();
+                    let has_room = error.kind() != io::ErrorKind::WouldBlock;
+                    let sent = has_room && refused.is_some_and(|run| self.send_one(&run));
+                    dropped += u64::from(!sent);
+                }
+            }
+        }
+        dropped
+    }
+
+    /// This system has no such call.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn send_together<'a>(&self, _: &mut impl Iterator<Item = Transmit<'a>>) -> u64 {
+        0
+    }
+
+    /// Sends one run, segment by segment where it must be; false when the kernel did not take it.
+    fn send_one(&self, run: &Transmit<'_>) -> bool {
         let (socket, state) = (&self.socket, &self.state);
         let sent = send_run(
-            contents,
-            segment_size,
+            run.contents,
+            run.segment_size,
             || state.max_gso_segments().max(1),
             |part, segment_size| {
-                let transmit = Transmit {
-                    destination,
+                let transmit = quinn_udp::Transmit {
+                    destination: run.destination,
                     ecn: None,
                     contents: part,
                     segment_size,
@@ -178,13 +201,10 @@ impl ShardSocket {
                 state.try_send(UdpSockRef::from(socket), &transmit)
             },
         );
-        match sent {
-            Ok(()) => Sent::Yes,
-            Err(error) => {
-                tracing::trace!(%error, %destination, "send");
-                Sent::Dropped
-            }
+        if let Err(error) = &sent {
+            tracing::trace!(%error, destination = %run.destination, "send");
         }
+        sent.is_ok()
     }
 }
 

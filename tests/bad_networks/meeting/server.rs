@@ -143,10 +143,11 @@ impl Server {
 
     /// The datagrams to send, and where.
     pub(super) fn drain(&mut self, now: Instant, mut send: impl FnMut(SocketAddr, &[u8])) {
-        while let Some(transmit) = self.engine.poll_transmit(now) {
-            let size = transmit.segment_size.unwrap_or(transmit.contents.len());
-            for datagram in transmit.contents.chunks(size.max(1)) {
-                send(transmit.destination, datagram);
+        while let Some(transmits) = self.engine.poll_transmits(now) {
+            for transmit in transmits {
+                for datagram in transmit.datagrams() {
+                    send(transmit.destination, datagram);
+                }
             }
         }
     }

@@ -213,12 +213,13 @@ impl Session {
             }
         }
         while self.engine.poll_event().is_some() {}
-        while let Some(transmit) = self.engine.poll_transmit(self.now) {
-            let size = transmit.segment_size.unwrap_or(transmit.contents.len());
-            for client in [&mut self.publisher, &mut self.subscriber] {
-                if client.address == transmit.destination {
-                    for datagram in transmit.contents.chunks(size.max(1)) {
-                        client.receive(self.now, datagram);
+        while let Some(transmits) = self.engine.poll_transmits(self.now) {
+            for transmit in transmits {
+                for client in [&mut self.publisher, &mut self.subscriber] {
+                    if client.address == transmit.destination {
+                        for datagram in transmit.datagrams() {
+                            client.receive(self.now, datagram);
+                        }
                     }
                 }
             }
