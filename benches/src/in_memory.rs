@@ -73,6 +73,22 @@ pub struct Meeting {
     by_address: HashMap<SocketAddr, usize>,
     last_id: u32,
     outcome: Outcome,
+    on_the_way: OnTheWay,
+}
+
+/// What the engine sent while a recording was played, as a kernel would keep it.
+#[derive(Default)]
+struct OnTheWay {
+    bytes: Vec<u8>,
+    /// Indexes of the clients, and where what is for them ends.
+    datagrams: Vec<(usize, usize)>,
+}
+
+impl OnTheWay {
+    fn push(&mut self, client: usize, datagram: &[u8]) {
+        self.bytes.extend_from_slice(datagram);
+        self.datagrams.push((client, self.bytes.len()));
+    }
 }
 
 impl Meeting {
@@ -97,6 +113,7 @@ impl Meeting {
             by_address: HashMap::new(),
             last_id: 0,
             outcome: Outcome::default(),
+            on_the_way: OnTheWay::default(),
         })
     }
 
@@ -247,7 +264,8 @@ impl Meeting {
         }
     }
 
-    /// Gives a recording to the engine and throws away what it sends. Allocates nothing itself.
+    /// Gives a recording to the engine and keeps what it sends for [`Meeting::deliver`]. Allocates
+    /// nothing itself but the memory for that, once.
     pub fn play(&mut self, recording: &mut [Datagram]) -> Sent {
         let mut sent = Sent::default();
         for datagram in recording {
@@ -263,6 +281,32 @@ impl Meeting {
         sent
     }
 
+    /// The clients receive what was sent while recordings were played. To hear nothing of it, the
+    /// engine would take their network for broken, and send no more.
+    pub fn deliver(&mut self) {
+        let mut start = 0;
+        for (index, end) in self.on_the_way.datagrams.drain(..) {
+            let datagram = &mut self.on_the_way.bytes[start..end];
+            let (.., client) = &mut self.clients[index];
+            client.receive(self.now, self.epoch, datagram, &mut self.outcome);
+            start = end;
+        }
+        self.on_the_way.bytes.clear();
+        self.answer();
+    }
+
+    /// What the clients have to say to what they received.
+    fn answer(&mut self) {
+        for (_, from, client) in &mut self.clients {
+            for mut bytes in client.transport.take_outgoing() {
+                let local = LocalSocket::default();
+                self.engine
+                    .handle_datagram(self.now, *from, local, &mut bytes);
+            }
+        }
+        self.exchange();
+    }
+
     /// Lets the engine have its time up to `until`.
     fn elapse(&mut self, until: Instant, sent: &mut Sent) {
         loop {
@@ -272,7 +316,12 @@ impl Meeting {
             self.now = due.unwrap_or(until).max(self.now);
             self.engine.handle_timeout(self.now);
             while let Some(transmits) = self.engine.poll_transmits(self.now) {
-                for datagram in transmits.flat_map(|transmit| transmit.datagrams()) {
+                for (to, datagram) in transmits.flat_map(|transmit| {
+                    transmit.datagrams().map(move |d| (transmit.destination, d))
+                }) {
+                    if let Some(client) = self.by_address.get(&to) {
+                        self.on_the_way.push(*client, datagram);
+                    }
                     let rtp = classify(datagram[0]) == PacketClass::Rtp;
                     match (rtp, is_rtcp(datagram)) {
                         (true, false) => sent.packets += 1,

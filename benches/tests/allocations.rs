@@ -26,6 +26,7 @@ fn a_forwarded_packet_allocates_nothing() {
             sent = Some(meeting.play(&mut recording));
         });
         let sent = sent.expect("a step that was played");
+        meeting.deliver();
         if sent.timers + sent.reports + sent.other > 0 {
             continue;
         }

@@ -107,7 +107,11 @@ impl Engine {
             write_queue(now, &mut self.outgoing, state, &self.tracks);
             if state.queue.is_written() {
                 state.queue.clear();
-                if state.probe.is_some_and(|active| active.is_over(now)) {
+                if state
+                    .probe
+                    .as_ref()
+                    .is_some_and(|active| active.is_over(now))
+                {
                     state.probe = None;
                 }
                 state.listed = false;
@@ -134,7 +138,7 @@ fn release_paced(now: Instant, state: &mut Peer, subscriptions: &mut Slab<Subscr
 fn start_probe(now: Instant, state: &mut Peer) {
     if state.probe.is_none() && state.gives_feedback {
         let planned = state.bandwidth.poll_probe(now);
-        state.probe = planned.map(|probe| ActiveProbe::new(probe, now));
+        state.probe = planned.map(|probe| Box::new(ActiveProbe::new(probe, now)));
     }
 }
 
@@ -161,7 +165,7 @@ fn write_queue(now: Instant, outgoing: &mut SendBatch, state: &mut Peer, tracks:
             }
         };
         if let Some(number) = number {
-            write_packet(outgoing, path, &srtp.sender, tracks, queued, number);
+            write_packet(outgoing, path, &srtp.sender, tracks, &queued, number);
         }
     }
 }

@@ -29,6 +29,7 @@ const MAX_RTT: Duration = Duration::from_secs(2);
 const LOSSY: f64 = 0.02;
 
 /// Keys of both directions.
+#[repr(C)]
 pub(crate) struct Srtp {
     pub(crate) sender: SrtpSender,
     pub(crate) receiver: SrtpReceiver,
@@ -50,32 +51,36 @@ impl Default for PayloadTypes {
     }
 }
 
-/// One peer connection. What a packet on its way out does not touch lies elsewhere, so that a
-/// subscriber is a few lines of memory.
+/// One peer connection. What a packet on its way out touches comes first, in the order in which it
+/// does: with hundreds of subscribers each line of memory is waited for.
+#[repr(C, align(64))]
 pub(crate) struct Peer {
-    pub(crate) id: TransportId,
-    pub(crate) room: RoomId,
-    pub(crate) transport: Box<Transport>,
-    pub(crate) srtp: Option<Srtp>,
-    /// Where the peer's datagrams go, once that is known.
-    pub(crate) path: Option<Path>,
-    /// Socket on which the peer's last check arrived.
-    pub(crate) local: LocalSocket,
     pub(crate) queue: SendQueue,
     pub(crate) pacer: Pacer,
-    pub(crate) bandwidth: Box<BandwidthEstimator>,
-    /// The peer reports what arrives, or what it can take: the estimate means something.
-    pub(crate) gives_feedback: bool,
     /// Bits a second at which packets leave, as of [`Peer::set_pace`]: what that depends on lies
     /// far away.
     pace: Option<u64>,
+    pub(crate) report_due: Option<Instant>,
+    /// Where the peer's datagrams go, once that is known.
+    pub(crate) path: Option<Path>,
+    /// Whether the engine has this peer on its list of those with packets to send.
+    pub(crate) listed: bool,
+    /// The peer reports what arrives, or what it can take: the estimate means something.
+    pub(crate) gives_feedback: bool,
+    pub(crate) bandwidth: Box<BandwidthEstimator>,
+    pub(crate) probe: Option<Box<ActiveProbe>>,
+    pub(crate) srtp: Option<Srtp>,
+
+    pub(crate) id: TransportId,
+    pub(crate) room: RoomId,
+    pub(crate) armed: Armed,
+    pub(crate) transport: Box<Transport>,
+    /// Socket on which the peer's last check arrived.
+    pub(crate) local: LocalSocket,
     pub(crate) allocated: Allocated,
     pub(crate) again: Retransmissions,
     /// What is sent before any video: audio.
     pub(crate) before_video: RateMeter,
-    pub(crate) probe: Option<ActiveProbe>,
-    /// Whether the engine has this peer on its list of those with packets to send.
-    pub(crate) listed: bool,
     /// Addresses under which the engine finds this peer.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) format: Box<ReceiveFormat>,
@@ -88,9 +93,7 @@ pub(crate) struct Peer {
     /// SSRC under which we send feedback.
     pub(crate) feedback_ssrc: u32,
     pub(crate) feedback_due: Option<Instant>,
-    pub(crate) report_due: Option<Instant>,
     pub(crate) rtt: Duration,
-    pub(crate) armed: Armed,
 }
 
 impl Peer {

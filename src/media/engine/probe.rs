@@ -62,7 +62,7 @@ pub(super) fn fill(
     subscriptions: &mut Slab<Subscription>,
     tracks: &Slab<Track>,
 ) {
-    let Some(active) = state.probe else {
+    let Some(active) = &state.probe else {
         return;
     };
     let repairs = |index: &&u32| {

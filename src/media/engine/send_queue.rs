@@ -1,7 +1,7 @@
 //! The packets that wait to be written for one peer.
 //!
 //! A packet waits as a note of where it stands in its track's cache and how its header will
-//! read, not as a copy. What has gathered when the engine sends is put into the order in which
+//! read, not as a copy; packets that follow each other and are alike share a note. What has gathered when the engine sends is put into the order in which
 //! the most packets of equal size follow each other: the kernel takes such a run in one piece
 //! (UDP_SEGMENT), for little more than the price of one packet.
 //!
@@ -37,7 +37,7 @@ pub(crate) enum Form {
 }
 
 /// One packet to be written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueuedPacket {
     /// Index of the subscription.
     pub(crate) subscription: u32,
@@ -70,22 +70,58 @@ pub(crate) struct LastQueued {
     index: u16,
 }
 
+/// Packets of one SSRC that follow each other and are alike: those of a frame, mostly.
 #[derive(Debug)]
 struct Waiting {
-    packet: QueuedPacket,
-    /// The packet of the same SSRC before this one.
+    first: QueuedPacket,
+    /// How many come after the first one.
+    more: u16,
+    /// Those of the same SSRC before these.
     previous: Option<u16>,
+}
+
+impl Waiting {
+    fn packet(&self, place: u16) -> QueuedPacket {
+        QueuedPacket {
+            source: self.first.source + u64::from(place),
+            sequence: self.first.sequence + u64::from(place),
+            ends_picture: self.first.ends_picture && place == self.more,
+            ..self.first
+        }
+    }
+
+    /// Takes in a packet when it is as the next one would be.
+    fn extend(&mut self, packet: &QueuedPacket) -> bool {
+        let next = self.more + 1;
+        let alike = !self.first.ends_picture
+            && packet.form == Form::Media
+            && self.packet(next)
+                == QueuedPacket {
+                    ends_picture: false,
+                    ..*packet
+                };
+        if alike {
+            self.more = next;
+            self.first.ends_picture = packet.ends_picture;
+        }
+        alike
+    }
 }
 
 /// One peer's packets.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     waiting: Vec<Waiting>,
+    /// Indexes into `waiting` in the order of leaving, once that is decided; empty when it is
+    /// that in which they came.
+    order: Vec<u32>,
     /// Tells this filling of the queue from the ones before; from 1.
     generation: u32,
-    /// Indexes into `waiting` in the order of leaving, once that is decided.
-    order: Vec<u32>,
-    written: usize,
+    /// Packets that wait, and those of them that have been handed out.
+    packets: u16,
+    written: u16,
+    /// Where the next one to be handed out is: by the order, and among those alike.
+    place: (u16, u16),
 }
 
 impl SendQueue {
@@ -100,14 +136,22 @@ impl SendQueue {
 
     /// Whether [`SendQueue::take`] has handed out anything.
     pub(crate) fn is_begun(&self) -> bool {
-        !self.order.is_empty()
+        self.written > 0
     }
 
     /// Adds a packet; `last` is kept by its stream from one packet to the next. False when the
     /// queue is full.
     pub(crate) fn push(&mut self, packet: QueuedPacket, last: &mut LastQueued) -> bool {
-        if self.waiting.len() >= MAX_QUEUED {
+        if usize::from(self.packets) >= MAX_QUEUED {
             return false;
+        }
+        self.packets += 1;
+        if self
+            .waiting
+            .last_mut()
+            .is_some_and(|waiting| waiting.extend(&packet))
+        {
+            return true;
         }
         // The generation 0 is that of streams that have queued nothing.
         self.generation = self.generation.max(1);
@@ -116,49 +160,63 @@ impl SendQueue {
             generation: self.generation,
             index: self.waiting.len() as u16,
         };
-        self.waiting.push(Waiting { packet, previous });
+        self.waiting.push(Waiting {
+            first: packet,
+            more: 0,
+            previous,
+        });
         true
     }
 
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> u64 {
-        let len = |waiting: &Waiting| u64::from(waiting.packet.len);
+        let len = |waiting: &Waiting| u64::from(waiting.first.len) * (u64::from(waiting.more) + 1);
         self.waiting.iter().map(len).sum()
     }
 
     /// Lets go of what is queued of a track.
     pub(crate) fn cancel(&mut self, track: u32) {
         for waiting in &mut self.waiting {
-            if waiting.packet.track == track {
-                waiting.packet.len = 0;
+            if waiting.first.track == track {
+                waiting.first.len = 0;
             }
         }
     }
 
-    /// The next packets to write, at most `limit`, in the order of leaving; empty when all
-    /// have been handed out. The order is decided by the first call after a
-    /// [`SendQueue::clear`], and nothing may be pushed from then on.
-    pub(crate) fn take(&mut self, limit: usize) -> impl Iterator<Item = &QueuedPacket> {
-        if self.order.is_empty() {
+    /// The next packets to write, at most `limit`, in the order of leaving; none when all have
+    /// been handed out. The order is decided by the first call after a [`SendQueue::clear`], and
+    /// nothing may be pushed from then on.
+    pub(crate) fn take(&mut self, limit: usize) -> impl Iterator<Item = QueuedPacket> {
+        if !self.is_begun() {
             self.decide_order();
         }
-        let start = self.written;
-        self.written = (start + limit).min(self.order.len());
-        self.order[start..self.written]
-            .iter()
-            .map(|&index| &self.waiting[index as usize].packet)
+        std::iter::from_fn(|| self.next()).take(limit)
+    }
+
+    fn next(&mut self) -> Option<QueuedPacket> {
+        let (index, place) = self.place;
+        let index = usize::from(index);
+        let index = self.order.get(index).map_or(index, |&index| index as usize);
+        let waiting = self.waiting.get(index)?;
+        self.place = if place < waiting.more {
+            (self.place.0, place + 1)
+        } else {
+            (self.place.0 + 1, 0)
+        };
+        self.written += 1;
+        Some(waiting.packet(place))
     }
 
     /// Whether [`SendQueue::take`] has handed out everything.
     pub(crate) fn is_written(&self) -> bool {
-        self.written == self.waiting.len()
+        self.written == self.packets
     }
 
     /// Forgets everything; gives memory back when a burst has grown it far.
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
         self.order.clear();
-        self.written = 0;
+        (self.packets, self.written, self.place) = (0, 0, (0, 0));
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         if self.waiting.capacity() > 2 * KEPT_CAPACITY {
             self.waiting.shrink_to(KEPT_CAPACITY);
@@ -169,12 +227,18 @@ impl SendQueue {
     /// Largest first. A packet counts as large as the largest of its SSRC that comes after it,
     /// so that none overtakes another of the same SSRC.
     fn decide_order(&mut self) {
+        if self
+            .waiting
+            .is_sorted_by(|one, next| one.first.len >= next.first.len)
+        {
+            return;
+        }
         // Size in the upper half, inverted for largest first; index in the lower one, which
         // keeps equals in their order.
         self.order.extend(
             (0u32..)
                 .zip(&self.waiting)
-                .map(|(index, waiting)| u32::from(u16::MAX - waiting.packet.len) << 16 | index),
+                .map(|(index, waiting)| u32::from(u16::MAX - waiting.first.len) << 16 | index),
         );
         for index in (0..self.waiting.len()).rev() {
             if let Some(previous) = self.waiting[index].previous {
@@ -246,6 +310,41 @@ pub(super) mod tests {
                 "round {round}"
             );
         }
+    }
+
+    #[test]
+    fn packets_that_are_alike_share_a_note_and_leave_as_they_came() {
+        let mut queue = SendQueue::default();
+        let mut last = LastQueued::default();
+        let end = |sequence, len| QueuedPacket {
+            ends_picture: true,
+            ..packet(1, sequence, len)
+        };
+        let came = [
+            packet(1, 1, 900),
+            packet(1, 2, 900),
+            end(3, 900),
+            packet(1, 4, 900),
+            // One is missing in the source.
+            packet(1, 6, 900),
+            QueuedPacket {
+                source: 8,
+                ..packet(1, 7, 900)
+            },
+            QueuedPacket {
+                timestamp: 3_000,
+                ..packet(1, 8, 900)
+            },
+            end(9, 300),
+        ];
+        for packet in came {
+            assert!(queue.push(packet, &mut last));
+        }
+        assert_eq!(queue.waiting.len(), 6);
+        assert_eq!(queue.bytes(), 7 * 900 + 300);
+        let taken: Vec<_> = queue.take(100).collect();
+        assert_eq!(taken, came);
+        assert!(queue.is_written());
     }
 
     #[test]

@@ -12,32 +12,36 @@ use super::track::Track;
 /// Retransmissions that one subscription may take from the cache between two reports.
 const RETRANSMISSIONS_A_SECOND: u16 = 1_000;
 
-/// One track sent to one subscriber.
+/// One track sent to one subscriber. What every packet touches comes first, as in [`Peer`].
+///
+/// [`Peer`]: super::peer::Peer
+#[repr(C, align(64))]
 pub(crate) struct Subscription {
-    pub(crate) id: SubscriptionId,
-    /// Index of the track.
-    pub(crate) track: u32,
     /// Index of the receiving peer.
     pub(crate) peer: u32,
     pub(crate) ssrc: u32,
-    pub(crate) rtx_ssrc: Option<u32>,
     /// The arrival of its packets is reported.
     pub(crate) transport_cc: bool,
     /// Redundant audio goes to it as it came.
     pub(crate) takes_red: bool,
+    pub(crate) started: bool,
     pub(crate) wish: Wish,
+    pub(crate) packets: u32,
+    pub(crate) octets: u32,
+    pub(crate) last_queued: LastQueued,
+    pub(crate) forwarder: Forwarder,
+
+    pub(crate) id: SubscriptionId,
+    /// Index of the track.
+    pub(crate) track: u32,
+    pub(crate) rtx_ssrc: Option<u32>,
     /// The layer that should flow, when one is alive.
     pub(crate) target: Option<LayerId>,
     /// There is something to send and no room for it.
     pub(crate) paused: bool,
-    pub(crate) forwarder: Forwarder,
     /// Extended sequence number of the next retransmission.
     pub(crate) rtx_sequence: u64,
-    pub(crate) last_queued: LastQueued,
     pub(crate) last_repair_queued: LastQueued,
-    pub(crate) started: bool,
-    pub(crate) packets: u32,
-    pub(crate) octets: u32,
     pub(crate) packets_reported: u32,
     /// Packets that the subscriber has reported lost, since the start.
     pub(crate) reported_lost: u32,

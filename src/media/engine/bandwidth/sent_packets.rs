@@ -12,6 +12,10 @@ use super::Micros;
 const KEPT_FOR: Micros = 2_000_000;
 /// And at most so many of them.
 const MAX_PACKETS: usize = 8_192;
+/// What is too old is looked for once in so many packets, as it lies where nothing else is.
+const FORGET_EVERY: u64 = 64;
+/// As many as leave room for those that come before the next look.
+const MOST_KEPT: usize = MAX_PACKETS - FORGET_EVERY as usize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -68,11 +72,8 @@ impl SentPackets {
             self.tags.clear();
         }
         self.newest = sent;
-        while let Some(first) = self.packets.front()
-            && (departure(sent, first) < sent - KEPT_FOR || self.packets.len() >= MAX_PACKETS)
-        {
-            self.packets.pop_front();
-            self.tags.pop_front();
+        if self.next % FORGET_EVERY == 0 {
+            self.forget_old(sent);
         }
         self.packets.push_back(SentPacket {
             sent: sent as u32,
@@ -82,6 +83,15 @@ impl SentPackets {
         self.tags.push_back(tag);
         self.next += 1;
         self.next - 1
+    }
+
+    fn forget_old(&mut self, now: Micros) {
+        while let Some(first) = self.packets.front()
+            && (departure(now, first) < now - KEPT_FOR || self.packets.len() > MOST_KEPT)
+        {
+            self.packets.pop_front();
+            self.tags.pop_front();
+        }
     }
 
     /// Notes whether the packet of that sequence number arrived. `None` when it is not known, or
@@ -171,17 +181,16 @@ mod tests {
     fn what_was_never_sent_or_is_forgotten_is_not_known() {
         let mut sent = SentPackets::default();
         assert!(sent.report(0, true).is_none());
-        for count in 0..20_000u64 {
+        let count = 313 * FORGET_EVERY;
+        for count in 0..count {
             sent.push(count as Micros, 100, 0);
         }
         assert_eq!(sent.packets.len(), MAX_PACKETS);
-        assert!(sent.report(20_000, true).is_none());
-        assert!(
-            sent.report((20_000 - MAX_PACKETS - 1) as u16, true)
-                .is_none()
-        );
-        assert!(sent.report((20_000 - MAX_PACKETS) as u16, true).is_some());
-        sent.push(20_000 + KEPT_FOR, 100, 0);
+        let oldest = count - MAX_PACKETS as u64;
+        assert!(sent.report(count as u16, true).is_none());
+        assert!(sent.report((oldest - 1) as u16, true).is_none());
+        assert!(sent.report(oldest as u16, true).is_some());
+        sent.push(count as Micros + KEPT_FOR, 100, 0);
         assert_eq!(sent.packets.len(), 1);
     }
 

@@ -80,24 +80,17 @@ struct Dropped {
     counters: PictureCounters,
 }
 
-/// One subscriber's view of one track.
+/// One subscriber's view of one track. What every packet touches comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Forwarder {
-    clock_rate: u32,
-    /// The stream that should flow, when one should.
-    target: Option<u8>,
-    /// The layer of that stream.
-    within: LayerId,
-    selector: LayerSelector,
-    map: SequenceMap,
     /// How packets of the flowing stream are sent; `None` before the first.
     offsets: Option<Offsets>,
+    selector: LayerSelector,
     /// The next packet sent is a start.
     paused: bool,
-    /// Sequence number in the source of the last start or keyframe. What comes before it is
-    /// needed by nothing after it.
-    keyframe: u64,
-    dropped: Option<Dropped>,
+    /// The stream that should flow, when one should.
+    target: Option<u8>,
     /// What the next picture's counters would be.
     next_counters: PictureCounters,
     /// Timestamp in the source of the newest packet.
@@ -105,6 +98,14 @@ pub(crate) struct Forwarder {
     /// Timestamp of the last packet sent.
     last_timestamp: u32,
     last_sent_at: Option<Instant>,
+    dropped: Option<Dropped>,
+    map: SequenceMap,
+    /// The layer of that stream.
+    within: LayerId,
+    clock_rate: u32,
+    /// Sequence number in the source of the last start or keyframe. What comes before it is
+    /// needed by nothing after it.
+    keyframe: u64,
 }
 
 impl Forwarder {

@@ -58,15 +58,16 @@ impl Run {
 
 /// Sequence numbers of one subscription.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct SequenceMap {
-    newest: Option<Run>,
-    /// The newest run is over: what came last was dropped, or nothing has come.
-    over: bool,
     /// The first number of the source that has not been decided on.
     undecided: u64,
+    next_sent: u64,
+    /// The newest run is over: what came last was dropped, or nothing has come.
+    over: bool,
     /// The layer that flowed when the last packet was decided on.
     current: LayerId,
-    next_sent: u64,
+    newest: Option<Run>,
     /// The runs before, oldest first. Takes memory only when there are any.
     history: VecDeque<Run>,
 }
