@@ -38,6 +38,8 @@ const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 const VIDEO_INTERVAL: Duration = Duration::from_millis(33);
 /// Packets of one video frame.
 const FRAME_PACKETS: u16 = 4;
+/// Frames from one keyframe to the next.
+const KEYFRAME_EVERY: u32 = 10;
 
 /// What arrived of one stream, by SSRC.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -468,7 +470,8 @@ impl Source {
         self.next = now + interval;
     }
 
-    /// Every frame is a keyframe: what is tested is the way, not the encoder.
+    /// A keyframe comes several times a second, asked for or not: what is tested is the way, not
+    /// the encoder.
     fn payload(&self, index: u16) -> Bytes {
         let mut payload = BytesMut::new();
         match self.kind {
@@ -477,7 +480,9 @@ impl Source {
                 // RFC 7741: S bit on the first packet of a frame; an even first byte of the
                 // frame header means a keyframe.
                 payload.put_u8(if index == 0 { 0x10 } else { 0x00 });
-                payload.put_u8(0x10);
+                let frame = self.mark / u32::from(FRAME_PACKETS);
+                let keyframe = frame.is_multiple_of(KEYFRAME_EVERY);
+                payload.put_u8(if keyframe { 0x10 } else { 0x11 });
                 payload.put_slice(&[0x00, 0x00, 0x9d, 0x01, 0x2a]);
                 payload.put_bytes(0, 900);
             }

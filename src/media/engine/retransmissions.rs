@@ -15,6 +15,8 @@ const REMEMBERED: usize = 128;
 const PASSED: (u32, u32) = (3, 4);
 /// The part of the estimate that retransmissions may take.
 const SHARE: (u64, u64) = (1, 2);
+/// A packet is sent again so often at most: who still asks for it then takes none.
+const MOST_TIMES: u8 = 10;
 /// Time for which unused budget is kept.
 const BURST: Duration = Duration::from_millis(300);
 /// The part of that which is kept for what is needed.
@@ -25,6 +27,7 @@ const KEPT: (i64, i64) = (3, 4);
 struct SentAgain {
     ssrc: u32,
     sequence: u16,
+    times: u8,
     at: Instant,
 }
 
@@ -68,26 +71,36 @@ impl Retransmissions {
         needed: bool,
     ) -> bool {
         let least = if needed { 0 } else { self.kept };
-        let same = |sent: &&SentAgain| sent.ssrc == ssrc && sent.sequence == sequence;
-        let passed =
-            |sent: &SentAgain| now.saturating_duration_since(sent.at) >= rtt * PASSED.0 / PASSED.1;
-        self.budget > least && self.lately.iter().rev().find(same).is_none_or(passed)
+        let may_again = |sent: &SentAgain| {
+            let passed = now.saturating_duration_since(sent.at);
+            sent.times < MOST_TIMES && passed >= rtt * PASSED.0 / PASSED.1
+        };
+        self.budget > least && self.find(ssrc, sequence).is_none_or(may_again)
+    }
+
+    fn find(&self, ssrc: u32, sequence: u16) -> Option<&SentAgain> {
+        let mut lately = self.lately.iter().rev();
+        lately.find(|sent| sent.ssrc == ssrc && sent.sequence == sequence)
     }
 
     /// Whether a packet has been sent again lately.
     pub(crate) fn has_sent(&self, ssrc: u32, sequence: u16) -> bool {
-        let mut lately = self.lately.iter();
-        lately.any(|sent| sent.ssrc == ssrc && sent.sequence == sequence)
+        self.find(ssrc, sequence).is_some()
     }
 
     /// It is sent again, with a length of so many bytes.
     pub(crate) fn sent(&mut self, now: Instant, ssrc: u32, sequence: u16, len: u16) {
         self.budget = self.budget.saturating_sub(8 * i64::from(len));
+        let times = 1 + self.find(ssrc, sequence).map_or(0, |sent| sent.times);
         if self.lately.len() == REMEMBERED {
             self.lately.pop_front();
         }
-        let at = now;
-        self.lately.push_back(SentAgain { ssrc, sequence, at });
+        self.lately.push_back(SentAgain {
+            ssrc,
+            sequence,
+            times,
+            at: now,
+        });
     }
 
     /// Bytes of memory held.
@@ -114,6 +127,23 @@ mod tests {
         assert!(again.may_send(now + RTT / 2, 1, 8, RTT, true));
         assert!(again.may_send(now + RTT / 2, 2, 7, RTT, true));
         assert!(again.may_send(now + RTT, 1, 7, RTT, true));
+    }
+
+    #[test]
+    fn who_asks_for_the_same_packet_for_ever_gets_it_a_few_times() {
+        let mut now = test_clock::start();
+        let mut again = Retransmissions::default();
+        again.refill(now, None);
+        let mut sent = 0;
+        for _ in 0..50 {
+            now += RTT;
+            if again.may_send(now, 1, 7, RTT, true) {
+                again.sent(now, 1, 7, 1_200);
+                sent += 1;
+            }
+        }
+        assert_eq!(sent, MOST_TIMES);
+        assert!(again.may_send(now, 1, 8, RTT, true));
     }
 
     #[test]
