@@ -1,7 +1,8 @@
 //! Sending: what has gathered in the peers' queues is written, encrypted and handed out.
 //!
-//! Packets gather for [`GATHER_INTERVAL`], because the kernel takes a run of packets to one
-//! destination for little more than the price of one, and many runs in one call. One peer after
+//! Packets gather for [`GATHER_INTERVAL`] where that pays (see `gathering.rs`), because the kernel
+//! takes a run of packets to one destination for little more than the price of one; and many runs
+//! in one call. One peer after
 //! the other is written into one and the same buffer, which is handed out before it outgrows the
 //! processor's cache.
 
@@ -11,6 +12,7 @@ use std::time::Instant;
 use slab::Slab;
 
 use super::dispatch::Engine;
+use super::gathering::Gathering;
 use super::io::GATHER_INTERVAL;
 use super::payload::dependency_descriptor::patch_frame_number;
 use super::payload::{self, counters::PictureCounters};
@@ -41,6 +43,7 @@ pub(super) struct Flush {
     due: Option<Instant>,
     /// How many of `peers`, from the front, are to be written now.
     released: usize,
+    gathering: Gathering,
 }
 
 impl Flush {
@@ -57,6 +60,16 @@ impl Flush {
     /// See [`Engine::has_waited_since`].
     pub(super) fn has_waited_since(&mut self, arrived: Instant) {
         self.due = self.due.map(|due| due.min(arrived + GATHER_INTERVAL));
+    }
+
+    /// What has been queued ends with the last packet of a frame, which has `arrived` then.
+    pub(super) fn completed(&mut self, now: Instant, arrived: Instant) {
+        if self.due.is_some() {
+            self.gathering.completed(arrived);
+            if !self.gathering.pays() {
+                self.due = Some(now);
+            }
+        }
     }
 
     /// When packets are to leave.

@@ -101,6 +101,10 @@ impl Engine {
             }
             self.relay_packet(now, owner.track, &received);
             self.fan_out(now, owner.track, &received);
+            // A voice packet is a frame (RFC 7587, section 4.2).
+            if authentic.header.marker || received.codec.kind() == MediaKind::Audio {
+                self.flush.completed(now, arrived);
+            }
         }
     }
 

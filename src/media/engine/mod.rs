@@ -15,6 +15,7 @@ pub mod event;
 mod feedback;
 mod flush;
 mod forwarder;
+mod gathering;
 pub mod ids;
 mod ingress;
 pub mod io;

@@ -1,9 +1,10 @@
 //! The packets that wait to be written for one peer.
 //!
 //! A packet waits as a note of where it stands in its track's cache and how its header will
-//! read, not as a copy; packets that follow each other and are alike share a note. What has gathered when the engine sends is put into the order in which
-//! the most packets of equal size follow each other: the kernel takes such a run in one piece
-//! (UDP_SEGMENT), for little more than the price of one packet.
+//! read, not as a copy; packets that follow each other and are alike share a note. What has
+//! gathered when the engine sends is put into the order in which the most packets of equal size
+//! follow each other: the kernel takes such a run in one piece (UDP_SEGMENT), for little more than
+//! the price of one packet.
 //!
 //! Invariant: packets of one SSRC leave in the order in which they were queued; a receiver would
 //! take any other for loss and ask for a retransmission.
