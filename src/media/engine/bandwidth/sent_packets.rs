@@ -72,7 +72,7 @@ impl SentPackets {
             self.tags.clear();
         }
         self.newest = sent;
-        if self.next % FORGET_EVERY == 0 {
+        if self.next.is_multiple_of(FORGET_EVERY) {
             self.forget_old(sent);
         }
         self.packets.push_back(SentPacket {
