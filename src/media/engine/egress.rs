@@ -109,9 +109,7 @@ impl Engine {
                 break;
             }
             let sent = subscription.forwarder.sent_as(sequence);
-            // A voice has no later picture that makes up for it.
-            let needed = track.kind == MediaKind::Audio
-                || sent.is_some_and(|sent| subscription.forwarder.is_needed(&sent));
+            let needed = sent.is_some_and(|sent| subscription.is_needed(track.kind, &sent));
             let ssrc = subscription.ssrc;
             if !state.again.may_send(now, ssrc, sequence, rtt, needed) {
                 continue;

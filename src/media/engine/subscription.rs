@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use super::command::{NewSubscription, Wish};
-use super::forwarder::Forwarder;
+use super::forwarder::{Forwarder, SentPacket};
 use super::ids::SubscriptionId;
 use super::payload::layers::LayerId;
 use super::send_queue::LastQueued;
 use super::track::Track;
+use crate::media::codec::MediaKind;
 
 /// Retransmissions that one subscription may take from the cache between two reports.
 const RETRANSMISSIONS_A_SECOND: u16 = 1_000;
@@ -108,8 +109,52 @@ impl Subscription {
         }
     }
 
+    /// Whether a packet that was sent is still of use to who missed it. A voice has no later picture
+    /// that makes up for it.
+    pub(crate) fn is_needed(&self, kind: MediaKind, sent: &SentPacket) -> bool {
+        kind == MediaKind::Audio || self.forwarder.is_needed(sent)
+    }
+
     /// A new second: the right to retransmissions is whole again.
     pub(crate) fn renew_retransmissions(&mut self) {
         self.retransmissions_left = RETRANSMISSIONS_A_SECOND;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::engine::forwarder::SourcePacket;
+    use crate::media::engine::ids::{TrackId, TransportId};
+    use crate::media::engine::payload::reader::PacketLayers;
+    use crate::media::test_clock;
+
+    #[test]
+    fn a_voice_is_needed_and_a_picture_before_a_keyframe_is_not() {
+        let new = NewSubscription {
+            subscription: SubscriptionId(1),
+            track: TrackId(1),
+            transport: TransportId(1),
+            ssrc: 1,
+            rtx_ssrc: None,
+            transport_cc: true,
+            takes_red: true,
+            wish: Wish::default(),
+        };
+        let mut subscription = Subscription::new(&new, 0, 0, 48_000, 7, 0);
+        let source = |sequence| SourcePacket {
+            layer: 0,
+            sequence,
+            timestamp: 0,
+            layers: PacketLayers::whole(true),
+        };
+        let forwarder = &mut subscription.forwarder;
+        forwarder.start(&source(100), test_clock::start(), None);
+        forwarder.next(&source(101), test_clock::start());
+        let [first, second] = [7, 8].map(|sequence| forwarder.sent_as(sequence).unwrap());
+        for (kind, needed) in [(MediaKind::Audio, true), (MediaKind::Video, false)] {
+            assert_eq!(subscription.is_needed(kind, &first), needed);
+            assert!(subscription.is_needed(kind, &second));
+        }
     }
 }
