@@ -62,6 +62,17 @@ pub struct Sent {
     pub timers: u64,
 }
 
+impl Sent {
+    fn count(&mut self, datagram: &[u8]) {
+        let rtp = classify(datagram[0]) == PacketClass::Rtp;
+        match (rtp, is_rtcp(datagram)) {
+            (true, false) => self.packets += 1,
+            (true, true) => self.reports += 1,
+            (false, _) => self.other += 1,
+        }
+    }
+}
+
 /// An engine with one room and its clients.
 pub struct Meeting {
     engine: Engine,
@@ -316,17 +327,13 @@ impl Meeting {
             self.now = due.unwrap_or(until).max(self.now);
             self.engine.handle_timeout(self.now);
             while let Some(transmits) = self.engine.poll_transmits(self.now) {
-                for (to, datagram) in transmits.flat_map(|transmit| {
-                    transmit.datagrams().map(move |d| (transmit.destination, d))
-                }) {
-                    if let Some(client) = self.by_address.get(&to) {
-                        self.on_the_way.push(*client, datagram);
-                    }
-                    let rtp = classify(datagram[0]) == PacketClass::Rtp;
-                    match (rtp, is_rtcp(datagram)) {
-                        (true, false) => sent.packets += 1,
-                        (true, true) => sent.reports += 1,
-                        (false, _) => sent.other += 1,
+                for transmit in transmits {
+                    let client = self.by_address.get(&transmit.destination);
+                    for datagram in transmit.datagrams() {
+                        sent.count(datagram);
+                        if let Some(client) = client {
+                            self.on_the_way.push(*client, datagram);
+                        }
                     }
                 }
             }

@@ -153,7 +153,11 @@ impl Engine {
             };
             let subscription = &self.subscriptions[index as usize];
             let is_media = subscription.ssrc == ssrc && subscription.rtx_ssrc.is_some();
-            if is_media && !self.peers[peer as usize].again.has_sent(ssrc, sequence) {
+            if is_media
+                && !self.peers[peer as usize]
+                    .again
+                    .has_sent(now, ssrc, sequence)
+            {
                 self.retransmit(now, index, std::iter::once(sequence));
             }
         }

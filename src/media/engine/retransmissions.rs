@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Packets remembered. A peer that loses nothing has memory for none.
 const REMEMBERED: usize = 128;
+/// An older one is another packet by now, as sequence numbers come again.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// The part of a round trip that has to pass before a packet is sent again: the estimate of it
 /// is a mean.
 const PASSED: (u32, u32) = (3, 4);
@@ -75,23 +77,27 @@ impl Retransmissions {
             let passed = now.saturating_duration_since(sent.at);
             sent.times < MOST_TIMES && passed >= rtt * PASSED.0 / PASSED.1
         };
-        self.budget > least && self.find(ssrc, sequence).is_none_or(may_again)
+        self.budget > least && self.find(now, ssrc, sequence).is_none_or(may_again)
     }
 
-    fn find(&self, ssrc: u32, sequence: u16) -> Option<&SentAgain> {
-        let mut lately = self.lately.iter().rev();
-        lately.find(|sent| sent.ssrc == ssrc && sent.sequence == sequence)
+    fn find(&self, now: Instant, ssrc: u32, sequence: u16) -> Option<&SentAgain> {
+        let lately = self.lately.iter().rev();
+        let is_new = |sent: &&SentAgain| now.saturating_duration_since(sent.at) < REMEMBERED_FOR;
+        lately
+            .take_while(is_new)
+            .find(|sent| sent.ssrc == ssrc && sent.sequence == sequence)
     }
 
     /// Whether a packet has been sent again lately.
-    pub(crate) fn has_sent(&self, ssrc: u32, sequence: u16) -> bool {
-        self.find(ssrc, sequence).is_some()
+    pub(crate) fn has_sent(&self, now: Instant, ssrc: u32, sequence: u16) -> bool {
+        self.find(now, ssrc, sequence).is_some()
     }
 
     /// It is sent again, with a length of so many bytes.
     pub(crate) fn sent(&mut self, now: Instant, ssrc: u32, sequence: u16, len: u16) {
         self.budget = self.budget.saturating_sub(8 * i64::from(len));
-        let times = 1 + self.find(ssrc, sequence).map_or(0, |sent| sent.times);
+        let before = self.find(now, ssrc, sequence).map_or(0, |sent| sent.times);
+        let times = before.saturating_add(1);
         if self.lately.len() == REMEMBERED {
             self.lately.pop_front();
         }
@@ -144,6 +150,10 @@ mod tests {
         }
         assert_eq!(sent, MOST_TIMES);
         assert!(again.may_send(now, 1, 8, RTT, true));
+        // Another packet of the same number is another packet.
+        now += REMEMBERED_FOR;
+        assert!(again.may_send(now, 1, 7, RTT, true));
+        assert!(!again.has_sent(now, 1, 7));
     }
 
     #[test]
