@@ -82,7 +82,10 @@ test("behind a narrow link a picture keeps moving, changes its size at once, and
   await seconds(5);
   const after = await decoded(ben);
   assert.ok(after.frames - before.frames > 25, JSON.stringify({ before, after }));
-  assert.equal(after.freezes, before.freezes);
+  // A change of size begins with a keyframe, which such a link carries for a fifth of a second: long
+  // enough for Chromium to count it as a freeze.
+  const frozen = after.frozen - before.frozen;
+  assert.ok(frozen < 0.5, JSON.stringify({ before, after }));
   await home.set(link(3_000_000));
   const took = await show(ben, "ada", 1280, 1280);
   assert.ok(took < 10_000, `recovered after ${took} ms`);
