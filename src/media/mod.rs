@@ -2,6 +2,7 @@
 pub mod codec;
 pub mod engine;
 pub mod handle;
+mod native;
 pub mod negotiation;
 pub mod placement;
 pub mod shell;

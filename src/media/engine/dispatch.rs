@@ -72,6 +72,8 @@ pub struct Engine {
     pub(super) candidates: Vec<Candidate>,
     /// Tags of packets that feedback tells are missing; kept for its memory.
     pub(super) missing: Vec<u64>,
+    /// The peers whose datagrams are handled next; kept for its memory.
+    pub(super) expected: Vec<u32>,
     /// The packet being forwarded, in the form that subscribers get.
     pub(super) scratch: Box<[u8; MAX_DATAGRAM]>,
 }
@@ -115,6 +117,7 @@ impl Engine {
             coupling: Coupling::default(),
             candidates: Vec::new(),
             missing: Vec::new(),
+            expected: Vec::new(),
             scratch: Box::new([0; MAX_DATAGRAM]),
         }
     }
@@ -146,7 +149,7 @@ impl Engine {
             self.statistics.datagrams_dropped += 1;
             return;
         }
-        let known = self.by_address.get(&source).copied();
+        let known = self.peer_at(source);
         match (rtp::classify(first), known) {
             (PacketClass::Rtp, Some(peer)) if rtp::is_rtcp(datagram) => {
                 self.handle_rtcp(now, peer, datagram);
@@ -308,6 +311,11 @@ impl Engine {
             buffer_bytes: (caches + queues + self.outgoing.memory() + self.relay.memory()) as u64,
             ..self.statistics
         }
+    }
+
+    /// The peer whose datagrams come from there.
+    pub(super) fn peer_at(&self, source: SocketAddr) -> Option<u32> {
+        self.by_address.get(&source).copied()
     }
 
     pub(super) fn find_peer(&self, transport: TransportId) -> Option<u32> {

@@ -95,6 +95,11 @@ impl Flush {
         }
     }
 
+    /// Who is at that place of the list.
+    pub(super) fn listed(&self, place: usize) -> Option<u32> {
+        self.peers.get(place).copied()
+    }
+
     fn next(&self) -> Option<u32> {
         (self.released > 0).then(|| self.peers.front().copied())?
     }
@@ -111,6 +116,7 @@ impl Engine {
         while !self.outgoing.is_full()
             && let Some(peer) = self.flush.next()
         {
+            self.expect_writing();
             let state = &mut self.peers[peer as usize];
             if !state.queue.is_begun() {
                 release_paced(now, state, &mut self.subscriptions);

@@ -4,6 +4,7 @@
 //! at which it wants to be called next. It reads no clock, opens no socket, starts no thread.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod allocation;
 mod bandwidth;
 mod choices;

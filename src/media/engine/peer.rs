@@ -1,5 +1,6 @@
 //! One peer connection as the packet path sees it: keys, stream table, send queue.
 
+use std::mem::offset_of;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use super::send_queue::{Form, LastQueued, QueuedPacket, SendQueue};
 use super::srtp::{MAX_OVERHEAD, SrtpReceiver, SrtpSender};
 use super::timers::Armed;
 use super::transport::Transport;
+use crate::media::native::prefetch::{prefetch, prefetch_head};
 
 /// Round-trip time assumed until a report tells better.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -132,6 +134,32 @@ impl Peer {
             report_due: None,
             rtt: INITIAL_RTT,
             armed: None,
+        }
+    }
+
+    /// Asks for the memory of this alone.
+    pub(crate) fn prefetch(&self) {
+        prefetch(self);
+    }
+
+    /// As [`Self::prefetch`], of what sending touches.
+    pub(crate) fn prefetch_head(&self) {
+        prefetch_head(self, offset_of!(Peer, id));
+    }
+
+    /// Asks for what sending touches elsewhere. This itself is to be there.
+    pub(crate) fn prefetch_for_sending(&self) {
+        self.bandwidth.prefetch_head();
+        if let Some(srtp) = &self.srtp {
+            srtp.sender.prefetch();
+        }
+    }
+
+    /// Asks for what a report touches elsewhere. This itself is to be there.
+    pub(crate) fn prefetch_for_report(&self) {
+        prefetch(&*self.bandwidth);
+        if let Some(srtp) = &self.srtp {
+            srtp.receiver.prefetch_for_rtcp();
         }
     }
 

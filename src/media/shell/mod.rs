@@ -2,13 +2,12 @@
 //!
 //! A shard reads datagrams in batches (recvmmsg and UDP_GRO where the kernel has them), gives
 //! them, the rooms' orders and the time to its engine, and sends what comes out in segmented
-//! runs (UDP_SEGMENT), many in a call (sendmmsg). It waits for nobody: what a socket or a room does not take is dropped or
-//! kept within a bound. Rooms that span shards cross by bounded queues between the threads.
+//! runs (UDP_SEGMENT), many in a call (sendmmsg). It waits for nobody: what a socket or a room
+//! does not take is dropped or kept within a bound. Rooms that span shards cross by bounded queues
+//! between the threads.
 
 mod delivery;
 mod link;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod send_many;
 mod shard;
 mod socket;
 

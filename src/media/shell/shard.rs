@@ -280,6 +280,8 @@ impl Shard {
                 // were given before the answer are obeyed before the datagram is looked at.
                 more |= self.take_commands();
                 let now = Instant::now();
+                self.engine
+                    .expect(self.parts.sockets[index].messages(count));
                 for (waited, source, datagram) in self.parts.sockets[index].datagrams(count) {
                     let arrived = now.checked_sub(waited).unwrap_or(now);
                     self.engine

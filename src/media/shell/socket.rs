@@ -10,9 +10,9 @@ use mio::{Interest, Registry, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use super::send_many::send_many;
 use crate::media::engine::io::Transmit;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::media::native::send_many::{Run, send_many};
 
 /// Asked of the kernel for each direction, so that a burst of keyframes fits.
 const KERNEL_BUFFER: usize = 4 << 20;
@@ -135,6 +135,13 @@ impl ShardSocket {
         }
     }
 
+    /// The messages of the last batch, which had `count` of them: where each is from, and its
+    /// datagrams one behind the other.
+    pub(super) fn messages(&self, count: usize) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        let messages = self.meta.iter().zip(&self.buffers).take(count);
+        messages.map(|(meta, buffer)| (meta.addr, &buffer[..meta.len]))
+    }
+
     /// The datagrams of the last batch, which had `count` messages: how long each has waited to be
     /// read, where it is from, and what it holds.
     pub(super) fn datagrams(
@@ -163,7 +170,12 @@ impl ShardSocket {
     fn send_together<'a>(&self, runs: &mut (impl Iterator<Item = Transmit<'a>> + Clone)) -> u64 {
         let mut dropped = 0;
         while self.state.max_gso_segments() > 1 {
-            match send_many(&self.socket, runs.clone()) {
+            let together = runs.clone().map(|run| Run {
+                destination: run.destination,
+                contents: run.contents,
+                segment_size: run.segment_size,
+            });
+            match send_many(&self.socket, together) {
                 Ok(0) => return dropped,
                 Ok(sent) => runs.by_ref().take(sent).for_each(drop),
                 Err(error) => {

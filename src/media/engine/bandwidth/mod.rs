@@ -40,6 +40,7 @@ mod simulation;
 mod tests;
 mod trendline;
 
+use std::mem::offset_of;
 use std::time::{Duration, Instant};
 
 use super::rtcp::TransportFeedback;
@@ -54,6 +55,8 @@ use queueing_delay::QueueingDelay;
 use rate_control::{Input, RateControl};
 use sent_packets::SentPackets;
 use trendline::{Trendline, Usage};
+
+use crate::media::native::prefetch::prefetch_head;
 
 /// Time in microseconds, since an instant that depends on whose clock it is.
 type Micros = i64;
@@ -170,6 +173,22 @@ impl BandwidthEstimator {
             report: ReportedLoss::default(),
             delays: None,
         }
+    }
+
+    /// Asks for the memory that sending touches.
+    pub(crate) fn prefetch_head(&self) {
+        prefetch_head(self, offset_of!(BandwidthEstimator, reference));
+    }
+
+    /// Asks for the memory where the next packets are noted. This itself is to be there.
+    pub(crate) fn prefetch_next_sent(&self) {
+        self.sent.prefetch_next();
+    }
+
+    /// Asks for what is noted of the packets that the next report will tell of. This itself is to
+    /// be there.
+    pub(crate) fn prefetch_unreported(&self) {
+        self.sent.prefetch_from(self.reported);
     }
 
     fn micros(&self, now: Instant) -> Micros {

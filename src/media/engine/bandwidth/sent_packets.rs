@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Micros;
+use crate::media::native::prefetch::{LINE, prefetch, prefetch_onwards};
 
 /// Packets are remembered for this long: more than a long way, a full queue and late feedback.
 const KEPT_FOR: Micros = 2_000_000;
@@ -63,6 +64,24 @@ impl SentPackets {
     /// Number of the packet that will be sent next.
     pub(super) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Asks for the memory where the next packets are noted.
+    pub(super) fn prefetch_next(&self) {
+        if let (Some(packet), Some(tag)) = (self.packets.back(), self.tags.back()) {
+            prefetch_onwards(packet);
+            prefetch_onwards(tag);
+        }
+    }
+
+    /// Asks for what is noted of all packets from that number on.
+    pub(super) fn prefetch_from(&self, number: u64) {
+        let unreported = self.next.saturating_sub(number) as usize;
+        let from = self.packets.len().saturating_sub(unreported);
+        let a_line = LINE / size_of::<SentPacket>();
+        for packet in self.packets.range(from..).step_by(a_line) {
+            prefetch(packet);
+        }
     }
 
     /// Remembers a packet and returns its number.

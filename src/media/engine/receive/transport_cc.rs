@@ -32,36 +32,38 @@ enum Symbol {
 /// Gathers arrivals and reports them.
 #[derive(Debug, Default)]
 pub struct TransportCcRecorder {
-    epoch: Option<Instant>,
+    begun: Option<Begun>,
     /// By arrival, not by number.
     arrivals: Vec<Arrival>,
-    highest: Option<u64>,
     /// First number of the next feedback.
     next: u64,
     feedback_count: u8,
 }
 
+/// What is known since the first packet.
+#[derive(Debug)]
+struct Begun {
+    epoch: Instant,
+    /// The highest number so far.
+    highest: u64,
+}
+
 impl TransportCcRecorder {
     /// A packet with this transport-wide number arrived.
     pub fn record(&mut self, sequence: u16, now: Instant) {
-        let epoch = *self.epoch.get_or_insert(now);
-        let sequence = match self.highest {
+        let begun = self.begun.get_or_insert_with(|| {
             // Room below, so that a reordered first packet has a number too.
-            None => (1 << 32) | u64::from(sequence),
-            Some(highest) => {
-                let ahead = i64::from(sequence.wrapping_sub(highest as u16) as i16);
-                highest.saturating_add_signed(ahead)
+            self.next = (1 << 32) | u64::from(sequence);
+            Begun {
+                epoch: now,
+                highest: self.next,
             }
-        };
-        if self.highest.is_none() {
-            self.next = sequence;
-        }
-        self.highest = Some(
-            self.highest
-                .map_or(sequence, |highest| highest.max(sequence)),
-        );
+        });
+        let ahead = i64::from(sequence.wrapping_sub(begun.highest as u16) as i16);
+        let sequence = begun.highest.saturating_add_signed(ahead);
+        begun.highest = begun.highest.max(sequence);
         if self.arrivals.len() < MAX_ARRIVALS {
-            let micros = now.saturating_duration_since(epoch).as_micros() as i64;
+            let micros = now.saturating_duration_since(begun.epoch).as_micros() as i64;
             self.arrivals.push(Arrival { sequence, micros });
         }
     }

@@ -13,6 +13,8 @@ pub use key_derivation::SrtpProfile;
 use key_derivation::{Label, derive};
 pub(crate) use replay::ReplayWindow;
 
+use crate::media::native::prefetch::prefetch;
+
 /// Most that protection adds to an RTP packet.
 pub const MAX_OVERHEAD: usize = 16;
 /// Most that protection adds to an RTCP packet: tag and index.
@@ -86,6 +88,11 @@ impl SrtpSender {
         }
     }
 
+    /// Asks for the memory that [`Self::protect_rtp`] touches.
+    pub(crate) fn prefetch(&self) {
+        self.rtp.prefetch();
+    }
+
     /// Encrypts `packet[..len]`, an RTP packet, and puts the tag behind it. The buffer has room
     /// for [`MAX_OVERHEAD`]. Returns the new length.
     pub fn protect_rtp(&self, roc: u32, header_len: usize, packet: &mut [u8], len: usize) -> usize {
@@ -120,6 +127,12 @@ impl SrtpReceiver {
             rtcp,
             rtcp_senders: Vec::new(),
         }
+    }
+
+    /// Asks for the memory that [`Self::unprotect_rtcp`] touches.
+    pub(crate) fn prefetch_for_rtcp(&self) {
+        self.rtcp.prefetch();
+        prefetch(&self.rtcp_senders[..]);
     }
 
     /// Verifies and decrypts an RTP packet in place; the length without the tag. Replay is the

@@ -1,19 +1,25 @@
 //! Many runs of datagrams to many destinations in one system call (`sendmmsg`, `UDP_SEGMENT`),
-//! which no crate offers with a segment size for each run. The only unsafe code of the server.
-#![allow(unsafe_code)]
+//! which no crate offers with a segment size for each run.
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use libc::{c_uint, c_void, cmsghdr, iovec, mmsghdr, msghdr};
 use socket2::SockAddr;
 
-use crate::media::engine::io::Transmit;
-
 /// Most runs that one call sends.
 const MOST: usize = 32;
+
+/// Datagrams to one destination.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) destination: SocketAddr,
+    pub(crate) contents: &'a [u8],
+    /// The length of each but the last, which may be shorter; `None` when there is only one.
+    pub(crate) segment_size: Option<usize>,
+}
 
 /// What `UDP_SEGMENT` takes: the size of a segment.
 type SegmentSize = u16;
@@ -33,9 +39,9 @@ union Control {
 ///
 /// # Errors
 /// When it did not take the first one: it has no room, or refuses segments.
-pub(super) fn send_many<'a>(
+pub(crate) fn send_many<'a>(
     socket: &UdpSocket,
-    runs: impl Iterator<Item = Transmit<'a>>,
+    runs: impl Iterator<Item = Run<'a>>,
 ) -> io::Result<usize> {
     let mut names: [Option<SockAddr>; MOST] = [const { None }; MOST];
     // SAFETY: all of these are plain numbers and pointers, for which zero is a value.
@@ -102,18 +108,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::media::engine::io::LocalSocket;
 
-    fn run(
-        to: &UdpSocket,
-        contents: &'static [u8],
-        segment_size: Option<usize>,
-    ) -> Transmit<'static> {
-        Transmit {
+    fn run(to: &UdpSocket, contents: &'static [u8], segment_size: Option<usize>) -> Run<'static> {
+        Run {
             destination: to.local_addr().unwrap(),
-            local: LocalSocket::default(),
-            segment_size,
             contents,
+            segment_size,
         }
     }
 
