@@ -21,7 +21,7 @@ impl Engine {
         });
         peers.extend(reports.filter_map(|(source, _)| self.peer_at(source)));
         for &peer in &peers {
-            self.peers[peer as usize].prefetch();
+            self.peers[peer as usize].prefetch_front();
         }
         for &peer in &peers {
             self.peers[peer as usize].prefetch_for_report();

@@ -21,7 +21,7 @@ use super::send_queue::{Form, LastQueued, QueuedPacket, SendQueue};
 use super::srtp::{MAX_OVERHEAD, SrtpReceiver, SrtpSender};
 use super::timers::Armed;
 use super::transport::Transport;
-use crate::media::native::prefetch::{prefetch, prefetch_head};
+use crate::media::native::prefetch::prefetch_head;
 
 /// Round-trip time assumed until a report tells better.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -54,7 +54,8 @@ impl Default for PayloadTypes {
 }
 
 /// One peer connection. What a packet on its way out touches comes first, in the order in which it
-/// does: with hundreds of subscribers each line of memory is waited for.
+/// does, and then what its reports do: with hundreds of subscribers each line of memory is waited
+/// for.
 #[repr(C, align(64))]
 pub(crate) struct Peer {
     pub(crate) queue: SendQueue,
@@ -80,6 +81,9 @@ pub(crate) struct Peer {
     /// Socket on which the peer's last check arrived.
     pub(crate) local: LocalSocket,
     pub(crate) allocated: Allocated,
+    /// Indexes of the subscriptions that this peer receives.
+    pub(crate) subscriptions: Vec<u32>,
+
     pub(crate) again: Retransmissions,
     /// What is sent before any video: audio.
     pub(crate) before_video: RateMeter,
@@ -89,8 +93,6 @@ pub(crate) struct Peer {
     pub(crate) streams: ReceivedStreams,
     /// Indexes of the tracks that this peer publishes.
     pub(crate) tracks: Vec<u32>,
-    /// Indexes of the subscriptions that this peer receives.
-    pub(crate) subscriptions: Vec<u32>,
     pub(crate) transport_cc: TransportCcRecorder,
     /// SSRC under which we send feedback.
     pub(crate) feedback_ssrc: u32,
@@ -137,14 +139,14 @@ impl Peer {
         }
     }
 
-    /// Asks for the memory of this alone.
-    pub(crate) fn prefetch(&self) {
-        prefetch(self);
-    }
-
-    /// As [`Self::prefetch`], of what sending touches.
+    /// Asks for the memory of this alone, as far as sending touches it.
     pub(crate) fn prefetch_head(&self) {
         prefetch_head(self, offset_of!(Peer, id));
+    }
+
+    /// As [`Self::prefetch_head`], as far as reports touch it.
+    pub(crate) fn prefetch_front(&self) {
+        prefetch_head(self, offset_of!(Peer, again));
     }
 
     /// Asks for what sending touches elsewhere. This itself is to be there.
@@ -157,7 +159,7 @@ impl Peer {
 
     /// Asks for what a report touches elsewhere. This itself is to be there.
     pub(crate) fn prefetch_for_report(&self) {
-        prefetch(&*self.bandwidth);
+        self.bandwidth.prefetch_for_report();
         if let Some(srtp) = &self.srtp {
             srtp.receiver.prefetch_for_rtcp();
         }

@@ -4,6 +4,8 @@
 //! which all is lost, the one is taken that fits the observations better (the idea behind
 //! libwebrtc's second loss-based estimator, here by least squares).
 
+use std::mem::offset_of;
+
 use super::{MIN_RATE, Micros};
 
 /// Observations kept, and what makes one: so many packets, and at least this time.
@@ -34,11 +36,10 @@ struct Observation {
     packets: f32,
 }
 
-/// The limit that loss puts on the rate.
+/// The limit that loss puts on the rate. What is touched when an observation ends comes last.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct LossControl {
-    observations: [Observation; OBSERVATIONS],
-    count: usize,
     /// The observation being made: first and last departure, bytes and packets.
     from: Option<Micros>,
     to: Micros,
@@ -49,9 +50,14 @@ pub(super) struct LossControl {
     loss: f64,
     /// Packets and losses of the present feedback.
     present: (u32, u32),
+    count: usize,
+    observations: [Observation; OBSERVATIONS],
 }
 
 impl LossControl {
+    /// So many of its bytes are touched by every report.
+    pub(super) const TOUCHED: usize = offset_of!(LossControl, observations);
+
     /// A packet was reported for the first time.
     pub(super) fn on_packet(&mut self, sent: Micros, len: u16, received: bool) {
         let from = *self.from.get_or_insert(sent);

@@ -94,8 +94,8 @@ const MAX_REFERENCE: i64 = 1 << 48;
 /// A queue shorter than this is no sign of congestion.
 const LONG_QUEUE: Micros = 60_000;
 
-/// What is known of the way to one subscriber. What is touched when a packet is sent comes first:
-/// it is hardly ever in the processor's cache.
+/// What is known of the way to one subscriber. What is touched when a packet is sent comes first,
+/// and what most reports do not touch last: it is hardly ever in the processor's cache.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct BandwidthEstimator {
@@ -122,7 +122,6 @@ pub(crate) struct BandwidthEstimator {
     queueing: QueueingDelay,
     acknowledged: AcknowledgedRate,
     rate: RateControl,
-    loss: LossControl,
     /// What the peer says it can take, and when it last did.
     remb: Option<(Micros, f64)>,
     rtt: Option<Micros>,
@@ -134,6 +133,8 @@ pub(crate) struct BandwidthEstimator {
     probed_until: Micros,
     /// Delays to compare with those of others, while the estimate falls now and then.
     delays: Option<Box<DelaySeries>>,
+    /// What most reports do not touch lies at its end.
+    loss: LossControl,
 }
 
 /// Loss by receiver reports, for peers that give nothing else.
@@ -178,6 +179,12 @@ impl BandwidthEstimator {
     /// Asks for the memory that sending touches.
     pub(crate) fn prefetch_head(&self) {
         prefetch_head(self, offset_of!(BandwidthEstimator, reference));
+    }
+
+    /// Asks for the memory that a report touches.
+    pub(crate) fn prefetch_for_report(&self) {
+        let len = offset_of!(BandwidthEstimator, loss) + LossControl::TOUCHED;
+        prefetch_head(self, len);
     }
 
     /// Asks for the memory where the next packets are noted. This itself is to be there.
@@ -305,9 +312,11 @@ impl BandwidthEstimator {
         };
         // When feedback got lost, what it told of counts as if it had taken as long.
         let delay = arrival - packet.sent;
-        for (sent, len) in self.sent.assume_received(reported, packet.number) {
-            if packet.sent - sent < SILENCE / 2 {
-                self.acknowledged.on_packet(sent + delay, len);
+        if reported < packet.number {
+            for (sent, len) in self.sent.assume_received(reported, packet.number) {
+                if packet.sent - sent < SILENCE / 2 {
+                    self.acknowledged.on_packet(sent + delay, len);
+                }
             }
         }
         if !packet.was_assumed {

@@ -13,10 +13,8 @@ use crate::media::native::prefetch::{LINE, prefetch, prefetch_onwards};
 const KEPT_FOR: Micros = 2_000_000;
 /// And at most so many of them.
 const MAX_PACKETS: usize = 8_192;
-/// What is too old is looked for once in so many packets, as it lies where nothing else is.
-const FORGET_EVERY: u64 = 64;
-/// As many as leave room for those that come before the next look.
-const MOST_KEPT: usize = MAX_PACKETS - FORGET_EVERY as usize;
+/// What is too old is looked for once in so long, as it lies where nothing else is.
+const FORGET_EVERY: Micros = 1_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -58,6 +56,8 @@ pub(super) struct SentPackets {
     next: u64,
     /// When the last one was sent.
     newest: Micros,
+    /// When what is too old is looked for next.
+    forget_due: Micros,
 }
 
 impl SentPackets {
@@ -91,8 +91,9 @@ impl SentPackets {
             self.tags.clear();
         }
         self.newest = sent;
-        if self.next.is_multiple_of(FORGET_EVERY) {
+        if sent >= self.forget_due || self.packets.len() == MAX_PACKETS {
             self.forget_old(sent);
+            self.forget_due = sent + FORGET_EVERY;
         }
         self.packets.push_back(SentPacket {
             sent: sent as u32,
@@ -106,7 +107,7 @@ impl SentPackets {
 
     fn forget_old(&mut self, now: Micros) {
         while let Some(first) = self.packets.front()
-            && (departure(now, first) < now - KEPT_FOR || self.packets.len() > MOST_KEPT)
+            && (departure(now, first) < now - KEPT_FOR || self.packets.len() == MAX_PACKETS)
         {
             self.packets.pop_front();
             self.tags.pop_front();
@@ -200,7 +201,7 @@ mod tests {
     fn what_was_never_sent_or_is_forgotten_is_not_known() {
         let mut sent = SentPackets::default();
         assert!(sent.report(0, true).is_none());
-        let count = 313 * FORGET_EVERY;
+        let count = 20_000u64;
         for count in 0..count {
             sent.push(count as Micros, 100, 0);
         }

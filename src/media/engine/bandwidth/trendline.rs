@@ -115,8 +115,9 @@ impl Trendline {
 
     fn slope(&self) -> f32 {
         let count = WINDOW as f32;
-        let sum = |of: fn(&(f32, f32)) -> f32| self.points.iter().map(of).sum::<f32>() / count;
-        let (x, y) = (sum(|point| point.0), sum(|point| point.1));
+        let sum = |(x, y), point: &(f32, f32)| (x + point.0, y + point.1);
+        let (x, y) = self.points.iter().fold((0.0, 0.0), sum);
+        let (x, y) = (x / count, y / count);
         let mut covariance = 0.0;
         let mut variance = 0.0;
         for point in &self.points {
