@@ -13,7 +13,10 @@ use super::rtp::{self, PacketClass};
 impl Engine {
     /// These datagrams are going to be handled next. Of media nothing has to be said: the few who
     /// publish are known well.
-    pub fn expect<'a>(&mut self, datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>) {
+    pub fn expect_datagrams<'a>(
+        &mut self,
+        datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>,
+    ) {
         let mut peers = std::mem::take(&mut self.expected);
         let reports = datagrams.filter(|(_, datagram)| {
             let class = datagram.first().map(|&first| rtp::classify(first));

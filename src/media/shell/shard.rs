@@ -281,7 +281,7 @@ impl Shard {
                 more |= self.take_commands();
                 let now = Instant::now();
                 self.engine
-                    .expect(self.parts.sockets[index].messages(count));
+                    .expect_datagrams(self.parts.sockets[index].messages(count));
                 for (waited, source, datagram) in self.parts.sockets[index].datagrams(count) {
                     let arrived = now.checked_sub(waited).unwrap_or(now);
                     self.engine

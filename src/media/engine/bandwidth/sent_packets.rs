@@ -16,6 +16,9 @@ const MAX_PACKETS: usize = 8_192;
 /// What is too old is looked for once in so long, as it lies where nothing else is.
 const FORGET_EVERY: Micros = 1_000_000;
 
+/// Memory asked for before a report, in lines. Who reports nothing is not to cost more.
+const REPORTED_LINES: usize = 16;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Unknown,
@@ -74,14 +77,13 @@ impl SentPackets {
         }
     }
 
-    /// Asks for what is noted of all packets from that number on.
+    /// Asks for what is noted of the packets from that number on, of as many as a report tells of.
     pub(super) fn prefetch_from(&self, number: u64) {
         let unreported = self.next.saturating_sub(number) as usize;
         let from = self.packets.len().saturating_sub(unreported);
         let a_line = LINE / size_of::<SentPacket>();
-        for packet in self.packets.range(from..).step_by(a_line) {
-            prefetch(packet);
-        }
+        let lines = self.packets.range(from..).step_by(a_line);
+        lines.take(REPORTED_LINES).for_each(prefetch);
     }
 
     /// Remembers a packet and returns its number.
