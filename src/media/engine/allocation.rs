@@ -12,8 +12,8 @@ use std::cmp::Reverse;
 
 /// Ways in which one track can be sent, at most.
 pub(crate) const MAX_CHOICES: usize = 12;
-/// A larger choice than the current one is made when that much of the budget is enough for it, in
-/// percent: so that a rate which varies around a step does not flap.
+/// What is larger than the current choice, or was paused, is chosen when that much of the budget
+/// is enough for it, in percent: so that a rate which varies around a step does not flap.
 const UPGRADE_PERCENT: u64 = 92;
 
 /// What comes first: the smaller.
@@ -47,6 +47,8 @@ pub(crate) struct Candidate {
     count: usize,
     /// The choice that is sent now.
     current: Option<usize>,
+    /// Nothing of it is sent now as there was no room, not because it is new.
+    pub(crate) paused: bool,
     /// The choice that has been made; `None` to pause.
     pub(crate) chosen: Option<usize>,
 }
@@ -61,6 +63,7 @@ impl Candidate {
             bitrates: [0; MAX_CHOICES],
             count: 0,
             current: None,
+            paused: false,
             chosen: None,
         }
     }
@@ -92,14 +95,26 @@ impl Candidate {
         self.count.checked_sub(1)
     }
 
+    fn next(&self) -> usize {
+        self.chosen.map_or(0, |index| index + 1)
+    }
+
     /// What the next larger choice costs more.
     fn step(&self) -> Option<u64> {
-        let next = self.chosen.map_or(0, |index| index + 1);
+        let next = self.next();
         (next < self.count).then(|| self.bitrates[next] - self.cost(self.chosen))
     }
 
+    /// Whether the next larger choice is more than what is sent now.
+    fn is_upgrade(&self) -> bool {
+        match self.current {
+            Some(current) => self.next() > current,
+            None => self.paused,
+        }
+    }
+
     fn grow(&mut self) {
-        self.chosen = Some(self.chosen.map_or(0, |index| index + 1));
+        self.chosen = Some(self.next());
     }
 }
 
@@ -118,46 +133,69 @@ pub(crate) enum Reason {
     /// What is wanted or there has changed: what is sent now does not count.
     Wishes,
     /// The budget has changed. What is sent now stays as long as it fits and nothing better
-    /// does with room to spare.
+    /// does with room to spare. While nothing is paused it stays even where the budget is
+    /// smaller: encoders vary, and that it arrives says more than an estimate of what else would.
     Budget,
-    /// As before, and more is sent than the way carries. Without this what is sent now stays
-    /// even where the budget is smaller: encoders vary, and that it arrives says more than an
-    /// estimate of what else would.
+    /// As before, and more is sent than the way carries: what is sent now stays only if it fits.
     Congestion,
 }
 
 /// Chooses for each candidate within `budget` bits a second.
 pub(crate) fn allocate(candidates: &mut [Candidate], budget: u64, reason: Reason) -> Allocation {
-    // Of equals the one that may become the largest is looked at most: it is the last to be paused.
-    candidates.sort_by_key(|candidate| (candidate.rank, Reverse(candidate.count)));
-    let current: u64 = candidates.iter().map(|c| c.cost(c.current)).sum();
-    let all_there = candidates
-        .iter()
-        .all(|c| c.current.is_some() || c.count == 0);
+    // Of equals the one that may become the largest is looked at most: it is the last to be
+    // paused. Of those who are equal in that too, one that is sent already.
+    candidates.sort_by_key(|c| (c.rank, Reverse(c.count), c.current.is_none()));
+    let current = Extent::of(candidates, |candidate| candidate.current);
+    let fits = current.bitrate <= budget;
+    let all_there = current.tracks == candidates.iter().filter(|c| c.count > 0).count();
     let keep = match reason {
         Reason::Wishes => false,
-        Reason::Budget => true,
-        Reason::Congestion => current <= budget,
+        Reason::Budget => fits || all_there,
+        Reason::Congestion => fits,
     };
-    let within = if keep && all_there {
-        budget * UPGRADE_PERCENT / 100
-    } else {
-        budget
+    let spare = match reason {
+        Reason::Wishes => 0,
+        // One picture is so much better than none that it is tried.
+        _ if current.tracks == 0 => 0,
+        _ => budget - budget * UPGRADE_PERCENT / 100,
     };
-    fill(candidates, within);
-    if keep && all_there && chosen_levels(candidates) <= current_levels(candidates) {
+    fill(candidates, budget, spare);
+    let chosen = Extent::of(candidates, |candidate| candidate.chosen);
+    if keep && chosen.tracks <= current.tracks && chosen.levels <= current.levels {
         for candidate in &mut *candidates {
             candidate.chosen = candidate.current;
         }
     }
     Allocation {
-        chosen: candidates.iter().map(|c| c.cost(c.chosen)).sum(),
-        wanted: candidates.iter().map(|c| c.cost(c.largest())).sum(),
+        chosen: Extent::of(candidates, |candidate| candidate.chosen).bitrate,
+        wanted: Extent::of(candidates, Candidate::largest).bitrate,
     }
 }
 
-/// Shares the budget out from nothing.
-fn fill(candidates: &mut [Candidate], budget: u64) {
+/// How much is sent.
+#[derive(Debug, Default)]
+struct Extent {
+    tracks: usize,
+    /// Each track counts by the place of its choice.
+    levels: usize,
+    bitrate: u64,
+}
+
+impl Extent {
+    fn of(candidates: &[Candidate], choice: impl Fn(&Candidate) -> Option<usize>) -> Extent {
+        let mut extent = Extent::default();
+        for candidate in candidates {
+            let choice = choice(candidate);
+            extent.tracks += usize::from(choice.is_some());
+            extent.levels += choice.map_or(0, |index| index + 1);
+            extent.bitrate += candidate.cost(choice);
+        }
+        extent
+    }
+}
+
+/// Shares the budget out from nothing; `spare` of it is to be left by what is an upgrade.
+fn fill(candidates: &mut [Candidate], budget: u64, spare: u64) {
     let mut left = budget;
     for candidate in &mut *candidates {
         candidate.chosen = None;
@@ -167,7 +205,7 @@ fn fill(candidates: &mut [Candidate], budget: u64) {
         }
     }
     for candidate in candidates.iter_mut().filter(|c| c.allow_pause) {
-        take_step(candidate, &mut left);
+        take_step(candidate, &mut left, spare);
     }
     for equals in candidates.chunk_by_mut(|a, b| a.rank == b.rank) {
         // In turns, the smallest first: who cannot grow any more is passed over.
@@ -175,30 +213,21 @@ fn fill(candidates: &mut [Candidate], budget: u64) {
         while level < MAX_CHOICES {
             let at_level = |candidate: &&mut Candidate| candidate.chosen == Some(level);
             for candidate in equals.iter_mut().filter(at_level) {
-                take_step(candidate, &mut left);
+                take_step(candidate, &mut left, spare);
             }
             level += 1;
         }
     }
 }
 
-fn take_step(candidate: &mut Candidate, left: &mut u64) {
+fn take_step(candidate: &mut Candidate, left: &mut u64, spare: u64) {
+    let spare = if candidate.is_upgrade() { spare } else { 0 };
     if let Some(step) = candidate.step()
-        && step <= *left
+        && step + spare <= *left
     {
         *left -= step;
         candidate.grow();
     }
-}
-
-fn chosen_levels(candidates: &[Candidate]) -> usize {
-    let level = |candidate: &Candidate| candidate.chosen.map_or(0, |index| index + 1);
-    candidates.iter().map(level).sum()
-}
-
-fn current_levels(candidates: &[Candidate]) -> usize {
-    let level = |candidate: &Candidate| candidate.current.map_or(0, |index| index + 1);
-    candidates.iter().map(level).sum()
 }
 
 #[cfg(test)]
@@ -229,6 +258,7 @@ mod tests {
     fn send(candidates: &mut [Candidate]) {
         for candidate in candidates {
             candidate.current = candidate.chosen;
+            candidate.paused = candidate.chosen.is_none();
         }
     }
 
@@ -324,6 +354,35 @@ mod tests {
         assert_eq!(chosen(&candidates, 0), Some(2), "it arrives all the same");
         allocate(&mut candidates, 1_690, Reason::Congestion);
         assert_eq!(chosen(&candidates, 0), Some(1));
+    }
+
+    #[test]
+    fn equals_do_not_take_turns_in_being_paused() {
+        let rank = Rank::new(false, 0);
+        let mut candidates: Vec<_> = (0..4).map(|n| candidate(n, rank, &CAMERA[..1])).collect();
+        allocate(&mut candidates, 460, Reason::Wishes);
+        for (budget, bitrates) in [
+            (500, [160, 150, 160, 140]),
+            (460, [150, 155, 150, 150]),
+            (440, [150, 140, 150, 150]),
+            (600, [150, 140, 150, 150]),
+        ] {
+            send(&mut candidates);
+            candidates.sort_by_key(|candidate| candidate.subscription);
+            for (candidate, bitrate) in candidates.iter_mut().zip(bitrates) {
+                candidate.bitrates[0] = bitrate;
+            }
+            allocate(&mut candidates, budget, Reason::Budget);
+            let sent: Vec<_> = (0..4).map(|n| chosen(&candidates, n).is_some()).collect();
+            assert_eq!(sent, [true, true, true, false], "{budget}");
+        }
+        allocate(&mut candidates, 650, Reason::Budget);
+        assert_eq!(chosen(&candidates, 3), Some(0), "with room to spare");
+        // What is sent and does not fit makes room for nobody.
+        send(&mut candidates);
+        allocate(&mut candidates, 430, Reason::Congestion);
+        let paused = candidates.iter().filter(|c| c.chosen.is_none()).count();
+        assert_eq!(paused, 2);
     }
 
     #[test]

@@ -180,6 +180,7 @@ impl Engine {
             } else if flows {
                 let rank = Rank::new(track.screen, subscription.wish.priority);
                 let mut candidate = Candidate::new(index, rank, subscription.wish.allow_pause);
+                candidate.paused = subscription.paused;
                 for choice in Choices::new(track, &subscription.wish, now).iter() {
                     let current = subscription.target == Some(choice.layer);
                     candidate.add(choice.bitrate, current);

@@ -12,6 +12,10 @@ use super::payload::reader::PacketLayers;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// A rate that was measured longer ago than this is over.
 const STALE: Duration = Duration::from_millis(1_500);
+/// A new measurement counts for half, and for this part only when a lone keyframe was among it:
+/// that is a moment's burst, often asked for by the very change of layers which the rate decides
+/// on. Keyframes that go on are part of the cost.
+const KEYFRAME_PART: u64 = 8;
 /// A layer that has been in none of this many pictures is gone.
 const MISSED_PICTURES: u8 = 16;
 
@@ -25,6 +29,8 @@ pub(crate) struct LayerRates {
     bitrate: [u32; LayerSet::LEN],
     frame_rate: [u16; MAX_TEMPORAL as usize],
     measured_at: Option<Instant>,
+    /// A keyframe came since the last measurement, and before it.
+    keyframes: (bool, bool),
     /// Pictures since each layer was there last.
     spatial_missed: [u8; MAX_SPATIAL as usize],
     temporal_missed: [u8; MAX_TEMPORAL as usize],
@@ -40,6 +46,7 @@ impl Default for LayerRates {
             bitrate: [0; LayerSet::LEN],
             frame_rate: [0; MAX_TEMPORAL as usize],
             measured_at: None,
+            keyframes: (false, false),
             spatial_missed: [u8::MAX; MAX_SPATIAL as usize],
             temporal_missed: [u8::MAX; MAX_TEMPORAL as usize],
             announced: 0,
@@ -51,6 +58,7 @@ impl LayerRates {
     /// Counts a packet of `len` bytes. True when layers have come or gone.
     pub(crate) fn note(&mut self, now: Instant, packet: &PacketLayers, len: usize) -> bool {
         self.measure(now);
+        self.keyframes.0 |= packet.keyframe;
         for id in packet.needed_by.iter() {
             let bytes = &mut self.bytes[id.index()];
             *bytes = bytes.saturating_add(len as u32);
@@ -124,6 +132,11 @@ impl LayerRates {
         }
         self.measured_at = Some(now);
         let milliseconds = elapsed.as_millis() as u64;
+        let part = match self.keyframes {
+            (true, false) => KEYFRAME_PART,
+            _ => 2,
+        };
+        self.keyframes = (false, self.keyframes.0);
         for (rate, bytes) in self.bitrate.iter_mut().zip(&mut self.bytes) {
             let measured = u64::from(*bytes) * 8_000 / milliseconds;
             // After a silence the old rate means nothing.
@@ -131,7 +144,7 @@ impl LayerRates {
             *rate = if known == 0 {
                 measured
             } else {
-                (known + measured) / 2
+                (known * (part - 1) + measured) / part
             }
             .min(u64::from(u32::MAX)) as u32;
             *bytes = 0;
@@ -181,6 +194,29 @@ mod tests {
         );
         assert_eq!(rates.highest(), LayerId::new(1, 1));
         assert_eq!(rates.bitrate(LayerId::new(1, 1), now + STALE * 2), 0);
+    }
+
+    #[test]
+    fn a_keyframe_says_little_of_what_a_layer_costs() {
+        let start = test_clock::start();
+        let mut rates = LayerRates::default();
+        let id = LayerId::new(0, 0);
+        let mut play = |pictures: std::ops::Range<u32>, keyframes: bool| {
+            for picture in pictures.clone() {
+                let now = start + Duration::from_millis(20) * picture;
+                let keyframe = keyframes && picture % 25 == 10;
+                let mut packet = packet(0, 0);
+                packet.keyframe = keyframe;
+                rates.note(now, &packet, if keyframe { 6_000 } else { 600 });
+            }
+            rates.bitrate(id, start + Duration::from_millis(20) * pictures.end)
+        };
+        assert_eq!(play(0..100, false), 240_000);
+        let after_one = play(100..126, true);
+        assert!((240_001..255_000).contains(&after_one), "{after_one}");
+        // But what is sent all the time counts.
+        let always = play(126..250, true);
+        assert!((310_000..330_000).contains(&always), "{always}");
     }
 
     #[test]
