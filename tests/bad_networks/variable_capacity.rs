@@ -103,3 +103,20 @@ fn two_viewers(seed: u64) -> [f64; 11] {
     ratio[0] = rate(gallery.viewer) / rate(second);
     all
 }
+
+/// Not in the RFC: the capacity falls to a quarter at once, whatever the server is doing then. It
+/// may be in the middle of a probe, or have sent less for a short queue just before.
+#[test]
+fn a_fall_is_answered_whenever_it_comes() {
+    for moment in 0..32 {
+        let (down, up) = (link(1_500, 50 * MS), wide(50 * MS));
+        let mut gallery = Gallery::new(54 + u64::from(moment), 6, Video::Simulcast, down, up);
+        let change = 12 * SECOND + moment * 130 * MS;
+        gallery.run_to(change);
+        gallery.set_capacity(400);
+        let end = change + 6 * SECOND;
+        gallery.run_to(end);
+        let queueing = gallery.queueing(0.95, change + 2 * SECOND, end);
+        assert!(queueing < 125 * MS, "at {change:?}: {queueing:?}");
+    }
+}

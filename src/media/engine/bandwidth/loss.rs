@@ -20,6 +20,10 @@ const MAX_AGE: Micros = 6_000_000;
 const NO_LOSS: f64 = 0.02;
 /// More than this is never laid to the link.
 const MAX_INHERENT: f64 = 0.25;
+/// After so many observations in a row with more loss than this nothing counts that was seen
+/// before: the link has changed.
+const CHANGED_AFTER: usize = 2;
+const CHANGED_LOSS: f32 = 0.35;
 /// How much better a capacity has to explain what was seen, in terms of squared deviations,
 /// than none.
 const MIN_GAIN: f64 = 25.0;
@@ -127,6 +131,12 @@ impl LossControl {
             kept[count] = *seen;
             count += 1;
         }
+        let great = |seen: &&Observation| seen.loss > CHANGED_LOSS;
+        let row = kept[..count].iter().rev().take_while(great).count();
+        if row == CHANGED_AFTER {
+            kept.copy_within(count - row..count, 0);
+            count = row;
+        }
         (self.observations, self.count) = (kept, count);
     }
 
@@ -226,6 +236,29 @@ mod tests {
                 assert!((control.loss() - loss).abs() < 0.08, "{}", control.loss());
             }
         }
+    }
+
+    #[test]
+    fn what_was_lossless_before_does_not_excuse_great_loss() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut control = LossControl::default();
+        let (rate, capacity) = (1_400_000.0, 400_000.0);
+        let mut time = 0.0;
+        let mut feedback = |control: &mut LossControl, loss: f64| {
+            let sent = control.limit().unwrap_or(rate);
+            for _ in 0..((sent / 96_000.0) as u32).max(1) {
+                let excess = (1.0 - capacity / sent).max(0.0);
+                let lost = rng.random_bool(loss * excess);
+                control.on_packet(time as Micros, 1_200, !lost);
+                time += 9_600.0 / sent * 1_000_000.0;
+            }
+            control.update(rate);
+        };
+        (0..100).for_each(|_| feedback(&mut control, 0.0));
+        assert_eq!(control.limit(), None);
+        (0..12).for_each(|_| feedback(&mut control, 1.0));
+        let limit = control.limit().expect("a limit");
+        assert!(limit < 1.4 * capacity, "{limit}");
     }
 
     #[test]

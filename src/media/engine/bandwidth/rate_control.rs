@@ -1,13 +1,18 @@
 //! The rate by delay alone: it grows while the queue does not, and falls below what arrives when
 //! it does (draft-ietf-rmcat-gcc-02, section 5.5). Until the queue is empty again the rate goes
-//! down further for a moment, by as much as the queue is long.
+//! down further for a moment, by as much as the queue is long. A queue that is long already and
+//! does not grow, as when it grew during a probe, counts as growing while less arrives than is
+//! taken to be carried.
 //!
 //! A queue that does not empty however little is sent is another's: of a flow that sends until
 //! packets are lost. Beside it, whoever yields to delay starves; so delay counts no more, and
 //! loss takes its place. From time to time it is tried again whether the queue empties.
 
+#[cfg(test)]
+mod tests;
+
 use super::trendline::Usage;
-use super::{MAX_RATE, MIN_RATE, Micros};
+use super::{MAX_RATE, MIN_RATE, Micros, PACKET_BITS};
 
 /// What is kept of the arriving rate at overuse: less the longer the queue is.
 const DECREASE: (f64, f64) = (0.85, 0.91);
@@ -27,6 +32,11 @@ const HARDLY_LONGER: Micros = 5_000;
 /// Up to a queue as long as this the link carries not much less than the rate.
 const LONG_QUEUE: Micros = 50_000;
 const LITTLE_LESS: f64 = 0.95;
+/// A queue longer than in ordinary times by this stands, if it lasts and no more than that share
+/// of the rate arrives.
+const STANDING_QUEUE: Micros = 100_000;
+const STANDING_SHARE: f64 = 0.6;
+const STANDS_AFTER: Micros = 150_000;
 /// A queue is to be empty after about this time, and is given up on after `MAX_DRAIN`.
 const DRAIN_TIME: f64 = 600_000.0;
 const MAX_DRAIN: Micros = 1_500_000;
@@ -91,6 +101,8 @@ enum Phase {
         factor: f64,
         /// Is it a trial whether the queue is still another's?
         trial: bool,
+        /// The queue was hardly longer than in ordinary times when this began.
+        began_short: bool,
         /// Least and most that a packet waited, in the second half of the time.
         range: Option<(Micros, Micros)>,
     },
@@ -118,6 +130,8 @@ pub(super) struct RateControl {
     lengthened: Option<Micros>,
     /// Waiting time in ordinary times, which is that of bursts and jitter.
     usual_queueing: f64,
+    /// Since when there is a long queue and little arrives.
+    standing: Option<Micros>,
 }
 
 impl RateControl {
@@ -134,6 +148,7 @@ impl RateControl {
             before: None,
             lengthened: None,
             usual_queueing: 0.0,
+            standing: None,
         }
     }
 
@@ -223,7 +238,8 @@ impl RateControl {
         match self.phase {
             Phase::Alone => match input.usage {
                 Usage::Over if input.queueing > self.short_queue() => self.decrease(&input),
-                Usage::Normal => {
+                _ if self.stands(&input) => self.decrease(&input),
+                Usage::Normal if self.standing.is_none() => {
                     let usual = input.queueing as f64 - self.usual_queueing;
                     self.usual_queueing += 0.02 * usual;
                     self.increase(&input, since);
@@ -267,6 +283,19 @@ impl RateControl {
         self.start_drain(input, carried, false);
     }
 
+    /// Whether the queue is long for a while, and not of packets that another way takes longer for.
+    fn stands(&mut self, input: &Input) -> bool {
+        let is_long = input.least_queueing > self.usual_queueing() + STANDING_QUEUE;
+        let arriving = input.acknowledged_short.or(input.acknowledged);
+        let is_little = arriving.is_some_and(|bps| bps < STANDING_SHARE * self.rate);
+        if !(is_long && is_little) {
+            self.standing = None;
+            return false;
+        }
+        let since = *self.standing.get_or_insert(input.now);
+        input.now - since >= STANDS_AFTER
+    }
+
     /// What the rate has fallen from lately.
     fn fall(&self, now: Micros) -> Option<f64> {
         self.before
@@ -279,45 +308,51 @@ impl RateControl {
         SHORT_QUEUE.max(self.usual_queueing() + HARDLY_LONGER)
     }
 
-    /// A queue that is not longer than this counts as empty.
-    fn empty_queue(&self) -> Micros {
-        EMPTY_QUEUE
-            .max(self.usual_queueing as Micros)
-            .min(4 * EMPTY_QUEUE)
-    }
-
     fn start_drain(&mut self, input: &Input, carried: f64, trial: bool) {
         self.phase = Phase::Draining {
             since: input.now,
             carried,
             factor: drain_factor(input.queueing, trial),
             trial,
+            began_short: !trial && input.queueing <= LONG_QUEUE,
             range: None,
         };
     }
 
     fn drain(&mut self, input: &Input) {
-        let empty = self.empty_queue();
+        let usual = self.usual_queueing;
         let Phase::Draining {
             since,
             carried,
             factor,
             trial,
+            began_short,
             range,
         } = &mut self.phase
         else {
             return;
         };
+        let empty = empty_queue(usual, *carried);
+        let growing = input.usage == Usage::Over;
+        if *began_short && growing && input.queueing > 2 * LONG_QUEUE {
+            // That is more than what this began for: the link carries less only now.
+            (*began_short, *since) = (false, input.now);
+        }
         let time = input.now - *since;
         // A trial goes on a little, so that whoever else thinks that he competes sees it too.
         let goes_on = *trial && time < MAX_DRAIN;
         if input.least_queueing < if goes_on { empty / 4 } else { empty } {
+            if *trial {
+                // It was ours: no more is carried than that, whatever was thought before. Or
+                // no more was sent.
+                let carried = carried.max(LEAST_CARRIED * self.rate);
+                self.rate = self.rate.min(DECREASE.1 * carried);
+            }
             self.phase = Phase::Alone;
             return;
         }
         *factor = drain_factor(input.queueing, *trial);
         let early = time < SETTLING;
-        let growing = input.usage == Usage::Over;
         let settling = !*trial && (early || growing) && input.queueing > LONG_QUEUE;
         if let (true, Some(now)) = (settling, input.acknowledged_short) {
             // What arrives was sent before and still fills the link: the last of what it
@@ -368,7 +403,7 @@ impl RateControl {
     }
 
     fn compete(&mut self, input: &Input, since: Micros, until: Micros, decreased: Micros) {
-        if input.least_queueing < self.empty_queue() / 2 {
+        if input.least_queueing < empty_queue(self.usual_queueing, self.rate) / 2 {
             self.phase = Phase::Alone;
         } else if let (true, Some(carried)) = (input.now >= until, input.acknowledged) {
             self.start_drain(input, carried, true);
@@ -432,6 +467,15 @@ impl RateControl {
     }
 }
 
+/// A queue that is not longer than this counts as empty where so many bits per second are
+/// carried: a slow link takes as long for a single packet.
+fn empty_queue(usual: f64, carried: f64) -> Micros {
+    let packet = PACKET_BITS * 1e6 / carried.max(MIN_RATE);
+    EMPTY_QUEUE
+        .max(usual.max(packet) as Micros)
+        .min(4 * EMPTY_QUEUE)
+}
+
 /// The part of what the link carries that is the rate after a decrease.
 fn kept(queueing: Micros) -> f64 {
     (1.0 - queueing as f64 / 1e6).clamp(DECREASE.0, DECREASE.1)
@@ -443,155 +487,4 @@ fn drain_factor(queueing: Micros, trial: bool) -> f64 {
         return LEAST_SHARE;
     }
     (1.0 - queueing as f64 / DRAIN_TIME).clamp(LEAST_SHARE, MOST_SHARE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn input(now: Micros, usage: Usage, acknowledged: f64) -> Input {
-        Input {
-            now,
-            usage,
-            acknowledged: Some(acknowledged),
-            acknowledged_short: Some(acknowledged),
-            queueing: if usage == Usage::Over { 100_000 } else { 0 },
-            least_queueing: 0,
-            rtt: 50_000,
-            unusual_loss: false,
-            probed: false,
-        }
-    }
-
-    #[test]
-    fn it_grows_only_as_far_as_was_tried_and_keeps_what_it_knew() {
-        let mut control = RateControl::new(300_000.0);
-        for step in 0..1_000 {
-            control.update(input(step * 100_000, Usage::Normal, 400_000.0));
-        }
-        assert_eq!(control.rate(), 610_000.0);
-        for step in 1_000..2_000 {
-            control.update(input(step * 100_000, Usage::Normal, 50_000.0));
-        }
-        assert_eq!(control.rate(), 610_000.0);
-    }
-
-    #[test]
-    fn overuse_takes_it_below_what_arrives_and_drains() {
-        let mut control = RateControl::new(2_000_000.0);
-        control.update(input(0, Usage::Over, 1_000_000.0));
-        assert!(control.is_draining());
-        assert!(control.rate() <= 900_000.0, "{}", control.rate());
-        let mut long = input(100_000, Usage::Normal, 1_000_000.0);
-        (long.queueing, long.least_queueing) = (300_000, 250_000);
-        control.update(long);
-        assert!(control.rate() <= 500_000.0, "{}", control.rate());
-        control.update(input(200_000, Usage::Normal, 1_000_000.0));
-        assert!(!control.is_draining());
-        assert!(control.rate() >= 850_000.0, "{}", control.rate());
-    }
-
-    /// What the rate gains in a second after an overuse of 1 Mbit/s, from `rate` on.
-    fn gained(rate: f64, sharers: u32) -> f64 {
-        let mut control = RateControl::new(rate);
-        control.share(1_000_000.0, sharers);
-        control.rate = rate;
-        for step in 0..=10 {
-            control.update(input(step * 100_000, Usage::Normal, 900_000.0));
-        }
-        control.rate() - rate
-    }
-
-    #[test]
-    fn it_grows_quickly_up_to_what_is_known_and_then_as_slowly_as_all_who_share_it() {
-        assert!(gained(800_000.0, 1) > 60_000.0);
-        let alone = gained(960_000.0, 1);
-        assert!((30_000.0..36_000.0).contains(&alone), "{alone}");
-        let shared = gained(960_000.0, 4);
-        assert!((12_000.0..18_000.0).contains(&shared), "{shared}");
-    }
-
-    #[test]
-    fn what_a_probe_finds_replaces_what_was_assumed() {
-        let mut control = RateControl::new(300_000.0);
-        control.found(250_000.0);
-        assert_eq!(control.rate(), 250_000.0);
-        control.found(2_000_000.0);
-        assert_eq!(control.rate(), 2_000_000.0);
-    }
-
-    #[test]
-    fn a_link_that_falls_while_it_is_drained_is_measured_anew() {
-        let mut control = RateControl::new(2_000_000.0);
-        control.update(input(0, Usage::Over, 2_000_000.0));
-        let before = control.rate();
-        let mut growing = |now, carried| {
-            let queue = input(now, Usage::Over, carried);
-            control.update(Input {
-                least_queueing: 90_000,
-                ..queue
-            });
-            control.rate()
-        };
-        let after = growing(1_000_000, 1_200_000.0);
-        assert!(after < before * 0.7, "{before} {after}");
-        // Not all of it is given to who takes it.
-        growing(1_100_000, 100_000.0);
-        assert!(control.shared() >= 850_000.0, "{}", control.shared());
-    }
-
-    #[test]
-    fn a_great_fall_is_known_for_a_while() {
-        for (carried, is_great) in [(1_000_000.0, true), (1_900_000.0, false)] {
-            let mut control = RateControl::new(2_000_000.0);
-            assert!(!control.has_fallen(0));
-            control.update(input(0, Usage::Over, carried));
-            assert_eq!(control.has_fallen(FALL_TIME - 1), is_great);
-            assert!(!control.has_fallen(FALL_TIME));
-            // A further fall belongs to the first one.
-            control.update(input(1_000_000, Usage::Over, carried));
-            assert!(!control.has_fallen(FALL_TIME));
-            control.share(carried, 2);
-            assert!(!control.has_fallen(0));
-        }
-    }
-
-    /// A drain of a queue that stays, with the least delay that `least` gives for each step.
-    fn drain(least: impl Fn(i64) -> Micros) -> RateControl {
-        let mut control = RateControl::new(2_000_000.0);
-        control.update(input(0, Usage::Over, 1_000_000.0));
-        for step in 1..=30 {
-            let mut full = input(step * 100_000, Usage::Normal, 1_000_000.0);
-            (full.queueing, full.least_queueing) = (200_000, least(step));
-            control.update(full);
-        }
-        assert!(!control.is_draining());
-        assert!(control.rate() >= 850_000.0);
-        control
-    }
-
-    #[test]
-    fn beside_a_flow_that_fills_the_queue_loss_counts_and_delay_does_not() {
-        let mut control = drain(|step| 180_000 + step * 2_000);
-        assert!(!control.take_longer_way());
-        let mut full = input(3_200_000, Usage::Over, 1_000_000.0);
-        (full.queueing, full.least_queueing) = (200_000, 190_000);
-        let before = control.rate();
-        control.update(full);
-        assert!(control.rate() > before);
-        (full.now, full.unusual_loss) = (4_500_000, true);
-        control.update(full);
-        assert!(control.rate() < before);
-        (full.now, full.least_queueing) = (4_600_000, 0);
-        control.update(full);
-        control.update(input(4_700_000, Usage::Over, 1_000_000.0));
-        assert!(control.is_draining());
-    }
-
-    #[test]
-    fn a_delay_that_does_not_change_is_a_longer_way() {
-        let mut control = drain(|_| 180_000);
-        assert!(control.take_longer_way());
-        assert!(!control.take_longer_way());
-    }
 }
