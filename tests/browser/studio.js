@@ -35,8 +35,8 @@ export async function openStudio(browser, url, room, name, camera) {
   return page;
 }
 
-/** Shows whose camera in a box of this width; gives the milliseconds until the picture is `expected` wide. */
-export function show(page, owner, width, expected) {
+/** Shows whose camera in a box of this width; gives the milliseconds until the picture is as wide as one of `expected`. */
+export function show(page, owner, width, ...expected) {
   return page.evaluate(
     async ({ owner, width, expected }) => {
       const begin = performance.now();
@@ -46,13 +46,31 @@ export function show(page, owner, width, expected) {
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
       Object.assign(video.style, { width: `${width}px`, height: `${(width * 9) / 16}px` });
-      while (video.videoWidth !== expected) {
+      while (!expected.includes(video.videoWidth)) {
         if (performance.now() - begin > 20_000) throw new Error(`${owner} is ${video.videoWidth} wide, not ${expected}`);
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
       return performance.now() - begin;
     },
     { owner, width, expected },
+  );
+}
+
+/** The widths that whose picture has one after the other in so many milliseconds. */
+export function widths(page, owner, milliseconds) {
+  return page.evaluate(
+    async ({ owner, milliseconds }) => {
+      const video = document.querySelector(`video[data-owner="${owner}"]`);
+      const seen = [];
+      const note = (_, { width }) => {
+        if (width !== seen.at(-1)) seen.push(width);
+        video.requestVideoFrameCallback(note);
+      };
+      video.requestVideoFrameCallback(note);
+      await new Promise((resolve) => setTimeout(resolve, milliseconds));
+      return seen;
+    },
+    { owner, milliseconds },
   );
 }
 
