@@ -273,6 +273,7 @@ impl RateControl {
             long.max(LITTLE_LESS * self.rate)
         };
         self.decreased = Some(input.now);
+        self.standing = None;
         if self.fall(input.now).is_none_or(|before| before < self.rate) {
             self.before = Some((self.rate, input.now));
         }
