@@ -105,7 +105,7 @@ impl Candidate {
         (next < self.count).then(|| self.bitrates[next] - self.cost(self.chosen))
     }
 
-    /// Whether the next larger choice is more than what is sent now.
+    /// Whether the next larger choice is more than what is sent now, or there was no room for any.
     fn is_upgrade(&self) -> bool {
         match self.current {
             Some(current) => self.next() > current,
