@@ -57,17 +57,18 @@ impl Engine {
         self.peers[peer as usize].estimate()
     }
 
-    /// Transport-wide feedback arrived.
+    /// Transport-wide feedback, which has waited to be read since it `arrived`.
     pub(super) fn transport_feedback(
         &mut self,
         now: Instant,
+        arrived: Instant,
         peer: u32,
         feedback: &TransportFeedback<'_>,
     ) {
         let mut missing = std::mem::take(&mut self.missing);
         let state = &mut self.peers[peer as usize];
         let loses_by_chance = state.loses_by_chance();
-        state.bandwidth.on_feedback(now, feedback, |tag| {
+        state.bandwidth.on_feedback(now, arrived, feedback, |tag| {
             if loses_by_chance && missing.len() < MAX_MISSING {
                 missing.push(tag);
             }

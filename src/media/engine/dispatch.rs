@@ -152,7 +152,7 @@ impl Engine {
         let known = self.peer_at(source);
         match (rtp::classify(first), known) {
             (PacketClass::Rtp, Some(peer)) if rtp::is_rtcp(datagram) => {
-                self.handle_rtcp(now, peer, datagram);
+                return self.handle_rtcp(now, arrived, peer, datagram);
             }
             (PacketClass::Rtp, Some(peer)) => self.handle_rtp(now, arrived, peer, datagram),
             (PacketClass::Stun, _) => self.handle_stun(now, source, local, datagram),

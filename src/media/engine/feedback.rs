@@ -21,8 +21,14 @@ const NTP_OFFSET: u64 = 2_208_988_800;
 const SENDER_REPORT_LEN: usize = 28;
 
 impl Engine {
-    /// A compound RTCP datagram from a peer.
-    pub(super) fn handle_rtcp(&mut self, now: Instant, peer: u32, datagram: &mut [u8]) {
+    /// A compound RTCP datagram from a peer, which has waited to be read since it `arrived`.
+    pub(super) fn handle_rtcp(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        peer: u32,
+        datagram: &mut [u8],
+    ) {
         let state = &mut self.peers[peer as usize];
         let Some(len) = state
             .srtp
@@ -33,11 +39,22 @@ impl Engine {
             return;
         };
         for packet in rtcp::packets(&datagram[..len]) {
-            self.handle_rtcp_packet(now, peer, packet);
+            // What a report brings about may gather for as long as anything else.
+            let is_report = matches!(packet, RtcpPacket::TransportFeedback(_));
+            self.handle_rtcp_packet(now, arrived, peer, packet);
+            if !is_report {
+                self.has_waited_since(arrived);
+            }
         }
     }
 
-    fn handle_rtcp_packet(&mut self, now: Instant, peer: u32, packet: RtcpPacket<'_>) {
+    fn handle_rtcp_packet(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        peer: u32,
+        packet: RtcpPacket<'_>,
+    ) {
         match packet {
             RtcpPacket::SenderReport {
                 ssrc,
@@ -46,14 +63,14 @@ impl Engine {
                 reports,
                 ..
             } => {
-                self.note_sender_report(now, peer, ssrc, ntp, rtp);
+                self.note_sender_report(arrived, peer, ssrc, ntp, rtp);
                 for block in reports {
-                    self.note_report(now, peer, &block);
+                    self.note_report(now, arrived, peer, &block);
                 }
             }
             RtcpPacket::ReceiverReport { reports, .. } => {
                 for block in reports {
-                    self.note_report(now, peer, &block);
+                    self.note_report(now, arrived, peer, &block);
                 }
             }
             RtcpPacket::Nack { media, sequences } => {
@@ -69,14 +86,14 @@ impl Engine {
                 }
             }
             RtcpPacket::TransportFeedback(feedback) => {
-                self.transport_feedback(now, peer, &feedback);
+                self.transport_feedback(now, arrived, peer, &feedback);
             }
             RtcpPacket::Remb { bps } => self.receiver_estimate(now, peer, bps),
             RtcpPacket::Other => {}
         }
     }
 
-    fn note_sender_report(&mut self, now: Instant, peer: u32, ssrc: u32, ntp: u64, rtp: u32) {
+    fn note_sender_report(&mut self, at: Instant, peer: u32, ssrc: u32, ntp: u64, rtp: u32) {
         let state = &self.peers[peer as usize];
         let Some(index) = state.streams.find(ssrc) else {
             return;
@@ -86,12 +103,12 @@ impl Engine {
         if let Some(layer) = track.layers.get_mut(usize::from(owner.layer))
             && !owner.repair
         {
-            layer.statistics.on_sender_report(ntp, now);
-            layer.sender_report = Some(SenderReport { ntp, rtp, at: now });
+            layer.statistics.on_sender_report(ntp, at);
+            layer.sender_report = Some(SenderReport { ntp, rtp, at });
         }
     }
 
-    fn note_report(&mut self, now: Instant, peer: u32, block: &ReportBlock) {
+    fn note_report(&mut self, now: Instant, arrived: Instant, peer: u32, block: &ReportBlock) {
         let Some(index) = self.subscription_of(peer, block.ssrc) else {
             return;
         };
@@ -106,7 +123,8 @@ impl Engine {
             return;
         }
         let held = Duration::from_secs_f64(f64::from(block.delay_since_sr) / 65_536.0);
-        let rtt = now.saturating_duration_since(sent.at).saturating_sub(held);
+        let since = arrived.saturating_duration_since(sent.at);
+        let rtt = since.saturating_sub(held);
         let state = &mut self.peers[peer as usize];
         state
             .bandwidth

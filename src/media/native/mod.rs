@@ -4,3 +4,5 @@
 pub(crate) mod prefetch;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) mod send_many;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) mod steer;

@@ -3,11 +3,12 @@
 //! A shard reads datagrams in batches (recvmmsg and UDP_GRO where the kernel has them), gives
 //! them, the rooms' orders and the time to its engine, and sends what comes out in segmented
 //! runs (UDP_SEGMENT), many in a call (sendmmsg). It waits for nobody: what a socket or a room
-//! does not take is dropped or kept within a bound. Rooms that span shards cross by bounded queues
-//! between the threads.
+//! does not take is dropped or kept within a bound. Subscribers' reports of their way are read
+//! when media has just left. Rooms that span shards cross by bounded queues between the threads.
 
 mod delivery;
 mod link;
+mod reports;
 mod shard;
 mod socket;
 
@@ -19,6 +20,7 @@ use std::thread::JoinHandle;
 pub use shard::ShardStatistics;
 
 use link::Link;
+use reports::Reports;
 use shard::{Shard, ShardParts, WAKE};
 use socket::ShardSocket;
 
@@ -106,6 +108,7 @@ struct PreparedShard {
     poll: mio::Poll,
     waker: Arc<mio::Waker>,
     sockets: Vec<ShardSocket>,
+    reports: Reports,
     addresses: Vec<ShardAddress>,
 }
 
@@ -117,8 +120,9 @@ impl PreparedShard {
         let mut port = config.port;
         for ip in &config.bind {
             let address = SocketAddr::new(*ip, port);
-            let socket = ShardSocket::bind(address, poll.registry(), sockets.len())
+            let socket = ShardSocket::bind(address)
                 .map_err(|source| ShellError::Bind { address, source })?;
+            socket.register(poll.registry(), mio::Token(sockets.len()))?;
             port = socket.local_addr()?.port();
             sockets.push(socket);
         }
@@ -127,6 +131,7 @@ impl PreparedShard {
         } else {
             &config.announce
         };
+        let reports = Reports::beside(&sockets, poll.registry().try_clone()?);
         let addresses = announced
             .iter()
             .flat_map(|ip| reachable(*ip))
@@ -141,6 +146,7 @@ impl PreparedShard {
             poll,
             waker,
             sockets,
+            reports,
             addresses,
         })
     }
@@ -164,6 +170,7 @@ impl PreparedShard {
         let shard = Shard::new(ShardParts {
             poll: self.poll,
             sockets: self.sockets,
+            reports: self.reports,
             inbox,
             links,
             certificate,

@@ -10,6 +10,7 @@ use mio::{Events, Poll, Token};
 
 use super::delivery::Delivery;
 use super::link::{self, Link};
+use super::reports::{Found, Reports};
 use super::socket::{Received, ShardSocket};
 use crate::media::engine::Engine;
 use crate::media::engine::io::{EngineConfig, EngineStatistics, GATHER_INTERVAL, LocalSocket};
@@ -127,6 +128,7 @@ impl ShardStatistics {
 pub(super) struct ShardParts {
     pub(super) poll: Poll,
     pub(super) sockets: Vec<ShardSocket>,
+    pub(super) reports: Reports,
     pub(super) inbox: Receiver<ShardInput>,
     pub(super) links: Vec<Link>,
     pub(super) certificate: Arc<ServerCertificate>,
@@ -204,14 +206,20 @@ impl Shard {
         let waiting = self.delivery.is_waiting() || self.parts.links.iter().any(Link::is_waiting);
         let retry = waiting.then_some(RETRY_INTERVAL);
         let publish = Some(PUBLISH_INTERVAL);
-        let timeout = [engine, retry, publish].into_iter().flatten().min();
+        let reports = self.parts.reports.poll_timeout();
+        let reports = reports.map(|when| when.saturating_duration_since(now));
+        let timeout = [engine, retry, publish, reports]
+            .into_iter()
+            .flatten()
+            .min();
         match self.parts.poll.poll(events, timeout) {
             Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
         for event in events.iter() {
-            if let Some(socket) = self.parts.sockets.get_mut(event.token().0) {
-                socket.listen();
+            match self.parts.sockets.get_mut(event.token().0) {
+                Some(socket) => socket.listen(),
+                None => self.parts.reports.woke(event.token(), now),
             }
         }
         Ok(())
@@ -245,6 +253,7 @@ impl Shard {
             }
             self.send(now);
             self.deliver();
+            more = more || self.read_reports(now);
             if !more || self.parts.statistics.is_stopping() {
                 return;
             }
@@ -279,18 +288,36 @@ impl Shard {
                 // An answer that a client has may bring a datagram at once: the orders that
                 // were given before the answer are obeyed before the datagram is looked at.
                 more |= self.take_commands();
-                let now = Instant::now();
-                self.engine
-                    .expect_datagrams(self.parts.sockets[index].messages(count));
-                for (waited, source, datagram) in self.parts.sockets[index].datagrams(count) {
-                    let arrived = now.checked_sub(waited).unwrap_or(now);
-                    self.engine
-                        .handle_waiting_datagram(now, arrived, source, local, datagram);
-                }
+                hand_over(
+                    &mut self.engine,
+                    &mut self.parts.sockets[index],
+                    local,
+                    count,
+                );
                 more |= round == READ_ROUNDS;
             }
         }
         more
+    }
+
+    /// Reads what may wait until media was sent; true when there was something.
+    fn read_reports(&mut self, now: Instant) -> bool {
+        if !self.parts.reports.are_due(now) {
+            return false;
+        }
+        let mut found = Found::Nothing;
+        for (local, socket) in self.parts.reports.sockets() {
+            for round in 1..=READ_ROUNDS {
+                let Received::Batch(count) = socket.receive() else {
+                    break;
+                };
+                let is_last = round == READ_ROUNDS;
+                found = found.max(if is_last { Found::Part } else { Found::All });
+                hand_over(&mut self.engine, socket, local, count);
+            }
+        }
+        self.parts.reports.were_read(found, now);
+        found != Found::Nothing
     }
 
     /// True when more may be there.
@@ -345,6 +372,16 @@ impl Shard {
         while let Some(event) = self.engine.poll_event() {
             self.delivery.deliver(event);
         }
+    }
+}
+
+/// Gives the engine a batch that was read.
+fn hand_over(engine: &mut Engine, socket: &mut ShardSocket, local: LocalSocket, count: usize) {
+    let now = Instant::now();
+    engine.expect_datagrams(socket.messages(count));
+    for (waited, source, datagram) in socket.datagrams(count) {
+        let arrived = now.checked_sub(waited).unwrap_or(now);
+        engine.handle_waiting_datagram(now, arrived, source, local, datagram);
     }
 }
 

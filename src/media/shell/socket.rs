@@ -2,17 +2,21 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::media::engine::io::Transmit;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use crate::media::native::send_many::{Run, send_many};
+use crate::media::native::{
+    send_many::{Run, send_many},
+    steer::steer,
+};
 
 /// Asked of the kernel for each direction, so that a burst of keyframes fits.
 const KERNEL_BUFFER: usize = 4 << 20;
@@ -20,6 +24,15 @@ const KERNEL_BUFFER: usize = 4 << 20;
 const SMALL_KERNEL_BUFFER: usize = 64 << 10;
 /// Largest datagram read, times the datagrams that one read may join.
 const MAX_DATAGRAM: usize = 2_048;
+
+/// How transport-wide feedback begins: version 2 and format 15, then payload type 205 (RFC 4585,
+/// section 6.1; draft-holmer-rmcat-transport-wide-cc-extensions-01). Neither is encrypted
+/// (RFC 3711, section 3.4).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const TRANSPORT_FEEDBACK: u16 = 0x8fcd;
+/// The bit in it that tells of padding.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const PADDING: u16 = 0x2000;
 
 /// Nothing waits longer to be read; what seems to was stamped before the clock was set.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -31,6 +44,7 @@ const READS_ALL: bool = cfg!(any(target_os = "linux", target_os = "android"));
 /// So that the log says once that this machine cannot send or receive runs of datagrams.
 static LACKING: Once = Once::new();
 static REFUSED: Once = Once::new();
+static UNSTEERED: Once = Once::new();
 
 /// What came of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,22 +65,53 @@ pub(super) struct ShardSocket {
 }
 
 impl ShardSocket {
-    /// Binds and registers for reading under `index`.
-    pub(super) fn bind(
-        address: SocketAddr,
-        registry: &Registry,
-        index: usize,
-    ) -> io::Result<ShardSocket> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
+    /// Binds a socket that nobody else has.
+    pub(super) fn bind(address: SocketAddr) -> io::Result<ShardSocket> {
+        ShardSocket::new(unbound(address)?, address)
+    }
+
+    /// A second socket of the same address, which the subscribers' reports come to instead; `None`
+    /// where the system cannot tell them from the rest.
+    pub(super) fn for_reports(&self) -> Option<ShardSocket> {
+        let beside = self.bind_for_reports();
+        if let Err(error) = &beside {
+            UNSTEERED.call_once(|| {
+                tracing::info!(
+                    %error,
+                    "this system cannot give reports a socket of their own; each wakes a shard, \
+                     which costs more CPU"
+                );
+            });
         }
-        enlarge(|size| socket.set_recv_buffer_size(size));
-        enlarge(|size| socket.set_send_buffer_size(size));
+        beside.ok()
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn bind_for_reports(&self) -> io::Result<ShardSocket> {
+        let address = self.local_addr()?;
+        let socket = unbound(address)?;
+        socket.set_reuse_port(true)?;
+        // Only now that nobody else can have the address.
+        let first = SockRef::from(&self.socket);
+        first.set_reuse_port(true)?;
+        let beside = ShardSocket::new(socket, address);
+        let steered = beside.and_then(|beside| {
+            steer(&beside.socket, TRANSPORT_FEEDBACK, !PADDING)?;
+            Ok(beside)
+        });
+        if steered.is_err() {
+            first.set_reuse_port(false)?;
+        }
+        steered
+    }
+
+    /// This system has no such filters.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn bind_for_reports(&self) -> io::Result<ShardSocket> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn new(socket: Socket, address: SocketAddr) -> io::Result<ShardSocket> {
         socket.bind(&address.into())?;
         let socket: UdpSocket = socket.into();
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
@@ -81,12 +126,6 @@ impl ShardSocket {
                 );
             });
         }
-        use std::os::fd::AsRawFd;
-        registry.register(
-            &mut SourceFd(&socket.as_raw_fd()),
-            Token(index),
-            Interest::READABLE,
-        )?;
         let size = MAX_DATAGRAM * state.gro_segments().max(1);
         Ok(ShardSocket {
             socket,
@@ -95,6 +134,17 @@ impl ShardSocket {
             meta: [RecvMeta::default(); BATCH_SIZE],
             readable: true,
         })
+    }
+
+    /// From now on what comes wakes who polls, under this token.
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        let descriptor = self.socket.as_raw_fd();
+        registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)
+    }
+
+    /// What comes wakes nobody any more.
+    pub(super) fn deregister(&self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut SourceFd(&self.socket.as_raw_fd()))
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -218,6 +268,17 @@ impl ShardSocket {
         }
         sent.is_ok()
     }
+}
+
+fn unbound(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    enlarge(|size| socket.set_recv_buffer_size(size));
+    enlarge(|size| socket.set_send_buffer_size(size));
+    Ok(socket)
 }
 
 /// How long ago the kernel stamped a datagram, by a clock that may have been set since. Kernels that
@@ -370,9 +431,8 @@ mod tests {
     #[test]
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn it_is_known_how_long_a_datagram_has_waited() {
-        let poll = mio::Poll::new().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut socket = ShardSocket::bind(address, poll.registry(), 0).unwrap();
+        let mut socket = ShardSocket::bind(address).unwrap();
         let sender = UdpSocket::bind(address).unwrap();
         let to = socket.local_addr().unwrap();
         let sent = |number: u8| sender.send_to(&[number], to);
@@ -403,6 +463,42 @@ mod tests {
         // A clock that is being set right may run a little slow.
         assert!(second >= Duration::from_millis(9), "{waits:?}");
         assert!(first - second >= Duration::from_millis(29), "{waits:?}");
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn reports_come_to_a_socket_of_their_own_and_nothing_else_does() {
+        let mut socket = ShardSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let mut reports = socket.for_reports().unwrap();
+        let to = socket.local_addr().unwrap();
+        assert_eq!(reports.local_addr().unwrap(), to);
+        let nack: &[u8] = &[0x81, 205, 0, 1];
+        let others: [&[u8]; 7] = [
+            nack,
+            &[0x81, 206, 0, 1],
+            &[0x8f, 206, 0, 1],
+            &[0x80, 96],
+            &[0x4f, 205],
+            &[0x8f],
+            &[0, 1, 0, 0],
+        ];
+        let feedback: [&[u8]; 2] = [&[0x8f, 205, 0, 1], &[0xaf, 205, 0, 1]];
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for datagram in others.iter().chain(&feedback) {
+            sender.send_to(datagram, to).unwrap();
+        }
+        let received = |socket: &mut ShardSocket| -> Vec<Vec<u8>> {
+            let Received::Batch(count) = socket.receive() else {
+                panic!("nothing is there");
+            };
+            let datagrams = socket.datagrams(count);
+            datagrams.map(|(_, _, bytes)| bytes.to_vec()).collect()
+        };
+        assert_eq!(received(&mut socket), others);
+        assert_eq!(received(&mut reports), feedback);
+        // A second server is told that the address is taken.
+        let second = ShardSocket::bind(to).err().map(|error| error.kind());
+        assert_eq!(second, Some(io::ErrorKind::AddrInUse));
     }
 
     #[test]

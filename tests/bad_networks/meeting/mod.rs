@@ -405,15 +405,12 @@ impl Meeting {
             .flows
             .iter()
             .filter_map(|flow| flow.sender.poll_timeout());
-        [
-            self.network.poll_timeout(),
-            self.server.engine.poll_timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(clients)
-        .chain(flows)
-        .min()
+        [self.network.poll_timeout(), self.server.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .chain(clients)
+            .chain(flows)
+            .min()
     }
 
     fn step(&mut self) {
@@ -422,13 +419,8 @@ impl Meeting {
         while let Some(body) = self.network.poll_arrived() {
             self.deliver(body);
         }
-        if self
-            .server
-            .engine
-            .poll_timeout()
-            .is_some_and(|due| due <= now)
-        {
-            self.server.engine.handle_timeout(now);
+        if self.server.poll_timeout().is_some_and(|due| due <= now) {
+            self.server.handle_timeout(now);
         }
         for client in &mut self.clients {
             if client.due.is_some_and(|due| due <= now) {

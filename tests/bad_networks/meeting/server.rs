@@ -23,13 +23,21 @@ use super::publication::RIDS;
 pub(super) const ADDRESS: SocketAddr =
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 7_882));
 const ROOM: RoomId = RoomId(1);
+/// How often the shell reads reports at the most, and at the least.
+const READ_INTERVAL: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_millis(40);
 
 /// The server under test.
 pub(super) struct Server {
     pub(super) engine: Engine,
     last_id: u32,
     fingerprint: Fingerprint,
+    reports: Vec<Report>,
+    reports_read: Instant,
 }
+
+/// A report that waits, since when, and whom it is from.
+type Report = (Instant, SocketAddr, Vec<u8>);
 
 impl Server {
     /// `fingerprint` is that of all clients' certificate.
@@ -43,6 +51,8 @@ impl Server {
             engine: Engine::new(config, now),
             last_id: 0,
             fingerprint,
+            reports: Vec::new(),
+            reports_read: now,
         }
     }
 
@@ -132,9 +142,38 @@ impl Server {
         subscription
     }
 
+    /// Transport-wide feedback waits until the server does something else, as its shell lets it.
     pub(super) fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8]) {
+        if let [0x8f, 205, ..] = bytes {
+            self.reports.push((now, from, bytes.to_vec()));
+            return;
+        }
         self.engine
             .handle_datagram(now, from, LocalSocket::default(), bytes);
+        self.read_reports(now);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let reports = self.reports_read + LONGEST_WAIT;
+        let reports = (!self.reports.is_empty()).then_some(reports);
+        self.engine.poll_timeout().into_iter().chain(reports).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.engine.handle_timeout(now);
+        self.read_reports(now);
+    }
+
+    fn read_reports(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.reports_read) < READ_INTERVAL {
+            return;
+        }
+        self.reports_read = now;
+        for (arrived, from, mut bytes) in self.reports.drain(..) {
+            let local = LocalSocket::default();
+            self.engine
+                .handle_waiting_datagram(now, arrived, from, local, &mut bytes);
+        }
     }
 
     pub(super) fn poll_event(&mut self) -> Option<Event> {

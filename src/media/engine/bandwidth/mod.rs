@@ -253,15 +253,16 @@ impl BandwidthEstimator {
         self.sent.sequence_of_tag(tag)
     }
 
-    /// Transport-wide feedback arrived. `missing` gets the tag of each packet that it tells is not
-    /// there.
+    /// Transport-wide feedback is looked at, which has `arrived` before. `missing` gets the tag of
+    /// each packet that it tells is not there.
     pub(crate) fn on_feedback(
         &mut self,
         now: Instant,
+        arrived: Instant,
         feedback: &TransportFeedback<'_>,
         mut missing: impl FnMut(u64),
     ) {
-        let now = self.micros(now);
+        let (now, arrived) = (self.micros(now), self.micros(arrived));
         let near = self.reference.filter(|near| near.abs() < MAX_REFERENCE);
         let reference = feedback.reference(near);
         self.reference = Some(reference);
@@ -277,7 +278,7 @@ impl BandwidthEstimator {
         let Some(latest_sent) = latest_sent else {
             return;
         };
-        self.note_rtt(now - latest_sent);
+        self.note_rtt(arrived - latest_sent);
         self.unanswered = None;
         self.update(now);
     }

@@ -8,7 +8,7 @@ use crate::media::test_clock;
 
 fn on_feedback(estimator: &mut BandwidthEstimator, now: Instant, bytes: &[u8]) {
     if let Some(RtcpPacket::TransportFeedback(feedback)) = packets(bytes).next() {
-        estimator.on_feedback(now, &feedback, |_| {});
+        estimator.on_feedback(now, now, &feedback, |_| {});
     }
 }
 

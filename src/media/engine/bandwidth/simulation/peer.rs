@@ -79,7 +79,7 @@ impl Peer {
             if let Some((_, bytes)) = self.reports.pop_front()
                 && let Some(RtcpPacket::TransportFeedback(feedback)) = rtcp::packets(&bytes).next()
             {
-                self.estimator.on_feedback(at, &feedback, |_| {});
+                self.estimator.on_feedback(at, at, &feedback, |_| {});
             }
         }
         while self.estimator.poll_timeout().is_some_and(|due| due <= at) {
