@@ -6,6 +6,7 @@
 //! sent: what a report is compared with is in the processor's caches then. What else a subscriber
 //! may say, such as what it misses, waits for nothing.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
@@ -30,16 +31,18 @@ pub(super) enum Found {
     Part,
 }
 
-/// The sockets for reports of a shard: as many as it has others, or none.
+/// The sockets for reports of a shard: beside its others, as far as the system lets it.
 pub(super) struct Reports {
     sockets: Vec<ShardSocket>,
     registry: Registry,
     /// Token of the first socket.
     first: Token,
-    /// When they were read; `None` while the next report wakes the shard.
-    read: Option<Instant>,
-    /// When the last reports were found.
+    /// When they were read last.
+    read: Instant,
+    /// When reports were found last.
     found: Instant,
+    /// They are registered: the next report wakes the shard.
+    wakes: bool,
 }
 
 impl Reports {
@@ -50,34 +53,31 @@ impl Reports {
             sockets: sockets.iter().map_while(ShardSocket::for_reports).collect(),
             registry,
             first: Token(sockets.len()),
-            read: Some(now),
+            read: now,
             found: now,
+            wakes: false,
         }
     }
 
-    /// One of the sockets has woken the shard.
+    /// One of the sockets has woken the shard: they are due.
     pub(super) fn woke(&mut self, token: Token, now: Instant) {
         let ours = self.first.0..self.first.0 + self.sockets.len();
-        if !ours.contains(&token.0) || self.read.is_some() {
-            return;
+        if ours.contains(&token.0) {
+            self.read = now.checked_sub(LONGEST_WAIT).unwrap_or(self.read);
+            self.wake(false);
         }
-        for socket in &self.sockets {
-            // One that cannot be deregistered wakes the shard in vain.
-            let _ = socket.deregister(&self.registry);
-        }
-        self.read = now.checked_sub(LONGEST_WAIT).or(Some(now));
     }
 
     /// Until when the shard may sleep without looking at them.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.read.map(|read| read + LONGEST_WAIT)
+        let is_looked_at = !self.wakes && !self.sockets.is_empty();
+        is_looked_at.then(|| self.read + LONGEST_WAIT)
     }
 
-    /// Whether they should be read, after a turn of the shard in which media left or which is
-    /// theirs alone.
+    /// Whether they should be read in a turn of the shard, when its media has left. A shard that
+    /// never waits for its sockets reads them too.
     pub(super) fn are_due(&self, now: Instant) -> bool {
-        self.read
-            .is_some_and(|read| now.saturating_duration_since(read) >= INTERVAL)
+        now.saturating_duration_since(self.read) >= INTERVAL
     }
 
     /// To be read now. The others' index names those beside them.
@@ -91,21 +91,35 @@ impl Reports {
 
     /// They have been read.
     pub(super) fn were_read(&mut self, found: Found, now: Instant) {
-        match found {
-            Found::Part => self.found = now,
-            Found::All => (self.found, self.read) = (now, Some(now)),
-            Found::Nothing => {
-                let is_silent = now.saturating_duration_since(self.found) >= SILENCE;
-                self.read = (!is_silent || !self.wakes()).then_some(now);
-            }
+        if found != Found::Part {
+            self.read = now;
         }
+        if found != Found::Nothing {
+            self.found = now;
+        }
+        self.wake(now.saturating_duration_since(self.found) >= SILENCE);
     }
 
-    /// Lets the next report wake the shard; false when the system refuses.
-    fn wakes(&self) -> bool {
+    /// Lets the next report wake the shard, or not.
+    fn wake(&mut self, wakes: bool) {
+        if self.wakes == wakes {
+            return;
+        }
         let tokens = (self.first.0..).map(Token);
-        let mut registered = self.sockets.iter().zip(tokens);
-        registered.all(|(socket, token)| socket.register(&self.registry, token).is_ok())
+        let done: io::Result<()> =
+            self.sockets
+                .iter()
+                .zip(tokens)
+                .try_for_each(|(socket, token)| {
+                    if wakes {
+                        socket.register(&self.registry, token)
+                    } else {
+                        socket.deregister(&self.registry)
+                    }
+                });
+        // What the system refuses to wake the shard for is looked at as before; what it still
+        // wakes it for costs time and nothing else.
+        self.wakes = wakes && done.is_ok();
     }
 }
 
@@ -174,12 +188,9 @@ mod tests {
     #[test]
     fn reports_that_keep_coming_wake_nobody_and_are_read_in_time() {
         let mut shard = Shard::new();
-        let mut now = Instant::now();
+        let mut now = shard.reports.read;
         for _ in 0..20 {
-            assert_eq!(
-                shard.reports.poll_timeout(),
-                shard.reports.read.map(|read| read + LONGEST_WAIT)
-            );
+            assert_eq!(shard.reports.poll_timeout(), Some(now + LONGEST_WAIT));
             shard.send();
             assert_eq!(shard.woken(Duration::ZERO), None);
             now += LONGEST_WAIT;
@@ -198,8 +209,7 @@ mod tests {
             assert_eq!(shard.read(now), 0);
             // The shard may sleep for as long as nothing comes.
             assert_eq!(shard.reports.poll_timeout(), None);
-            assert!(!shard.reports.are_due(now + SILENCE));
-            now += 2 * SILENCE;
+            now += INTERVAL / 2;
             shard.send();
             let token = shard.woken(Duration::from_secs(10)).unwrap();
             assert_eq!(token, Token(1));
@@ -216,6 +226,17 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_that_never_waits_finds_them_after_a_silence_too() {
+        let mut shard = Shard::new();
+        let now = Instant::now() + SILENCE;
+        assert_eq!(shard.read(now), 0);
+        shard.send();
+        assert!(shard.reports.are_due(now + INTERVAL));
+        assert_eq!(shard.read(now + INTERVAL), 1);
+        assert!(shard.reports.poll_timeout().is_some());
+    }
+
+    #[test]
     fn what_is_too_much_for_one_turn_is_read_in_the_next() {
         let mut shard = Shard::new();
         let now = Instant::now() + INTERVAL;
@@ -228,8 +249,8 @@ mod tests {
     #[test]
     fn a_report_that_came_before_the_shard_went_to_sleep_wakes_it() {
         let mut shard = Shard::new();
-        let now = Instant::now() + SILENCE;
         shard.send();
+        let now = Instant::now() + SILENCE;
         shard.reports.were_read(Found::Nothing, now);
         assert!(shard.woken(Duration::from_secs(10)).is_some());
     }
