@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::media::engine::io::Transmit;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -92,7 +92,7 @@ impl ShardSocket {
         let socket = unbound(address)?;
         socket.set_reuse_port(true)?;
         // Only now that nobody else can have the address.
-        let first = SockRef::from(&self.socket);
+        let first = socket2::SockRef::from(&self.socket);
         first.set_reuse_port(true)?;
         let beside = ShardSocket::new(socket, address);
         let steered = beside.and_then(|beside| {
