@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 pub(crate) const MAX_CHOICES: usize = 12;
 /// What is larger than the current choice, or was paused, is chosen when that much of the budget
 /// is enough for it, in percent: so that a rate which varies around a step does not flap.
-const UPGRADE_PERCENT: u64 = 94;
+const UPGRADE_PERCENT: u64 = 92;
 
 /// What comes first: the smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -203,7 +203,8 @@ impl BandwidthEstimator {
     }
 
     /// A packet of `len` bytes of UDP payload leaves now, under the transport-wide sequence
-    /// number that is returned. `tag` is the caller's, to name it by in [`Self::repeat`]. `probe` is the probe that the packet is sent for.
+    /// number that is returned. `tag` is the caller's, to find it by
+    /// [`Self::sequence_of_tag`]. `probe` is the probe that the packet is sent for.
     pub(crate) fn on_sent(
         &mut self,
         now: Instant,
@@ -245,10 +246,11 @@ impl BandwidthEstimator {
         (self.silence, self.in_probe, self.delays) = (1.0, false, None);
     }
 
-    /// The latest packet with that tag is repeated byte for byte: under the number that it had,
-    /// which is returned while it is remembered. It is not told to [`Self::on_sent`] again.
-    pub(crate) fn repeat(&mut self, tag: u64) -> Option<u16> {
-        self.sent.repeat(tag)
+    /// The number under which the latest packet with that tag was sent, while it is remembered.
+    /// A packet repeated byte for byte carries that number again, and is not sent anew to
+    /// [`Self::on_sent`].
+    pub(crate) fn sequence_of_tag(&self, tag: u64) -> Option<u16> {
+        self.sent.sequence_of_tag(tag)
     }
 
     /// Transport-wide feedback is looked at, which has `arrived` before. `missing` gets the tag of
@@ -303,8 +305,7 @@ impl BandwidthEstimator {
         let in_probe = self.probing.covers(packet.number);
         self.probe_reported |= in_probe;
         if in_probe && !packet.was_lost {
-            let timed = arrival.filter(|_| !packet.is_repeated);
-            self.probing.on_report(packet.sent, packet.len, timed);
+            self.probing.on_report(packet.sent, packet.len, arrival);
         }
         let Some(arrival) = arrival else {
             missing(self.sent.tag(packet.number)?);
@@ -321,10 +322,6 @@ impl BandwidthEstimator {
         }
         if !packet.was_assumed {
             self.acknowledged.on_packet(arrival, packet.len);
-        }
-        if packet.is_repeated {
-            // When it came says nothing of how long either of the two was under way.
-            return None;
         }
         self.queueing.on_packet(delay);
         if let Some(delays) = &mut self.delays {
