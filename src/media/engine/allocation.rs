@@ -12,9 +12,11 @@ use std::cmp::Reverse;
 
 /// Ways in which one track can be sent, at most.
 pub(crate) const MAX_CHOICES: usize = 12;
-/// What is larger than the current choice, or was paused, is chosen when that much of the budget
-/// is enough for it, in percent: so that a rate which varies around a step does not flap.
-const UPGRADE_PERCENT: u64 = 92;
+/// What is larger than the current choice, or was paused, is chosen when it leaves so much of the
+/// budget, in percent, and not more than so many bits a second: so that a rate which varies around
+/// a step does not flap. Of many encoders not all vary the same way at a time.
+const SPARE_PERCENT: u64 = 8;
+const MAX_SPARE: u64 = 100_000;
 
 /// What comes first: the smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,7 +159,7 @@ pub(crate) fn allocate(candidates: &mut [Candidate], budget: u64, reason: Reason
         Reason::Wishes => 0,
         // One picture is so much better than none that it is tried.
         _ if current.tracks == 0 => 0,
-        _ => budget - budget * UPGRADE_PERCENT / 100,
+        _ => spare(budget),
     };
     fill(candidates, budget, spare);
     let chosen = Extent::of(candidates, |candidate| candidate.chosen);
@@ -170,6 +172,11 @@ pub(crate) fn allocate(candidates: &mut [Candidate], budget: u64, reason: Reason
         chosen: Extent::of(candidates, |candidate| candidate.chosen).bitrate,
         wanted: Extent::of(candidates, Candidate::largest).bitrate,
     }
+}
+
+/// What an upgrade is to leave of a budget, bits a second.
+fn spare(budget: u64) -> u64 {
+    (budget * SPARE_PERCENT / 100).min(MAX_SPARE)
 }
 
 /// How much is sent.
@@ -357,6 +364,20 @@ mod tests {
     }
 
     #[test]
+    fn what_an_upgrade_leaves_is_no_more_than_what_encoders_vary_by() {
+        let mut candidates = vec![
+            candidate(0, Rank::new(true, 0), &[150_000]),
+            candidate(1, Rank::new(false, 0), &[500_000, 9_500_000]),
+        ];
+        allocate(&mut candidates, 9_000_000, Reason::Wishes);
+        send(&mut candidates);
+        for (budget, choice) in [(9_740_000, 0), (9_760_000, 1)] {
+            allocate(&mut candidates, budget, Reason::Budget);
+            assert_eq!(chosen(&candidates, 1), Some(choice), "{budget}");
+        }
+    }
+
+    #[test]
     fn equals_do_not_take_turns_in_being_paused() {
         let rank = Rank::new(false, 0);
         let mut candidates: Vec<_> = (0..4).map(|n| candidate(n, rank, &CAMERA[..1])).collect();
@@ -410,7 +431,7 @@ mod tests {
             let budget = rng.random_range(0..10_000);
             let allocation = allocate(&mut candidates, budget, reason);
             assert!(allocation.chosen <= budget || reason == Reason::Budget);
-            let left = budget * UPGRADE_PERCENT / 100;
+            let left = budget - spare(budget);
             if allocation.chosen < left {
                 let kept = candidates.iter().all(|c| c.chosen == c.current);
                 let left = left - allocation.chosen;

@@ -172,7 +172,7 @@ fn write_queue(now: Instant, outgoing: &mut SendBatch, state: &mut Peer, tracks:
         let tag = u64::from(queued.ssrc) << 32 | (queued.sequence & 0xffff_ffff);
         let number = match queued.form {
             _ if !queued.reported => Some(0),
-            Form::Repeat => state.bandwidth.sequence_of_tag(tag),
+            Form::Repeat => state.bandwidth.repeat(tag),
             _ => {
                 let len = usize::from(queued.len) + MAX_OVERHEAD;
                 let probe = state.probe.as_mut().map(|active| {

@@ -84,6 +84,11 @@ impl Pacer {
         self.budget = self.budget.saturating_sub(8 * i64::from(len));
     }
 
+    /// So many bits were sent beyond the rate.
+    pub(crate) fn owe(&mut self, bits: u64) {
+        self.budget = self.budget.saturating_sub(bits as i64);
+    }
+
     /// Makes a packet wait. False when too many do.
     pub(crate) fn delay(&mut self, packet: QueuedPacket) -> bool {
         if self.delayed.len() >= MAX_DELAYED {

@@ -142,10 +142,9 @@ impl Server {
         subscription
     }
 
-    /// Transport-wide feedback waits until the server does something else, as its shell lets it;
-    /// what is padded, which there waits too, is read at once.
+    /// Transport-wide feedback waits until the server does something else, as its shell lets it.
     pub(super) fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8]) {
-        if let [0x8f, 205, ..] = bytes {
+        if let [0x8f | 0xaf, 205, ..] = bytes {
             self.reports.push((now, from, bytes.to_vec()));
             return;
         }

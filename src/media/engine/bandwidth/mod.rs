@@ -27,6 +27,7 @@
 
 mod acknowledged;
 mod arrival_groups;
+mod cluster;
 pub(crate) mod coupling;
 mod delay_series;
 mod loss;
@@ -203,8 +204,8 @@ impl BandwidthEstimator {
     }
 
     /// A packet of `len` bytes of UDP payload leaves now, under the transport-wide sequence
-    /// number that is returned. `tag` is the caller's, to find it by
-    /// [`Self::sequence_of_tag`]. `probe` is the probe that the packet is sent for.
+    /// number that is returned. `tag` is the caller's, to name it by in [`Self::repeat`]. `probe`
+    /// is the probe that the packet is sent for.
     pub(crate) fn on_sent(
         &mut self,
         now: Instant,
@@ -218,7 +219,7 @@ impl BandwidthEstimator {
         if self.probing.is_idle() {
             self.probing.start(self.bps());
         }
-        self.probing.on_sent(now, number, len, probe);
+        self.probing.on_sent(number, len, probe);
         self.report.bytes += u64::from(len);
         let paused = now - self.last_sent > SILENCE;
         self.last_sent = now;
@@ -246,11 +247,10 @@ impl BandwidthEstimator {
         (self.silence, self.in_probe, self.delays) = (1.0, false, None);
     }
 
-    /// The number under which the latest packet with that tag was sent, while it is remembered.
-    /// A packet repeated byte for byte carries that number again, and is not sent anew to
-    /// [`Self::on_sent`].
-    pub(crate) fn sequence_of_tag(&self, tag: u64) -> Option<u16> {
-        self.sent.sequence_of_tag(tag)
+    /// The latest packet with that tag is repeated byte for byte: under the number that it had,
+    /// which is returned while it is remembered. It is not told to [`Self::on_sent`] again.
+    pub(crate) fn repeat(&mut self, tag: u64) -> Option<u16> {
+        self.sent.repeat(tag)
     }
 
     /// Transport-wide feedback is looked at, which has `arrived` before. `missing` gets the tag of
@@ -305,7 +305,8 @@ impl BandwidthEstimator {
         let in_probe = self.probing.covers(packet.number);
         self.probe_reported |= in_probe;
         if in_probe && !packet.was_lost {
-            self.probing.on_report(packet.sent, packet.len, arrival);
+            let timed = arrival.filter(|_| !packet.is_repeated);
+            self.probing.on_report(packet.sent, packet.len, timed);
         }
         let Some(arrival) = arrival else {
             missing(self.sent.tag(packet.number)?);
@@ -322,6 +323,10 @@ impl BandwidthEstimator {
         }
         if !packet.was_assumed {
             self.acknowledged.on_packet(arrival, packet.len);
+        }
+        if packet.is_repeated {
+            // When it came says nothing of how long either of the two was under way.
+            return None;
         }
         self.queueing.on_packet(delay);
         if let Some(delays) = &mut self.delays {
@@ -466,6 +471,11 @@ impl BandwidthEstimator {
     /// True once after the estimate fell for a queue.
     pub(crate) fn take_fall(&mut self) -> bool {
         self.rate.take_fall()
+    }
+
+    /// Once after a probe that the link was too slow for: the bits that it left waiting there.
+    pub(crate) fn take_left_waiting(&mut self) -> u64 {
+        self.probing.take_left_waiting() as u64
     }
 
     /// Keeps the delays of packets for a while, to be compared with those of others. `zero` is an

@@ -3,6 +3,7 @@
 //! the media sent does not fill what is known already.
 
 use super::Micros;
+use super::cluster::{Cluster, Found};
 
 /// The first probe is this many times the start rate, each further one of the start twice what
 /// the last one found: 3, 6, 12 times.
@@ -36,15 +37,11 @@ const MAX_LENGTH_SECONDS: f64 = 0.07;
 const DEADLINE: Micros = 1_000_000;
 /// Time between probes: at first, and at most after probes that found nothing.
 const INTERVAL: Micros = 1_500_000;
-const MAX_INTERVAL: Micros = 3_400_000;
+const MAX_INTERVAL: Micros = 3_000_000;
 /// And after one that found room and no end of it.
 const FURTHER: Micros = 100_000;
 /// And after the end of a queue for which the rate fell by much: it may have been a short flow's.
 const AFTER_FALL: Micros = 100_000;
-/// When less than this share of what was sent arrives in the same time, the link was full.
-const FULL: f64 = 0.9;
-/// A full link carried this share of what it showed, as the rest was not always there.
-const OF_FULL: f64 = 0.95;
 /// Once the capacity is known, a full link has to show so much more than the estimate: less may
 /// be the share of others that the probe pushed aside.
 const CLEARLY_MORE: f64 = 1.3;
@@ -53,7 +50,7 @@ const CLEARLY_MORE: f64 = 1.3;
 const TAKEN: f64 = 0.65;
 
 /// Names a probe, so that its packets are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ProbeId(u32);
 
 /// A run of packets to send.
@@ -69,38 +66,21 @@ pub(crate) struct Probe {
     pub(crate) bytes_min: u32,
 }
 
-/// The packets from the first to the last of a probe, media among them included.
-#[derive(Debug, Clone, Copy)]
-struct Cluster {
-    probe: Probe,
-    started: Micros,
-    /// Numbers of the first and the last packet, once sent.
-    numbers: Option<(u64, u64)>,
-    sent_bytes: u32,
-    first_sent: Micros,
-    last_sent: Micros,
-    /// Reported packets, and those of them that arrived.
-    reported: u32,
-    arrived: u32,
-    arrived_bytes: u32,
-    first_arrival: (Micros, u32),
-    last_arrival: Micros,
-    /// First and last departure of those that arrived, and the bytes that left with the last.
-    departures: (Micros, Micros, u32),
-}
-
 /// Decides when to probe, and measures.
 #[derive(Debug)]
 pub(super) struct Probing {
     wanted: f64,
     planned: Option<Probe>,
-    cluster: Option<Cluster>,
+    /// Boxed, as there hardly ever is one.
+    cluster: Option<Box<Cluster>>,
     next_id: u32,
     /// Before media flows there is nothing to probe for; the start is over with the first probe
     /// that finds a limit.
     phase: Phase,
     due: Micros,
     interval: Micros,
+    /// Bits that the last probe left waiting in the network, if nobody has asked yet.
+    left_waiting: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +113,7 @@ impl Default for Probing {
             phase: Phase::Idle,
             due: 0,
             interval: INTERVAL,
+            left_waiting: 0.0,
         }
     }
 }
@@ -144,6 +125,11 @@ impl Probing {
         if self.cluster.is_none() {
             self.consider(known);
         }
+    }
+
+    /// Once after a probe: how many bits of it the link was too slow for when it had been sent.
+    pub(super) fn take_left_waiting(&mut self) -> f64 {
+        std::mem::take(&mut self.left_waiting)
     }
 
     /// Plans a probe if it is time for one, and takes a plan back that would do harm.
@@ -195,54 +181,26 @@ impl Probing {
     }
 
     /// A packet leaves.
-    pub(super) fn on_sent(&mut self, now: Micros, number: u64, len: u16, probe: Option<ProbeId>) {
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
-        if probe != Some(cluster.probe.id) {
-            return;
+    pub(super) fn on_sent(&mut self, number: u64, len: u16, probe: Option<ProbeId>) {
+        if let Some(cluster) = &mut self.cluster
+            && probe == Some(cluster.probe.id)
+        {
+            cluster.on_sent(number, len);
         }
-        let first = cluster.numbers.map_or(number, |(first, _)| first);
-        if cluster.numbers.is_none() {
-            cluster.first_sent = now;
-        }
-        cluster.numbers = Some((first, number));
-        cluster.sent_bytes += u32::from(len);
-        cluster.last_sent = now;
     }
 
     /// Whether a packet was sent in the course of the present probe.
     pub(super) fn covers(&self, number: u64) -> bool {
         self.cluster
-            .and_then(|cluster| cluster.numbers)
-            .is_some_and(|(first, last)| (first..=last).contains(&number))
+            .as_ref()
+            .is_some_and(|cluster| cluster.covers(number))
     }
 
     /// A packet of the present probe was reported, for the first time.
     pub(super) fn on_report(&mut self, sent: Micros, len: u16, arrival: Option<Micros>) {
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
-        cluster.reported += 1;
-        let Some(arrival) = arrival else {
-            return;
-        };
-        let len = u32::from(len);
-        if cluster.arrived == 0 {
-            cluster.first_arrival = (arrival, len);
-            cluster.last_arrival = arrival;
-            cluster.departures = (sent, sent, 0);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.on_report(sent, len, arrival);
         }
-        if arrival < cluster.first_arrival.0 {
-            cluster.first_arrival = (arrival, len);
-        }
-        cluster.last_arrival = cluster.last_arrival.max(arrival);
-        if sent > cluster.departures.1 {
-            cluster.departures = (cluster.departures.0, sent, 0);
-        }
-        cluster.departures.2 += len;
-        cluster.arrived += 1;
-        cluster.arrived_bytes += len;
     }
 
     /// The next probe to send.
@@ -251,43 +209,33 @@ impl Probing {
             return None;
         }
         let probe = self.planned.take()?;
-        self.cluster = Some(Cluster {
-            probe,
-            started: now,
-            numbers: None,
-            sent_bytes: 0,
-            first_sent: now,
-            last_sent: now,
-            reported: 0,
-            arrived: 0,
-            arrived_bytes: 0,
-            first_arrival: (0, 0),
-            last_arrival: 0,
-            departures: (0, 0, 0),
-        });
+        self.cluster = Some(Box::new(Cluster::new(probe, now)));
         Some(probe)
     }
 
     /// A feedback packet has been read. Gives the rate for which a probe found room: more than the
     /// estimate, and at the start perhaps less.
     pub(super) fn update(&mut self, known: Knowledge) -> Option<f64> {
-        if let Some(cluster) = self.cluster {
+        let is_over = |cluster: &mut Box<Cluster>| {
+            cluster.is_complete() || known.now - cluster.started > DEADLINE
+        };
+        if let Some(cluster) = self.cluster.take_if(is_over) {
             return self.finish(&cluster, known);
         }
-        self.consider(known);
+        if self.cluster.is_none() {
+            self.consider(known);
+        }
         None
     }
 
     fn finish(&mut self, cluster: &Cluster, known: Knowledge) -> Option<f64> {
-        let late = known.now - cluster.started > DEADLINE;
-        if !cluster.is_complete() && !late {
-            return None;
-        }
-        self.cluster = None;
-        let Some((found, full)) = cluster.result(known.usual_queueing) else {
+        let Some(Found { bps: found, full }) = cluster.result() else {
             self.due = known.now + INTERVAL;
             return None;
         };
+        if full {
+            self.left_waiting = cluster.left_waiting(found);
+        }
         let start = self.phase == Phase::Start;
         let needed = if full && !start { CLEARLY_MORE } else { 1.0 };
         let raised = found > needed * known.estimate;
@@ -341,48 +289,6 @@ fn jitter(usual_queueing: Micros) -> Micros {
     (usual_queueing - NO_JITTER).max(0)
 }
 
-impl Cluster {
-    /// All that was sent has been reported.
-    fn is_complete(&self) -> bool {
-        self.numbers.is_some_and(|(first, last)| {
-            let sent = last - first + 1;
-            sent >= u64::from(self.probe.packets_min)
-                && self.sent_bytes >= self.probe.bytes_min
-                && u64::from(self.reported) >= sent
-        })
-    }
-
-    /// Bits per second that the link took, and whether it was full.
-    fn result(&self, usual_queueing: Micros) -> Option<(f64, bool)> {
-        if self.arrived < self.probe.packets_min * 3 / 4 {
-            return None;
-        }
-        let arrivals = self.last_arrival - self.first_arrival.0;
-        if arrivals <= 0 {
-            return None;
-        }
-        let arrived = self.arrived_bytes.saturating_sub(self.first_arrival.1);
-        let received = f64::from(arrived) * 8_000_000.0 / arrivals as f64;
-        // Jitter may have moved the first and the last one towards each other.
-        let certain = arrivals as f64 / (arrivals + jitter(usual_queueing)) as f64;
-        let (first, last, with_last) = self.departures;
-        let sent = if last > first {
-            let left = self.arrived_bytes.saturating_sub(with_last);
-            f64::from(left) * 8_000_000.0 / (last - first) as f64
-        } else {
-            // All at once, for the queue to spread.
-            self.probe.bps as f64
-        };
-        // It may have been sent faster than asked for; that is no reason to believe less.
-        Some(if received < FULL * sent {
-            (OF_FULL * received * certain, true)
-        } else {
-            let found = received.min(sent) * certain;
-            (found, received < FULL * self.probe.bps as f64)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -403,7 +309,7 @@ mod tests {
             let len = probe.bytes_min / probe.packets_min + 1;
             let bits = f64::from(8 * len);
             let sent = now + (number as f64 * bits * 1e6 / probe.bps as f64) as Micros;
-            probing.on_sent(sent, number, len as u16, Some(probe.id));
+            probing.on_sent(number, len as u16, Some(probe.id));
             busy = busy.max(sent as f64) + bits * 1e6 / capacity;
             reports.push((sent, len as u16, busy as Micros));
         }
@@ -420,7 +326,7 @@ mod tests {
         probing.want(20_000_000.0, KNOWN);
         assert!(probing.poll(0).is_none());
         probing.start(300_000.0);
-        probing.on_sent(0, 0, 100, None);
+        probing.on_sent(0, 100, None);
         let mut found = Vec::new();
         let mut now = 0;
         while let Some(probe) = probing.poll(now) {
@@ -436,7 +342,7 @@ mod tests {
     fn none_is_sent_when_nothing_more_is_wanted_or_while_congested() {
         let mut probing = Probing::default();
         probing.start(300_000.0);
-        probing.on_sent(0, 0, 100, None);
+        probing.on_sent(0, 100, None);
         assert!(probing.poll(0).is_none());
         probing.update(KNOWN);
         assert!(probing.poll(0).is_none());
@@ -476,7 +382,7 @@ mod tests {
         let mut probing = Probing::default();
         probing.want(1_000_000.0, KNOWN);
         probing.start(300_000.0);
-        probing.on_sent(0, 0, 100, None);
+        probing.on_sent(0, 100, None);
         assert!(probing.poll(0).is_some());
         assert!(probing.poll(0).is_none());
         for second in 1..5 {

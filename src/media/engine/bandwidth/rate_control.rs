@@ -37,6 +37,9 @@ const LITTLE_LESS: f64 = 0.95;
 const STANDING_QUEUE: Micros = 100_000;
 const STANDING_SHARE: f64 = 0.6;
 const STANDS_AFTER: Micros = 150_000;
+/// One of this length that has become longer by so much in that time grows, whatever the trend
+/// says: after another queue, or in jitter, that takes a while to see it.
+const GROWN: Micros = 20_000;
 /// A queue is to be empty after about this time, and is given up on after `MAX_DRAIN`.
 const DRAIN_TIME: f64 = 600_000.0;
 const MAX_DRAIN: Micros = 1_500_000;
@@ -132,6 +135,8 @@ pub(super) struct RateControl {
     usual_queueing: f64,
     /// Since when there is a long queue and little arrives.
     standing: Option<Micros>,
+    /// When it was last looked at how long a long queue is, and what was seen.
+    long: Option<(Micros, Micros)>,
 }
 
 impl RateControl {
@@ -149,6 +154,7 @@ impl RateControl {
             lengthened: None,
             usual_queueing: 0.0,
             standing: None,
+            long: None,
         }
     }
 
@@ -238,7 +244,7 @@ impl RateControl {
         match self.phase {
             Phase::Alone => match input.usage {
                 Usage::Over if input.queueing > self.short_queue() => self.decrease(&input),
-                _ if self.stands(&input) => self.decrease(&input),
+                _ if self.stands(&input) || self.grows(&input) => self.decrease(&input),
                 Usage::Normal if self.standing.is_none() => {
                     let usual = input.queueing as f64 - self.usual_queueing;
                     self.usual_queueing += 0.02 * usual;
@@ -295,6 +301,20 @@ impl RateControl {
         }
         let since = *self.standing.get_or_insert(input.now);
         input.now - since >= STANDS_AFTER
+    }
+
+    /// Whether a long queue becomes longer.
+    fn grows(&mut self, input: &Input) -> bool {
+        if input.least_queueing <= self.usual_queueing() + STANDING_QUEUE {
+            self.long = None;
+            return false;
+        }
+        let (since, before) = *self.long.get_or_insert((input.now, input.least_queueing));
+        if input.now - since < STANDS_AFTER {
+            return false;
+        }
+        self.long = Some((input.now, input.least_queueing));
+        input.least_queueing > before + GROWN
     }
 
     /// What the rate has fallen from lately.

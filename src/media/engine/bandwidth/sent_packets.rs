@@ -34,6 +34,7 @@ struct SentPacket {
     sent: u32,
     len: u16,
     fate: Fate,
+    is_repeated: bool,
 }
 
 /// A packet of which feedback tells something new.
@@ -47,6 +48,8 @@ pub(super) struct Reported {
     pub(super) was_lost: bool,
     /// It had been taken for received before.
     pub(super) was_assumed: bool,
+    /// It was sent twice under the same number, and either may have arrived.
+    pub(super) is_repeated: bool,
 }
 
 /// The packets sent last. Empty it holds no memory, and it grows with the packet rate.
@@ -101,6 +104,7 @@ impl SentPackets {
             sent: sent as u32,
             len,
             fate: Fate::Unknown,
+            is_repeated: false,
         });
         self.tags.push_back(tag);
         self.next += 1;
@@ -135,6 +139,7 @@ impl SentPackets {
             len: packet.len,
             was_lost,
             was_assumed,
+            is_repeated: packet.is_repeated,
         })
     }
 
@@ -165,9 +170,11 @@ impl SentPackets {
         self.tags.get(index).copied()
     }
 
-    /// The sequence number under which the latest packet with that tag was sent.
-    pub(super) fn sequence_of_tag(&self, tag: u64) -> Option<u16> {
+    /// The latest packet with that tag is sent once more, under the sequence number it had.
+    pub(super) fn repeat(&mut self, tag: u64) -> Option<u16> {
         let back = self.tags.iter().rev().position(|known| *known == tag)?;
+        let index = self.packets.len() - 1 - back;
+        self.packets[index].is_repeated = true;
         Some((self.next - 1 - back as u64) as u16)
     }
 }
@@ -236,8 +243,10 @@ mod tests {
         for count in 0..65_540u64 {
             sent.push(0, 100, count % 1_000);
         }
-        assert_eq!(sent.sequence_of_tag(539), Some(65_539u64 as u16));
-        assert_eq!(sent.sequence_of_tag(540), Some(64_540));
-        assert_eq!(sent.sequence_of_tag(1_000), None);
+        assert_eq!(sent.repeat(539), Some(65_539u64 as u16));
+        assert_eq!(sent.repeat(540), Some(64_540));
+        assert_eq!(sent.repeat(1_000), None);
+        assert!(sent.report(64_540, true).unwrap().is_repeated);
+        assert!(!sent.report(64_541, true).unwrap().is_repeated);
     }
 }

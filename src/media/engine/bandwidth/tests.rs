@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::media::engine::receive::transport_cc::TransportCcRecorder;
 use crate::media::engine::rtcp::{RtcpPacket, packets};
 use crate::media::test_clock;
 
@@ -94,6 +95,33 @@ fn no_timeout_is_wanted_while_nothing_is_sent() {
     assert_eq!(estimator.estimate(), 240_000);
     // Nothing was sent since: that nothing comes back means nothing.
     assert_eq!(estimator.poll_timeout(), None);
+}
+
+#[test]
+fn a_packet_that_came_only_when_repeated_does_not_slow_a_probe_down() {
+    let start = test_clock::start();
+    let mut estimator = BandwidthEstimator::new(start);
+    estimator.want(start, 10_000_000);
+    estimator.on_sent(start, 1_000, 0, None);
+    let probe = estimator.poll_probe(start).expect("a probe of the start");
+    let mut recorder = TransportCcRecorder::default();
+    let mut lost = None;
+    for tag in 1..=20 {
+        let now = start + Duration::from_micros(2_000 * tag);
+        let sequence = estimator.on_sent(now, 250, tag, Some(probe.id));
+        if tag == 5 {
+            lost = Some(sequence);
+        } else {
+            recorder.record(sequence, now + Duration::from_millis(40));
+        }
+    }
+    assert_eq!(estimator.repeat(5), lost);
+    let again = start + Duration::from_millis(150);
+    recorder.record(lost.unwrap(), again);
+    let mut bytes = [0; 1_150];
+    let len = recorder.write_feedback(1, 2, &mut bytes);
+    on_feedback(&mut estimator, again, &bytes[..len]);
+    assert!(estimator.estimate() > 850_000, "{}", estimator.estimate());
 }
 
 #[test]
