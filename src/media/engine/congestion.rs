@@ -46,7 +46,7 @@ pub(crate) struct Allocated {
     /// Everything that is wanted is sent, and there is room to spare.
     pub(crate) satisfied: bool,
     /// More was sent then than the way carried.
-    congested: bool,
+    overloaded: bool,
 }
 
 impl Engine {
@@ -152,7 +152,7 @@ impl Engine {
         let old = last
             .at
             .is_none_or(|at| now.saturating_duration_since(at) >= LOOKED_AT_AGAIN);
-        let turned = state.bandwidth.congested() && !last.congested;
+        let turned = state.bandwidth.overloaded() && !last.overloaded;
         if fell || rose || turned || (old && !last.satisfied) {
             self.allocate_again(now, peer);
         }
@@ -160,8 +160,7 @@ impl Engine {
 
     /// As [`Engine::allocate`], while nobody has changed a wish.
     pub(super) fn allocate_again(&mut self, now: Instant, peer: u32) {
-        let congested = self.peers[peer as usize].bandwidth.congested();
-        let reason = if congested {
+        let reason = if self.peers[peer as usize].bandwidth.overloaded() {
             Reason::Congestion
         } else {
             Reason::Budget
@@ -212,7 +211,7 @@ impl Engine {
             estimate: estimate.unwrap_or(BOUNDLESS),
             sent: chosen + before_video,
             wanted: wanted + before_video,
-            congested: state.bandwidth.congested(),
+            overloaded: state.bandwidth.overloaded(),
             satisfied,
         };
         state

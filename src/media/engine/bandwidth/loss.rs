@@ -52,6 +52,8 @@ pub(super) struct LossControl {
     lost: u32,
     limit: Option<f64>,
     loss: f64,
+    /// The last observation told of a loss that needs an explanation.
+    losing: bool,
     /// Packets and losses of the present feedback.
     present: (u32, u32),
     count: usize,
@@ -94,6 +96,11 @@ impl LossControl {
         self.limit
     }
 
+    /// Whether what is sent now is more than gets through.
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.limit.is_some() && self.losing
+    }
+
     /// A feedback packet has been read; `rate` is what is sent at most by all other means.
     pub(super) fn update(&mut self, rate: f64) {
         let Some(from) = self.from else {
@@ -117,6 +124,7 @@ impl LossControl {
         self.to = 0;
         (self.bytes, self.packets, self.lost) = (0, 0, 0);
         self.loss += 0.3 * (f64::from(observed.loss) - self.loss);
+        self.losing = f64::from(observed.loss) > NO_LOSS;
         self.decide(rate, seconds);
     }
 
@@ -259,6 +267,10 @@ mod tests {
         (0..12).for_each(|_| feedback(&mut control, 1.0));
         let limit = control.limit().expect("a limit");
         assert!(limit < 1.4 * capacity, "{limit}");
+        assert!(control.is_overloaded());
+        // The limit stays for a while, though all gets through that is sent now.
+        (0..12).for_each(|_| feedback(&mut control, 0.0));
+        assert!(control.limit().is_some() && !control.is_overloaded());
     }
 
     #[test]

@@ -446,13 +446,18 @@ impl BandwidthEstimator {
         self.bps() as u64
     }
 
-    /// Whether the way is overloaded now, or known too little to send ahead of it: nothing is
-    /// probed, and pacing keeps to the estimate.
-    pub(crate) fn congested(&self) -> bool {
+    /// Whether more is sent now than the way carries, or nothing is known of it any more.
+    pub(crate) fn overloaded(&self) -> bool {
         self.rate.is_draining()
             || self.trendline.usage() == Usage::Over
-            || self.loss.limit().is_some()
+            || self.loss.is_overloaded()
             || self.silence < 1.0
+    }
+
+    /// Whether the way is overloaded, or was just now and is known too little to send ahead of it:
+    /// nothing is probed, and pacing keeps to the estimate.
+    pub(crate) fn congested(&self) -> bool {
+        self.overloaded() || self.loss.limit().is_some()
     }
 
     /// Round trip time, feedback's own delay included, once known.
