@@ -16,7 +16,7 @@ pub(crate) const MAX_CHOICES: usize = 12;
 /// budget, in percent, and not more than so many bits a second: so that a rate which varies around
 /// a step does not flap. Of many encoders not all vary the same way at a time.
 const SPARE_PERCENT: u64 = 8;
-const MAX_SPARE: u64 = 100_000;
+const MAX_SPARE: u64 = 80_000;
 
 /// What comes first: the smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -371,7 +371,7 @@ mod tests {
         ];
         allocate(&mut candidates, 9_000_000, Reason::Wishes);
         send(&mut candidates);
-        for (budget, choice) in [(9_740_000, 0), (9_760_000, 1)] {
+        for (budget, choice) in [(9_720_000, 0), (9_740_000, 1)] {
             allocate(&mut candidates, budget, Reason::Budget);
             assert_eq!(chosen(&candidates, 1), Some(choice), "{budget}");
         }

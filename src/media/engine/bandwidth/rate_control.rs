@@ -21,6 +21,8 @@ const GROWTH: f64 = 1.10;
 /// The rate grows to this many times the arriving one: what was not tried is not known.
 const MAX_AHEAD: f64 = 1.5;
 const AHEAD: f64 = 10_000.0;
+/// And at once to this part of what arrives without a queue.
+const ARRIVED: f64 = 0.9;
 /// What arrives may be so much more or less than the capacity was, and still be it.
 const SPREAD: f64 = 0.15;
 /// Least time between two decreases, beside the round trip.
@@ -474,6 +476,11 @@ impl RateControl {
         let bound = ahead * arriving + AHEAD;
         // The bound stops the growth; it does not take back what is known.
         self.rate = grown.min(bound.max(self.rate));
+        if !input.probed && input.queueing <= self.short_queue() {
+            // More than the rate is sent, as a picture that arrives is kept, and waits for nothing.
+            let below = self.capacity.map_or(MAX_RATE, |known| NEAR * known);
+            self.rate = self.rate.max((ARRIVED * arriving).min(below));
+        }
     }
 
     /// Bits per second, each second, where the link carries `capacity`. Near that a higher rate

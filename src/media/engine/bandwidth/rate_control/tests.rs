@@ -63,6 +63,31 @@ fn it_grows_quickly_up_to_what_is_known_and_then_as_slowly_as_all_who_share_it()
 }
 
 #[test]
+fn what_arrives_without_a_queue_is_carried() {
+    let mut control = RateControl::new(300_000.0);
+    let arrives = input(0, Usage::Normal, 1_000_000.0);
+    control.update(Input {
+        probed: true,
+        ..arrives
+    });
+    control.update(Input {
+        queueing: SHORT_QUEUE + 1,
+        ..arrives
+    });
+    assert!(control.rate() < 310_000.0, "{}", control.rate());
+    control.update(arrives);
+    assert_eq!(control.rate(), 900_000.0);
+    // A share of a link is not exceeded so.
+    control.share(300_000.0, 2);
+    control.update(Input {
+        now: 1_000_000,
+        acknowledged: Some(340_000.0),
+        ..arrives
+    });
+    assert!(control.rate() < 315_000.0, "{}", control.rate());
+}
+
+#[test]
 fn what_a_probe_finds_replaces_what_was_assumed() {
     let mut control = RateControl::new(300_000.0);
     control.found(250_000.0);
