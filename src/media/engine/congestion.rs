@@ -73,8 +73,10 @@ impl Engine {
                 missing.push(tag);
             }
         });
-        // What a probe left in the network's queue, voices wait behind; media can wait here.
-        state.pacer.owe(state.bandwidth.take_left_waiting());
+        if let Some(bits) = state.bandwidth.take_left_waiting() {
+            // Behind what a probe left in the network's queue voices wait; pictures can wait here.
+            state.pacer.owe(bits);
+        }
         let fell = state.bandwidth.take_fall();
         if let (true, Some(path)) = (fell, state.path) {
             let address = path.destination.ip();

@@ -479,8 +479,9 @@ impl BandwidthEstimator {
     }
 
     /// Once after a probe that the link was too slow for: the bits that it left waiting there.
-    pub(crate) fn take_left_waiting(&mut self) -> u64 {
-        self.probing.take_left_waiting() as u64
+    pub(crate) fn take_left_waiting(&mut self) -> Option<u64> {
+        let bits = self.probing.take_left_waiting();
+        (bits > 0.0).then_some(bits as u64)
     }
 
     /// Keeps the delays of packets for a while, to be compared with those of others. `zero` is an

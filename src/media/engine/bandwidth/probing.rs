@@ -66,7 +66,7 @@ pub(crate) struct Probe {
     pub(crate) bytes_min: u32,
 }
 
-/// Decides when to probe, and measures.
+/// Decides when to probe and for how much, and what follows from it.
 #[derive(Debug)]
 pub(super) struct Probing {
     wanted: f64,
@@ -229,13 +229,14 @@ impl Probing {
     }
 
     fn finish(&mut self, cluster: &Cluster, known: Knowledge) -> Option<f64> {
-        let Some(Found { bps: found, full }) = cluster.result() else {
+        let Some(result) = cluster.result() else {
             self.due = known.now + INTERVAL;
             return None;
         };
-        if full {
-            self.left_waiting = cluster.left_waiting(found);
-        }
+        let Found {
+            bps: found, full, ..
+        } = result;
+        self.left_waiting = result.waiting;
         let start = self.phase == Phase::Start;
         let needed = if full && !start { CLEARLY_MORE } else { 1.0 };
         let raised = found > needed * known.estimate;

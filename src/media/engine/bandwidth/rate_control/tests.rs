@@ -88,6 +88,23 @@ fn what_arrives_without_a_queue_is_carried() {
 }
 
 #[test]
+fn a_long_queue_that_grows_is_answered_before_the_trend_shows_it() {
+    for (growth, is_answered) in [(GROWN + 1, true), (0, false)] {
+        let mut control = RateControl::new(1_000_000.0);
+        for (now, longer) in [(0, 0), (STANDS_AFTER, growth)] {
+            assert!(!control.is_draining());
+            let long = STANDING_QUEUE + 1 + longer;
+            control.update(Input {
+                queueing: long,
+                least_queueing: long,
+                ..input(now, Usage::Normal, 900_000.0)
+            });
+        }
+        assert_eq!(control.is_draining(), is_answered);
+    }
+}
+
+#[test]
 fn what_a_probe_finds_replaces_what_was_assumed() {
     let mut control = RateControl::new(300_000.0);
     control.found(250_000.0);
