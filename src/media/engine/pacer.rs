@@ -81,7 +81,7 @@ impl Pacer {
 
     /// A packet of this length, in bytes, leaves.
     pub(crate) fn spend(&mut self, len: u16) {
-        self.budget = self.budget.saturating_sub(8 * i64::from(len));
+        self.owe(8 * u64::from(len));
     }
 
     /// So many bits were sent beyond the rate.
@@ -185,6 +185,31 @@ mod tests {
             "{:?}",
             now - began
         );
+    }
+
+    #[test]
+    fn what_is_owed_is_made_up_for_at_the_rate_but_not_for_ever() {
+        let ticks_until_open = |bits| {
+            let mut now = test_clock::start();
+            let mut pacer = Pacer::default();
+            pacer.refill(now, Some(1_000_000));
+            pacer.owe(bits);
+            let mut ticks = 0;
+            while !pacer.is_open() {
+                now += TICK;
+                ticks += 1;
+                pacer.refill(now, Some(1_000_000));
+            }
+            TICK * ticks
+        };
+        // 100 kbit, less the burst of 10 ms that was there.
+        let waited = ticks_until_open(100_000);
+        assert!(
+            waited.abs_diff(Duration::from_millis(90)) <= TICK,
+            "{waited:?}"
+        );
+        let waited = ticks_until_open(u64::from(u32::MAX));
+        assert!(waited <= DRAIN_TIME + 2 * TICK, "{waited:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ const FULL: f64 = 0.9;
 const OF_FULL: f64 = 0.95;
 
 /// The packets from the first to the last of a probe.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Cluster {
     pub(super) probe: Probe,
     pub(super) started: Micros,
@@ -144,7 +144,7 @@ impl Cluster {
 }
 
 /// A line through points, by least squares.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Line {
     count: f64,
     x: f64,

@@ -3,7 +3,7 @@
 //! the media sent does not fill what is known already.
 
 use super::Micros;
-use super::cluster::{Cluster, Found};
+use super::cluster::Cluster;
 
 /// The first probe is this many times the start rate, each further one of the start twice what
 /// the last one found: 3, 6, 12 times.
@@ -233,9 +233,7 @@ impl Probing {
             self.due = known.now + INTERVAL;
             return None;
         };
-        let Found {
-            bps: found, full, ..
-        } = result;
+        let (found, full) = (result.bps, result.full);
         self.left_waiting = result.waiting;
         let start = self.phase == Phase::Start;
         let needed = if full && !start { CLEARLY_MORE } else { 1.0 };

@@ -294,10 +294,9 @@ impl RateControl {
 
     /// Whether the queue is long for a while, and not of packets that another way takes longer for.
     fn stands(&mut self, input: &Input) -> bool {
-        let is_long = input.least_queueing > self.usual_queueing() + STANDING_QUEUE;
         let arriving = input.acknowledged_short.or(input.acknowledged);
         let is_little = arriving.is_some_and(|bps| bps < STANDING_SHARE * self.rate);
-        if !(is_long && is_little) {
+        if !(self.is_long(input) && is_little) {
             self.standing = None;
             return false;
         }
@@ -305,9 +304,14 @@ impl RateControl {
         input.now - since >= STANDS_AFTER
     }
 
+    /// Whether even the packet that waited least did so for much longer than in ordinary times.
+    fn is_long(&self, input: &Input) -> bool {
+        input.least_queueing > self.usual_queueing() + STANDING_QUEUE
+    }
+
     /// Whether a long queue becomes longer.
     fn grows(&mut self, input: &Input) -> bool {
-        if input.least_queueing <= self.usual_queueing() + STANDING_QUEUE {
+        if !self.is_long(input) {
             self.long = None;
             return false;
         }
