@@ -36,16 +36,21 @@ fn rate(gallery: &Gallery, viewer: ClientId, from: Duration, to: Duration) -> f6
     rates.sum()
 }
 
-/// The plot of who gets how much of the link.
+/// The plot of who gets how much of the link, and which layers of the first camera.
 fn plot(gallery: &Gallery, viewers: &[ClientId], name: &'static str, title: &'static str) {
     let names: Vec<String> = (1..=viewers.len()).map(|n| format!("viewer {n}")).collect();
     let rates = viewers
         .iter()
         .map(|viewer| gallery.meeting.arrived(*viewer));
     let parts: Vec<(&str, &[u64])> = names.iter().map(String::as_str).zip(rates).collect();
+    let shown = names.iter().zip(viewers);
+    let shown: Vec<_> = shown
+        .map(|(name, viewer)| (name.as_str(), *viewer, gallery.tracks[0]))
+        .collect();
     Plot::new(&gallery.meeting, name, title)
         .rates(&gallery.meeting, gallery.down, &parts)
         .queueing(&gallery.meeting, gallery.down)
+        .layers(&gallery.meeting, &shown)
         .write();
 }
 
