@@ -54,15 +54,27 @@ fn plot(gallery: &Gallery, viewers: &[ClientId], name: &'static str, title: &'st
         .write();
 }
 
+/// How often a camera's size changes in a minute.
+fn size_changes(gallery: &Gallery, viewers: &[ClientId], from: Duration, to: Duration) -> f64 {
+    let shown = viewers.iter().flat_map(|viewer| {
+        let tracks = gallery.tracks.iter();
+        tracks.map(|track| gallery.meeting.shown(*viewer, *track))
+    });
+    let changes: Vec<usize> = shown.map(|shown| shown.size_changes(from, to)).collect();
+    let minutes = (to - from).as_secs_f64() / 60.0 * changes.len() as f64;
+    changes.iter().sum::<usize>() as f64 / minutes
+}
+
 /// What is looked at from one second to another: the greatest rate by the least, the wait that 95 %
-/// of the packets stayed under in ms, and the share of the capacity, in bits a second, that all
-/// and that media alone used: each packet counted once, without what is sent to probe, or again.
+/// of the packets stayed under in ms, the share of the capacity, in bits a second, that all
+/// and that media alone used: each packet counted once, without what is sent to probe, or again;
+/// and how often a camera's size changes in a minute.
 fn figures(
     gallery: &Gallery,
     viewers: &[ClientId],
     (from, to): (u32, u32),
     capacity: f64,
-) -> [f64; 4] {
+) -> [f64; 5] {
     let (from, to) = (from * SECOND, to * SECOND);
     let rates: Vec<f64> = viewers
         .iter()
@@ -76,31 +88,34 @@ fn figures(
         queueing.as_secs_f64() * 1e3,
         gallery.used(from, to),
         rates.iter().sum::<f64>() / capacity,
+        size_changes(gallery, viewers, from, to),
     ]
 }
 
-/// The rates are as equal as that, the queue is short, and the capacity used.
-fn hold([spread, queueing, used, media]: [f64; 4], equal: f64) {
+/// The rates are as equal as that, the queue is short, the capacity used, and layers do not flap.
+fn hold([spread, queueing, used, media, changes]: [f64; 5], equal: f64) {
     assert!(spread <= equal, "the greatest is {spread:.2} of the least");
     assert!(queueing < 100.0, "{queueing:.0} ms");
     assert!(used >= 0.85, "{used:.3} used");
     assert!(media >= 0.8, "{media:.3} by media");
+    assert!(changes <= 6.0, "{changes:.1} changes of size a minute");
 }
 
-fn both(one: [f64; 4], other: [f64; 4]) -> [f64; 8] {
-    std::array::from_fn(|at| *one.iter().chain(&other).nth(at).expect("eight"))
+fn both(one: [f64; 5], other: [f64; 5]) -> [f64; 10] {
+    std::array::from_fn(|at| *one.iter().chain(&other).nth(at).expect("ten"))
 }
 
 /// Section 5.4: three viewers of the same cameras on 3.5 Mbit/s come one after the other and
 /// leave in the same order.
 fn equal_viewers_get_equal_rates(open: Open, name: &'static str) {
-    let [a, b, c, d, early @ ..] = medians(54, |seed| equal_viewers(seed, open, name));
-    hold([a, b, c, d], 1.2);
-    let [spread, queueing, ..] = early;
+    let [a, b, c, d, e, early @ ..] = medians(54, |seed| equal_viewers(seed, open, name));
+    hold([a, b, c, d, e], 1.2);
+    let [spread, queueing, .., changes] = early;
     assert!(spread <= 1.4 && queueing < 100.0, "{early:?}");
+    assert!(changes <= 12.0, "{early:?}");
 }
 
-fn equal_viewers(seed: u64, open: Open, name: &'static str) -> [f64; 8] {
+fn equal_viewers(seed: u64, open: Open, name: &'static str) -> [f64; 10] {
     let mut gallery = first_viewer(open, seed);
     let first = gallery.viewer;
     gallery.run_to(20 * SECOND);
@@ -125,7 +140,7 @@ fn a_long_way_is_no_disadvantage(open: Open, name: &'static str) {
     hold(medians(55, |seed| different_ways(seed, open, name)), 1.5);
 }
 
-fn different_ways(seed: u64, open: Open, name: &'static str) -> [f64; 4] {
+fn different_ways(seed: u64, open: Open, name: &'static str) -> [f64; 5] {
     let down = link(4_000, 10 * MS);
     let mut gallery = open(seed, 6, Video::Simulcast, down, wide(10 * MS));
     let mut viewers = vec![gallery.viewer];
@@ -146,13 +161,14 @@ fn different_ways(seed: u64, open: Open, name: &'static str) -> [f64; 4] {
 /// Section 5.8: one of three viewers looks away for 20 seconds; the others take what it leaves,
 /// and give it back.
 fn what_a_paused_viewer_leaves_is_used_and_given_back(open: Open, name: &'static str) {
-    let [a, b, c, d, paused @ ..] = medians(58, |seed| pause(seed, open, name));
-    hold([a, b, c, d], 1.2);
-    let [.., used, media] = paused;
+    let [a, b, c, d, e, paused @ ..] = medians(58, |seed| pause(seed, open, name));
+    hold([a, b, c, d, e], 1.2);
+    let [_, _, used, media, changes] = paused;
     assert!(used >= 0.85 && media >= 0.8, "{paused:?}");
+    assert!(changes <= 12.0, "{paused:?}");
 }
 
-fn pause(seed: u64, open: Open, name: &'static str) -> [f64; 8] {
+fn pause(seed: u64, open: Open, name: &'static str) -> [f64; 10] {
     let mut gallery = first_viewer(open, seed);
     let second = add_viewer(&mut gallery, MS);
     let third = add_viewer(&mut gallery, MS);

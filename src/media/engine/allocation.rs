@@ -6,7 +6,8 @@
 //! What is left over thus goes to what is looked at, as far as it is wanted.
 //!
 //! Invariant: the sum of what is chosen is within the budget, but for what was sent before and
-//! arrives, and for the smallest size of what is not to be paused.
+//! arrives or is too little more to be taken back, and for the smallest size of what is not to be
+//! paused.
 
 use std::cmp::Reverse;
 
@@ -17,6 +18,9 @@ pub(crate) const MAX_CHOICES: usize = 12;
 /// a step does not flap. Of many encoders not all vary the same way at a time.
 const SPARE_PERCENT: u64 = 8;
 const MAX_SPARE: u64 = 80_000;
+/// And what is sent stays while it exceeds the budget by no more than this, in percent: what is
+/// taken back comes again only with a keyframe.
+const KEPT_PERCENT: u64 = 8;
 
 /// What comes first: the smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,6 +122,19 @@ impl Candidate {
     fn grow(&mut self) {
         self.chosen = Some(self.next());
     }
+
+    /// Whether less of it is chosen than is sent now.
+    fn is_taken_back(&self) -> bool {
+        self.chosen < self.current
+    }
+
+    /// Whether more of it is chosen than is sent now, or than there was room for.
+    fn is_upgraded(&self) -> bool {
+        match self.current {
+            Some(_) => self.chosen > self.current,
+            None => self.paused && self.chosen.is_some(),
+        }
+    }
 }
 
 /// What came of an allocation.
@@ -127,6 +144,10 @@ pub(crate) struct Allocation {
     pub(crate) chosen: u64,
     /// Bits per second of everything that is wanted.
     pub(crate) wanted: u64,
+    /// Less is chosen of a track than is sent of it now.
+    pub(crate) takes_back: bool,
+    /// More is chosen of a track than is sent of it now, or than there was room for.
+    pub(crate) upgrades: bool,
 }
 
 /// Why an allocation is made.
@@ -138,17 +159,25 @@ pub(crate) enum Reason {
     /// does with room to spare. While nothing is paused it stays even where the budget is
     /// smaller: encoders vary, and that it arrives says more than an estimate of what else would.
     Budget,
-    /// As before, and more is sent than the way carries: what is sent now stays only if it fits.
+    /// As before, and more is sent than the way carries: what is sent now stays only if it fits, or
+    /// hardly does not.
     Congestion,
 }
 
-/// Chooses for each candidate within `budget` bits a second.
-pub(crate) fn allocate(candidates: &mut [Candidate], budget: u64, reason: Reason) -> Allocation {
+/// Chooses for each candidate within `budget` bits a second; in all `upgrades` of them are sent
+/// one choice larger than now, at most, beside those of which nothing is sent now.
+pub(crate) fn allocate(
+    candidates: &mut [Candidate],
+    budget: u64,
+    reason: Reason,
+    upgrades: usize,
+) -> Allocation {
     // Of equals the one that may become the largest is looked at most: it is the last to be
-    // paused. Of those who are equal in that too, one that is sent already.
-    candidates.sort_by_key(|c| (c.rank, Reverse(c.count), c.current.is_none()));
+    // paused. Of those who are equal in that too, the one of which most is sent already: else
+    // they would take turns.
+    candidates.sort_by_key(|c| (c.rank, Reverse(c.count), Reverse(c.current)));
     let current = Extent::of(candidates, |candidate| candidate.current);
-    let fits = current.bitrate <= budget;
+    let fits = current.bitrate * 100 <= budget.saturating_mul(100 + KEPT_PERCENT);
     let all_there = current.tracks == candidates.iter().filter(|c| c.count > 0).count();
     let keep = match reason {
         Reason::Wishes => false,
@@ -161,7 +190,14 @@ pub(crate) fn allocate(candidates: &mut [Candidate], budget: u64, reason: Reason
         _ if current.tracks == 0 => 0,
         _ => spare(budget),
     };
-    fill(candidates, budget, spare);
+    fill(
+        candidates,
+        Room {
+            left: budget,
+            spare,
+            upgrades,
+        },
+    );
     let chosen = Extent::of(candidates, |candidate| candidate.chosen);
     if keep && chosen.tracks <= current.tracks && chosen.levels <= current.levels {
         for candidate in &mut *candidates {
@@ -171,6 +207,8 @@ pub(crate) fn allocate(candidates: &mut [Candidate], budget: u64, reason: Reason
     Allocation {
         chosen: Extent::of(candidates, |candidate| candidate.chosen).bitrate,
         wanted: Extent::of(candidates, Candidate::largest).bitrate,
+        takes_back: candidates.iter().any(Candidate::is_taken_back),
+        upgrades: candidates.iter().any(Candidate::is_upgraded),
     }
 }
 
@@ -201,18 +239,47 @@ impl Extent {
     }
 }
 
-/// Shares the budget out from nothing; `spare` of it is to be left by what is an upgrade.
-fn fill(candidates: &mut [Candidate], budget: u64, spare: u64) {
-    let mut left = budget;
+/// What is not given away yet.
+#[derive(Debug)]
+struct Room {
+    /// Bits a second.
+    left: u64,
+    /// What an upgrade is to leave of it.
+    spare: u64,
+    /// Upgrades that may still be made.
+    upgrades: usize,
+}
+
+impl Room {
+    /// Gives a candidate its next larger choice, if there is room for it.
+    fn give_step(&mut self, candidate: &mut Candidate) {
+        let is_upgrade = candidate.is_upgrade();
+        let counts = is_upgrade && candidate.chosen.is_some();
+        if counts && self.upgrades == 0 {
+            return;
+        }
+        let spare = if is_upgrade { self.spare } else { 0 };
+        if let Some(step) = candidate.step()
+            && step + spare <= self.left
+        {
+            self.left -= step;
+            self.upgrades -= usize::from(counts);
+            candidate.grow();
+        }
+    }
+}
+
+/// Shares the room out from nothing.
+fn fill(candidates: &mut [Candidate], mut room: Room) {
     for candidate in &mut *candidates {
         candidate.chosen = None;
         if let Some(smallest) = candidate.smallest().filter(|_| !candidate.allow_pause) {
-            left = left.saturating_sub(smallest);
+            room.left = room.left.saturating_sub(smallest);
             candidate.grow();
         }
     }
     for candidate in candidates.iter_mut().filter(|c| c.allow_pause) {
-        take_step(candidate, &mut left, spare);
+        room.give_step(candidate);
     }
     for equals in candidates.chunk_by_mut(|a, b| a.rank == b.rank) {
         // In turns, the smallest first: who cannot grow any more is passed over.
@@ -220,20 +287,10 @@ fn fill(candidates: &mut [Candidate], budget: u64, spare: u64) {
         while level < MAX_CHOICES {
             let at_level = |candidate: &&mut Candidate| candidate.chosen == Some(level);
             for candidate in equals.iter_mut().filter(at_level) {
-                take_step(candidate, &mut left, spare);
+                room.give_step(candidate);
             }
             level += 1;
         }
-    }
-}
-
-fn take_step(candidate: &mut Candidate, left: &mut u64, spare: u64) {
-    let spare = if candidate.is_upgrade() { spare } else { 0 };
-    if let Some(step) = candidate.step()
-        && step + spare <= *left
-    {
-        *left -= step;
-        candidate.grow();
     }
 }
 
@@ -256,6 +313,10 @@ mod tests {
         (0..count).map(|n| candidate(n, rank, &CAMERA)).collect()
     }
 
+    fn choose(candidates: &mut [Candidate], budget: u64, reason: Reason) -> Allocation {
+        allocate(candidates, budget, reason, usize::MAX)
+    }
+
     fn chosen(candidates: &[Candidate], subscription: u32) -> Option<usize> {
         let of = |c: &&Candidate| c.subscription == subscription;
         candidates.iter().find(of).and_then(|c| c.chosen)
@@ -272,13 +333,15 @@ mod tests {
     #[test]
     fn equals_get_equal_shares() {
         let mut candidates = cameras(5);
-        let allocation = allocate(&mut candidates, 2_600, Reason::Wishes);
+        let allocation = choose(&mut candidates, 2_600, Reason::Wishes);
         assert!((0..5).all(|n| chosen(&candidates, n) == Some(1)));
         assert_eq!(
             allocation,
             Allocation {
                 chosen: 2_500,
-                wanted: 8_500
+                wanted: 8_500,
+                takes_back: false,
+                upgrades: false,
             }
         );
     }
@@ -288,7 +351,7 @@ mod tests {
         let rank = Rank::new(false, 0);
         let mut candidates: Vec<_> = (0..4).map(|n| candidate(n, rank, &CAMERA[..1])).collect();
         candidates.push(candidate(9, rank, &CAMERA));
-        allocate(&mut candidates, 300, Reason::Congestion);
+        choose(&mut candidates, 300, Reason::Congestion);
         assert_eq!(chosen(&candidates, 9), Some(0));
         assert_eq!(chosen(&candidates, 0), Some(0));
         assert_eq!(chosen(&candidates, 1), None);
@@ -298,7 +361,7 @@ mod tests {
     fn a_screen_grows_before_cameras_and_everything_is_seen() {
         let mut candidates = cameras(2);
         candidates.push(candidate(9, Rank::new(true, 0), &[300, 1_500]));
-        allocate(&mut candidates, 1_900, Reason::Wishes);
+        choose(&mut candidates, 1_900, Reason::Wishes);
         assert_eq!(chosen(&candidates, 9), Some(1));
         assert_eq!(chosen(&candidates, 0), Some(0));
         assert_eq!(chosen(&candidates, 1), Some(0));
@@ -311,7 +374,7 @@ mod tests {
             candidate(1, Rank::new(false, 2), &CAMERA),
             candidate(2, Rank::new(false, 1), &CAMERA),
         ];
-        allocate(&mut candidates, 310, Reason::Wishes);
+        choose(&mut candidates, 310, Reason::Wishes);
         assert_eq!(chosen(&candidates, 2), Some(0));
         assert_eq!(chosen(&candidates, 1), Some(0));
         assert_eq!(chosen(&candidates, 0), None);
@@ -321,21 +384,21 @@ mod tests {
     fn what_is_not_to_be_paused_gets_its_smallest_before_all_others() {
         let mut candidates = cameras(4);
         candidates[3].allow_pause = false;
-        allocate(&mut candidates, 310, Reason::Wishes);
+        choose(&mut candidates, 310, Reason::Wishes);
         assert_eq!(chosen(&candidates, 3), Some(0));
         assert_eq!(chosen(&candidates, 0), Some(0));
         assert_eq!(chosen(&candidates, 1), None);
         for candidate in &mut candidates {
             candidate.allow_pause = false;
         }
-        let allocation = allocate(&mut candidates, 0, Reason::Congestion);
+        let allocation = choose(&mut candidates, 0, Reason::Congestion);
         assert!((0..4).all(|n| chosen(&candidates, n) == Some(0)));
         assert_eq!(allocation.chosen, 600);
         // Beyond that the budget counts as ever.
-        allocate(&mut candidates, 1_000, Reason::Wishes);
+        choose(&mut candidates, 1_000, Reason::Wishes);
         assert_eq!(chosen(&candidates, 0), Some(1));
         assert_eq!(chosen(&candidates, 1), Some(0));
-        allocate(
+        choose(
             &mut [candidate(0, Rank::new(false, 0), &[])],
             0,
             Reason::Wishes,
@@ -345,22 +408,60 @@ mod tests {
     #[test]
     fn a_budget_that_varies_around_a_step_does_not_flap() {
         let mut candidates = cameras(1);
-        allocate(&mut candidates, 520, Reason::Wishes);
+        choose(&mut candidates, 520, Reason::Wishes);
         send(&mut candidates);
         assert_eq!(chosen(&candidates, 0), Some(1));
         for budget in [1_690, 1_720, 1_650, 1_800] {
-            allocate(&mut candidates, budget, Reason::Congestion);
+            choose(&mut candidates, budget, Reason::Congestion);
             assert_eq!(chosen(&candidates, 0), Some(1), "{budget}");
         }
-        allocate(&mut candidates, 1_900, Reason::Congestion);
+        choose(&mut candidates, 1_900, Reason::Congestion);
         send(&mut candidates);
         assert_eq!(chosen(&candidates, 0), Some(2));
-        allocate(&mut candidates, 1_710, Reason::Congestion);
-        assert_eq!(chosen(&candidates, 0), Some(2), "it still fits");
-        allocate(&mut candidates, 1_690, Reason::Budget);
+        choose(&mut candidates, 1_600, Reason::Congestion);
+        assert_eq!(chosen(&candidates, 0), Some(2), "it still fits, about");
+        choose(&mut candidates, 1_500, Reason::Budget);
         assert_eq!(chosen(&candidates, 0), Some(2), "it arrives all the same");
-        allocate(&mut candidates, 1_690, Reason::Congestion);
+        let allocation = choose(&mut candidates, 1_500, Reason::Congestion);
         assert_eq!(chosen(&candidates, 0), Some(1));
+        assert!(allocation.takes_back && !allocation.upgrades);
+    }
+
+    #[test]
+    fn only_so_many_grow_at_a_time_and_all_that_are_paused_begin() {
+        let mut candidates = cameras(4);
+        choose(&mut candidates, 1_000, Reason::Wishes);
+        send(&mut candidates);
+        let levels = |candidates: &[Candidate]| [0, 1, 2, 3].map(|n| chosen(candidates, n));
+        assert_eq!(levels(&candidates), [Some(1), Some(0), Some(0), Some(0)]);
+        for grown in [2, 3, 4, 4] {
+            let allocation = allocate(&mut candidates, 2_500, Reason::Budget, 1);
+            let large = levels(&candidates).map(|level| usize::from(level == Some(1)));
+            assert_eq!(large.iter().sum::<usize>(), grown);
+            assert_eq!(
+                allocation.upgrades,
+                candidates.iter().any(Candidate::is_upgraded)
+            );
+            send(&mut candidates);
+        }
+        for candidate in &mut candidates {
+            (candidate.current, candidate.paused) = (None, true);
+        }
+        let allocation = allocate(&mut candidates, 2_500, Reason::Budget, 0);
+        assert_eq!(levels(&candidates), [Some(0); 4]);
+        assert!(allocation.upgrades);
+    }
+
+    #[test]
+    fn equals_do_not_take_turns_in_being_large() {
+        let mut candidates = cameras(3);
+        candidates[2].current = Some(1);
+        candidates[0].current = Some(0);
+        candidates[1].current = Some(0);
+        // Not all fits as before, so it is shared out anew.
+        choose(&mut candidates, 820, Reason::Congestion);
+        assert_eq!(chosen(&candidates, 2), Some(1));
+        assert_eq!(chosen(&candidates, 0), Some(0));
     }
 
     #[test]
@@ -369,10 +470,10 @@ mod tests {
             candidate(0, Rank::new(true, 0), &[150_000]),
             candidate(1, Rank::new(false, 0), &[500_000, 9_500_000]),
         ];
-        allocate(&mut candidates, 9_000_000, Reason::Wishes);
+        choose(&mut candidates, 9_000_000, Reason::Wishes);
         send(&mut candidates);
         for (budget, choice) in [(9_720_000, 0), (9_740_000, 1)] {
-            allocate(&mut candidates, budget, Reason::Budget);
+            choose(&mut candidates, budget, Reason::Budget);
             assert_eq!(chosen(&candidates, 1), Some(choice), "{budget}");
         }
     }
@@ -381,7 +482,7 @@ mod tests {
     fn equals_do_not_take_turns_in_being_paused() {
         let rank = Rank::new(false, 0);
         let mut candidates: Vec<_> = (0..4).map(|n| candidate(n, rank, &CAMERA[..1])).collect();
-        allocate(&mut candidates, 460, Reason::Wishes);
+        choose(&mut candidates, 460, Reason::Wishes);
         for (budget, bitrates) in [
             (500, [160, 150, 160, 140]),
             (460, [150, 155, 150, 150]),
@@ -393,15 +494,15 @@ mod tests {
             for (candidate, bitrate) in candidates.iter_mut().zip(bitrates) {
                 candidate.bitrates[0] = bitrate;
             }
-            allocate(&mut candidates, budget, Reason::Budget);
+            choose(&mut candidates, budget, Reason::Budget);
             let sent: Vec<_> = (0..4).map(|n| chosen(&candidates, n).is_some()).collect();
             assert_eq!(sent, [true, true, true, false], "{budget}");
         }
-        allocate(&mut candidates, 650, Reason::Budget);
+        choose(&mut candidates, 650, Reason::Budget);
         assert_eq!(chosen(&candidates, 3), Some(0), "with room to spare");
         // What is sent and does not fit makes room for nobody.
         send(&mut candidates);
-        allocate(&mut candidates, 430, Reason::Congestion);
+        choose(&mut candidates, 430, Reason::Congestion);
         let paused = candidates.iter().filter(|c| c.chosen.is_none()).count();
         assert_eq!(paused, 2);
     }
@@ -429,11 +530,13 @@ mod tests {
                 Reason::Congestion
             };
             let budget = rng.random_range(0..10_000);
-            let allocation = allocate(&mut candidates, budget, reason);
-            assert!(allocation.chosen <= budget || reason == Reason::Budget);
+            let allocation = choose(&mut candidates, budget, reason);
+            // What is sent already may exceed it by a little.
+            let kept = candidates.iter().all(|c| c.chosen == c.current);
+            let bound = budget * (100 + u64::from(kept) * KEPT_PERCENT) / 100;
+            assert!(allocation.chosen <= bound || reason == Reason::Budget);
             let left = budget - spare(budget);
             if allocation.chosen < left {
-                let kept = candidates.iter().all(|c| c.chosen == c.current);
                 let left = left - allocation.chosen;
                 let none = candidates
                     .iter()

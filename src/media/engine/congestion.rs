@@ -27,6 +27,12 @@ const MOST_LOSS: f64 = 0.2;
 /// What was allocated while something wanted did not fit is looked at again after this: audio and
 /// encoders vary, and loss ends.
 const LOOKED_AT_AGAIN: Duration = Duration::from_millis(500);
+/// For so long after something was taken back, what is sent grows by one step at a time, as a
+/// keyframe and what others on the same link do are seen in the queue only then; unless the link
+/// carries so many times what is sent.
+const CAUTIOUS: Duration = Duration::from_secs(10);
+const STEP_INTERVAL: Duration = Duration::from_millis(480);
+const CLEARLY_MORE: u64 = 2;
 /// Without an estimate there is no bound.
 const BOUNDLESS: u64 = u64::MAX / 1_000;
 /// So many packets are sent again for one feedback packet at most.
@@ -47,6 +53,24 @@ pub(crate) struct Allocated {
     pub(crate) satisfied: bool,
     /// More was sent then than the way carried.
     overloaded: bool,
+    /// When something was taken back last because more was sent than the way carried, and when
+    /// something grew. Wishes begin anew.
+    taken_back: Option<Instant>,
+    grew: Option<Instant>,
+}
+
+impl Allocated {
+    /// How many steps what is sent may grow by now, where the way is taken to carry `estimate`.
+    fn upgrades(&self, now: Instant, estimate: u64) -> usize {
+        let within = |at: Option<Instant>, time| {
+            at.is_some_and(|at| now.saturating_duration_since(at) < time)
+        };
+        let clear = estimate > CLEARLY_MORE * self.sent;
+        if clear || !within(self.taken_back, CAUTIOUS) {
+            return usize::MAX;
+        }
+        usize::from(!within(self.grew, STEP_INTERVAL))
+    }
 }
 
 impl Engine {
@@ -205,7 +229,23 @@ impl Engine {
             let smallest = candidates.iter().filter_map(Candidate::smallest).min();
             budget = budget.max(smallest.unwrap_or(0));
         }
-        let Allocation { chosen, wanted } = allocate(&mut candidates, budget, reason);
+        let last = &state.allocated;
+        let upgrades = match reason {
+            Reason::Wishes => usize::MAX,
+            _ => last.upgrades(now, estimate.unwrap_or(BOUNDLESS)),
+        };
+        let allocation = allocate(&mut candidates, budget, reason, upgrades);
+        let Allocation { chosen, wanted, .. } = allocation;
+        let taken_back = match reason {
+            Reason::Wishes => None,
+            Reason::Congestion if allocation.takes_back => Some(now),
+            _ => last.taken_back,
+        };
+        let grew = if allocation.upgrades {
+            Some(now)
+        } else {
+            last.grew
+        };
         let enough = (wanted + before_video) * ROOM_PERCENT / 100;
         let satisfied = chosen == wanted && estimate.is_none_or(|all| all >= enough);
         state.allocated = Allocated {
@@ -215,6 +255,8 @@ impl Engine {
             wanted: wanted + before_video,
             overloaded: state.bandwidth.overloaded(),
             satisfied,
+            taken_back,
+            grew,
         };
         state
             .bandwidth
@@ -253,5 +295,28 @@ impl Engine {
                 },
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::test_clock;
+
+    #[test]
+    fn what_is_sent_grows_step_by_step_for_a_while_after_something_was_taken_back() {
+        let start = test_clock::start();
+        let mut last = Allocated {
+            sent: 1_000_000,
+            ..Allocated::default()
+        };
+        assert_eq!(last.upgrades(start, 1_500_000), usize::MAX);
+        last.taken_back = Some(start);
+        assert_eq!(last.upgrades(start, 1_500_000), 1);
+        last.grew = Some(start);
+        assert_eq!(last.upgrades(start, 1_500_000), 0);
+        assert_eq!(last.upgrades(start + LOOKED_AT_AGAIN, 1_500_000), 1);
+        assert_eq!(last.upgrades(start, 2_500_000), usize::MAX);
+        assert_eq!(last.upgrades(start + CAUTIOUS, 1_500_000), usize::MAX);
     }
 }

@@ -57,6 +57,13 @@ impl Shown {
         longest
     }
 
+    /// How often the size changed from `from` to `to`.
+    pub(crate) fn size_changes(&self, from: Duration, to: Duration) -> usize {
+        // The first entry is the size that it began with.
+        let changes = self.layers.iter().skip(1);
+        changes.filter(|(at, ..)| *at >= from && *at < to).count()
+    }
+
     /// Pictures a second from `from` to `to`.
     pub(crate) fn frame_rate(&self, from: Duration, to: Duration) -> f64 {
         let count = self

@@ -11,8 +11,10 @@ const FIRST: f64 = 3.0;
 const NEXT: f64 = 2.0;
 /// A probe of the start that finds this share of its rate is followed by a higher one.
 const FOUND: f64 = 0.7;
-/// A probe later on is at most this many times the estimate.
-const LATER: f64 = 2.0;
+/// A probe later on is at most this many times the estimate, as others may be on the link, in
+/// whose way it is; or so many bits a second above it, where that is more.
+const LATER: f64 = 1.5;
+const LATER_ABOVE: f64 = 300_000.0;
 /// And so much above what is wanted, as it finds a little less than it sends.
 const ABOVE_WANTED: f64 = 1.15;
 /// A probe has at least this length: that of a frame at first, when others are to be disturbed as
@@ -42,9 +44,11 @@ const MAX_INTERVAL: Micros = 3_000_000;
 const FURTHER: Micros = 100_000;
 /// And after the end of a queue for which the rate fell by much: it may have been a short flow's.
 const AFTER_FALL: Micros = 100_000;
+/// And from one to the next as long as that is not long ago.
+const AGAIN: Micros = 500_000;
 /// Once the capacity is known, a full link has to show so much more than the estimate: less may
 /// be the share of others that the probe pushed aside.
-const CLEARLY_MORE: f64 = 1.3;
+const CLEARLY_MORE: f64 = 1.25;
 /// Later on this part of what a probe found beyond the estimate is taken at once, and the next
 /// probe comes soon: a rate which others have to make room for is not sent all of a sudden.
 const TAKEN: f64 = 0.65;
@@ -143,12 +147,16 @@ impl Probing {
                 self.due = self.due.max(known.now + INTERVAL / 2);
             }
         } else if self.planned.is_none() && known.now >= self.due {
-            let times = match self.phase {
+            let bps = match self.phase {
                 Phase::Idle => return,
-                Phase::Start => FIRST,
-                Phase::Later => LATER,
+                Phase::Start => FIRST * known.estimate,
+                // It may be there again all at once.
+                Phase::Later if known.has_fallen => {
+                    (NEXT * known.estimate).max(later(known.estimate))
+                }
+                Phase::Later => later(known.estimate),
             };
-            self.plan(times * known.estimate, known.estimate, known.usual_queueing);
+            self.plan(bps, known.estimate, known.usual_queueing);
         }
     }
 
@@ -161,7 +169,7 @@ impl Probing {
     /// else would tell when it carries again.
     pub(super) fn break_silence(&mut self, estimate: f64) {
         self.cluster = None;
-        self.plan(LATER * estimate, estimate, 0);
+        self.plan(later(estimate), estimate, 0);
     }
 
     /// Whether a probe waits to be sent.
@@ -250,6 +258,8 @@ impl Probing {
         };
         let wait = if raised && !full {
             FURTHER
+        } else if known.has_fallen {
+            AGAIN
         } else {
             self.interval
         };
@@ -281,6 +291,11 @@ impl Probing {
             bytes_min: bytes as u32,
         });
     }
+}
+
+/// The rate of a probe when the start is over.
+fn later(estimate: f64) -> f64 {
+    (LATER * estimate).max(estimate + LATER_ABOVE)
 }
 
 /// The part of the ordinary waiting time that is not of our own bursts.
@@ -373,6 +388,27 @@ mod tests {
                 probing.update(Knowledge { now, ..KNOWN });
                 assert_eq!(probing.is_planned(), planned, "{has_fallen} at {now}");
             }
+        }
+    }
+
+    #[test]
+    fn later_probes_ask_for_little_more_unless_the_rate_has_just_fallen() {
+        for (estimate, has_fallen, asked) in [
+            (2_000_000.0, false, 3_000_000),
+            (2_000_000.0, true, 4_000_000),
+            (100_000.0, true, 400_000),
+        ] {
+            let mut probing = Probing {
+                phase: Phase::Later,
+                ..Probing::default()
+            };
+            let known = Knowledge {
+                estimate,
+                has_fallen,
+                ..KNOWN
+            };
+            probing.want(20_000_000.0, known);
+            assert_eq!(probing.poll(0).map(|probe| probe.bps), Some(asked));
         }
     }
 

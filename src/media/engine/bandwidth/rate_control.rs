@@ -15,7 +15,7 @@ use super::trendline::Usage;
 use super::{MAX_RATE, MIN_RATE, Micros, PACKET_BITS};
 
 /// What is kept of the arriving rate at overuse: less the longer the queue is.
-const DECREASE: (f64, f64) = (0.85, 0.91);
+const DECREASE: (f64, f64) = (0.85, 0.94);
 /// Growth per second while the capacity is unknown.
 const GROWTH: f64 = 1.10;
 /// The rate grows to this many times the arriving one: what was not tried is not known.
@@ -69,7 +69,8 @@ const MOST_SHARE: f64 = 0.9;
 /// second by the second share of itself.
 const NEAR: f64 = 0.95;
 const QUICK_GROWTH: f64 = 0.08;
-/// Growth near the known capacity, in bits per second each second, at 1 Mbit/s.
+/// Growth near the known capacity, in bits per second each second, at 1 Mbit/s; by the square root
+/// of the rate less at a higher one.
 const CAUTIOUS_GROWTH: f64 = 60_000.0;
 /// And this share of the rate at most.
 const MAX_CAUTIOUS_GROWTH: f64 = 0.035;
@@ -494,7 +495,7 @@ impl RateControl {
         if self.rate < NEAR * capacity {
             return QUICK_GROWTH * self.rate;
         }
-        let growth = CAUTIOUS_GROWTH * 1e6 / self.rate / f64::from(self.sharers);
+        let growth = CAUTIOUS_GROWTH * (1e6 / self.rate).sqrt() / f64::from(self.sharers);
         growth.min(MAX_CAUTIOUS_GROWTH * self.rate)
     }
 }
