@@ -129,11 +129,8 @@ impl Candidate {
     }
 
     /// Whether more of it is chosen than is sent now, or than there was room for.
-    fn is_upgraded(&self) -> bool {
-        match self.current {
-            Some(_) => self.chosen > self.current,
-            None => self.paused && self.chosen.is_some(),
-        }
+    fn has_grown(&self) -> bool {
+        self.chosen > self.current && (self.current.is_some() || self.paused)
     }
 }
 
@@ -147,7 +144,7 @@ pub(crate) struct Allocation {
     /// Less is chosen of a track than is sent of it now.
     pub(crate) takes_back: bool,
     /// More is chosen of a track than is sent of it now, or than there was room for.
-    pub(crate) upgrades: bool,
+    pub(crate) grows: bool,
 }
 
 /// Why an allocation is made.
@@ -208,7 +205,7 @@ pub(crate) fn allocate(
         chosen: Extent::of(candidates, |candidate| candidate.chosen).bitrate,
         wanted: Extent::of(candidates, Candidate::largest).bitrate,
         takes_back: candidates.iter().any(Candidate::is_taken_back),
-        upgrades: candidates.iter().any(Candidate::is_upgraded),
+        grows: candidates.iter().any(Candidate::has_grown),
     }
 }
 
@@ -341,7 +338,7 @@ mod tests {
                 chosen: 2_500,
                 wanted: 8_500,
                 takes_back: false,
-                upgrades: false,
+                grows: false,
             }
         );
     }
@@ -424,7 +421,7 @@ mod tests {
         assert_eq!(chosen(&candidates, 0), Some(2), "it arrives all the same");
         let allocation = choose(&mut candidates, 1_500, Reason::Congestion);
         assert_eq!(chosen(&candidates, 0), Some(1));
-        assert!(allocation.takes_back && !allocation.upgrades);
+        assert!(allocation.takes_back && !allocation.grows);
     }
 
     #[test]
@@ -439,8 +436,8 @@ mod tests {
             let large = levels(&candidates).map(|level| usize::from(level == Some(1)));
             assert_eq!(large.iter().sum::<usize>(), grown);
             assert_eq!(
-                allocation.upgrades,
-                candidates.iter().any(Candidate::is_upgraded)
+                allocation.grows,
+                candidates.iter().any(Candidate::has_grown)
             );
             send(&mut candidates);
         }
@@ -449,7 +446,7 @@ mod tests {
         }
         let allocation = allocate(&mut candidates, 2_500, Reason::Budget, 0);
         assert_eq!(levels(&candidates), [Some(0); 4]);
-        assert!(allocation.upgrades);
+        assert!(allocation.grows);
     }
 
     #[test]

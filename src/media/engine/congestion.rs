@@ -29,10 +29,10 @@ const MOST_LOSS: f64 = 0.2;
 const LOOKED_AT_AGAIN: Duration = Duration::from_millis(500);
 /// For so long after something was taken back, what is sent grows by one step at a time, as a
 /// keyframe and what others on the same link do are seen in the queue only then; unless the link
-/// carries so many times what is sent.
+/// carries so many times what is sent. A step is over before it is looked at again.
 const CAUTIOUS: Duration = Duration::from_secs(10);
 const STEP_INTERVAL: Duration = Duration::from_millis(480);
-const CLEARLY_MORE: u64 = 2;
+const FAR_MORE: u64 = 2;
 /// Without an estimate there is no bound.
 const BOUNDLESS: u64 = u64::MAX / 1_000;
 /// So many packets are sent again for one feedback packet at most.
@@ -65,8 +65,8 @@ impl Allocated {
         let within = |at: Option<Instant>, time| {
             at.is_some_and(|at| now.saturating_duration_since(at) < time)
         };
-        let clear = estimate > CLEARLY_MORE * self.sent;
-        if clear || !within(self.taken_back, CAUTIOUS) {
+        let is_far = estimate > FAR_MORE * self.sent;
+        if is_far || !within(self.taken_back, CAUTIOUS) {
             return usize::MAX;
         }
         usize::from(!within(self.grew, STEP_INTERVAL))
@@ -198,24 +198,8 @@ impl Engine {
     pub(super) fn allocate(&mut self, now: Instant, peer: u32, reason: Reason) {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
+        self.collect_candidates(now, peer, &mut candidates);
         let state = &mut self.peers[peer as usize];
-        for &index in &state.subscriptions {
-            let subscription = &mut self.subscriptions[index as usize];
-            let track = &self.tracks[subscription.track as usize];
-            let flows = subscription.wish.enabled && !track.muted;
-            if track.kind == MediaKind::Audio {
-                subscription.set_target(track, flows.then(LayerId::default));
-            } else if flows {
-                let rank = Rank::new(track.screen, subscription.wish.priority);
-                let mut candidate = Candidate::new(index, rank, subscription.wish.allow_pause);
-                candidate.paused = subscription.paused;
-                for choice in Choices::new(track, &subscription.wish, now).iter() {
-                    let current = subscription.target == Some(choice.layer);
-                    candidate.add(choice.bitrate, current);
-                }
-                candidates.push(candidate);
-            }
-        }
         let before_video = state.before_video.rate(now);
         let estimate = state.estimate();
         let mut budget = estimate.map_or(BOUNDLESS, |all| {
@@ -241,11 +225,7 @@ impl Engine {
             Reason::Congestion if allocation.takes_back => Some(now),
             _ => last.taken_back,
         };
-        let grew = if allocation.upgrades {
-            Some(now)
-        } else {
-            last.grew
-        };
+        let grew = allocation.grows.then_some(now).or(last.grew);
         let enough = (wanted + before_video) * ROOM_PERCENT / 100;
         let satisfied = chosen == wanted && estimate.is_none_or(|all| all >= enough);
         state.allocated = Allocated {
@@ -266,6 +246,27 @@ impl Engine {
             self.choose(now, candidate);
         }
         self.candidates = candidates;
+    }
+
+    /// Finds the video tracks of a peer that want a share. Voices are sent whatever there is room for.
+    fn collect_candidates(&mut self, now: Instant, peer: u32, candidates: &mut Vec<Candidate>) {
+        for &index in &self.peers[peer as usize].subscriptions {
+            let subscription = &mut self.subscriptions[index as usize];
+            let track = &self.tracks[subscription.track as usize];
+            let flows = subscription.wish.enabled && !track.muted;
+            if track.kind == MediaKind::Audio {
+                subscription.set_target(track, flows.then(LayerId::default));
+            } else if flows {
+                let rank = Rank::new(track.screen, subscription.wish.priority);
+                let mut candidate = Candidate::new(index, rank, subscription.wish.allow_pause);
+                candidate.paused = subscription.paused;
+                for choice in Choices::new(track, &subscription.wish, now).iter() {
+                    let current = subscription.target == Some(choice.layer);
+                    candidate.add(choice.bitrate, current);
+                }
+                candidates.push(candidate);
+            }
+        }
     }
 
     /// Sends of a track what was chosen.
