@@ -38,6 +38,7 @@ mod retransmissions;
 mod rtcp;
 pub mod rtp;
 mod send_batch;
+mod send_order;
 mod send_queue;
 mod speakers;
 pub mod srtp;

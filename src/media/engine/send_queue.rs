@@ -10,6 +10,7 @@
 //! take any other for loss and ask for a retransmission.
 
 use super::payload::counters::PictureCounters;
+use super::send_order::{Group, SendOrder, Stretch};
 
 /// More than this many do not wait; it is far above what the fastest link takes in one interval.
 const MAX_QUEUED: usize = 4_096;
@@ -82,6 +83,23 @@ struct Waiting {
 }
 
 impl Waiting {
+    fn group(&self) -> Group {
+        Group {
+            len: self.first.len,
+            packets: self.more + 1,
+            previous: self.previous,
+        }
+    }
+
+    /// All of them; their index is this.
+    fn whole(&self, index: u16) -> Stretch {
+        Stretch {
+            group: index,
+            first: 0,
+            packets: self.more + 1,
+        }
+    }
+
     fn packet(&self, place: u16) -> QueuedPacket {
         QueuedPacket {
             source: self.first.source + u64::from(place),
@@ -113,15 +131,13 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     waiting: Vec<Waiting>,
-    /// Indexes into `waiting` in the order of leaving, once that is decided; empty when it is
-    /// that in which they came.
-    order: Vec<u32>,
+    order: SendOrder,
     /// Tells this filling of the queue from the ones before; from 1.
     generation: u32,
     /// Packets that wait, and those of them that have been handed out.
     packets: u16,
     written: u16,
-    /// Where the next one to be handed out is: by the order, and among those alike.
+    /// Where the next one to be handed out is: the stretch, and the place in it.
     place: (u16, u16),
 }
 
@@ -132,7 +148,7 @@ impl SendQueue {
 
     /// Bytes of memory held.
     pub(crate) fn memory(&self) -> usize {
-        self.waiting.capacity() * size_of::<Waiting>() + self.order.capacity() * size_of::<u32>()
+        self.waiting.capacity() * size_of::<Waiting>() + self.order.memory()
     }
 
     /// Whether [`SendQueue::take`] has handed out anything.
@@ -189,23 +205,26 @@ impl SendQueue {
     /// nothing may be pushed from then on.
     pub(crate) fn take(&mut self, limit: usize) -> impl Iterator<Item = QueuedPacket> {
         if !self.is_begun() {
-            self.decide_order();
+            self.order.decide(self.waiting.iter().map(Waiting::group));
         }
         std::iter::from_fn(|| self.next()).take(limit)
     }
 
     fn next(&mut self) -> Option<QueuedPacket> {
         let (index, place) = self.place;
-        let index = usize::from(index);
-        let index = self.order.get(index).map_or(index, |&index| index as usize);
-        let waiting = self.waiting.get(index)?;
-        self.place = if place < waiting.more {
-            (self.place.0, place + 1)
+        let stretch = if self.order.is_as_they_came() {
+            self.waiting.get(usize::from(index))?.whole(index)
         } else {
-            (self.place.0 + 1, 0)
+            self.order.get(usize::from(index))?
+        };
+        self.place = if place + 1 < stretch.packets {
+            (index, place + 1)
+        } else {
+            (index + 1, 0)
         };
         self.written += 1;
-        Some(waiting.packet(place))
+        let waiting = &self.waiting[usize::from(stretch.group)];
+        Some(waiting.packet(stretch.first + place))
     }
 
     /// Whether [`SendQueue::take`] has handed out everything.
@@ -222,35 +241,6 @@ impl SendQueue {
         if self.waiting.capacity() > 2 * KEPT_CAPACITY {
             self.waiting.shrink_to(KEPT_CAPACITY);
             self.order.shrink_to(KEPT_CAPACITY);
-        }
-    }
-
-    /// Largest first. A packet counts as large as the largest of its SSRC that comes after it,
-    /// so that none overtakes another of the same SSRC.
-    fn decide_order(&mut self) {
-        if self
-            .waiting
-            .is_sorted_by(|one, next| one.first.len >= next.first.len)
-        {
-            return;
-        }
-        // Size in the upper half, inverted for largest first; index in the lower one, which
-        // keeps equals in their order.
-        self.order.extend(
-            (0u32..)
-                .zip(&self.waiting)
-                .map(|(index, waiting)| u32::from(u16::MAX - waiting.first.len) << 16 | index),
-        );
-        for index in (0..self.waiting.len()).rev() {
-            if let Some(previous) = self.waiting[index].previous {
-                let size = self.order[index] >> 16;
-                let before = &mut self.order[usize::from(previous)];
-                *before = (*before >> 16).min(size) << 16 | u32::from(previous);
-            }
-        }
-        self.order.sort_unstable();
-        for entry in &mut self.order {
-            *entry &= 0xffff;
         }
     }
 }
@@ -284,16 +274,6 @@ pub(super) mod tests {
         }
         queue.clear();
         out
-    }
-
-    #[test]
-    fn equal_sizes_leave_together_and_the_largest_first() {
-        let mut queue = SendQueue::default();
-        for (ssrc, len) in [(1, 100), (2, 132), (3, 100), (4, 132)] {
-            assert!(queue.push(packet(ssrc, 9, len), &mut LastQueued::default()));
-        }
-        assert_eq!(order(&mut queue), [(2, 9), (4, 9), (1, 9), (3, 9)]);
-        assert!(queue.is_empty());
     }
 
     #[test]
