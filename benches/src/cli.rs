@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::clip::Clip;
 use crate::driver::{Driver, Order};
-use crate::floor::{Floor, Shape};
+use crate::floor::Floor;
 use crate::full_client::{Findings, FullClient};
 use crate::outcome::Outcome;
 use crate::process::Usage;
@@ -22,6 +22,7 @@ use crate::progress::Progress;
 use crate::report::{Report, Run};
 use crate::scenario::{Plan, Scenario};
 use crate::session::{Session, Shared, identity};
+use crate::shape::Shape;
 use crate::system_calls::SystemCalls;
 
 /// Drives meetings against a server that speaks LiveKit's client protocol.

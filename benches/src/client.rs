@@ -14,6 +14,7 @@ use crate::feedback::{Feedback, MAX_RTCP};
 use crate::outcome::Outcome;
 use crate::receive::Streams;
 use crate::sdp::ReceiveParameters;
+use crate::shape::Burst;
 use crate::source::{STAMP, Source};
 
 /// Packets that are not further apart came together.
@@ -56,6 +57,8 @@ pub(crate) struct Client {
     feedback: Feedback,
     has_media: bool,
     last_arrival: Option<Instant>,
+    /// What has arrived since the last pause.
+    burst: Burst,
 }
 
 impl Client {
@@ -74,6 +77,7 @@ impl Client {
             feedback: Feedback::new(since),
             has_media: false,
             last_arrival: None,
+            burst: Burst::new(),
         }
     }
 
@@ -144,13 +148,9 @@ impl Client {
             .and_then(|payload| payload.last_chunk::<STAMP>());
         self.streams
             .receive(header.ssrc, header.sequence, len, stamp.is_none());
-        if self
-            .last_arrival
-            .is_none_or(|last| now.saturating_duration_since(last) > BURST_GAP)
-        {
-            outcome.bursts += 1;
-        }
-        self.last_arrival = Some(now);
+        let last = self.last_arrival.replace(now);
+        let paused = last.is_none_or(|last| now.saturating_duration_since(last) > BURST_GAP);
+        outcome.bursts.packet(&mut self.burst, len, paused);
         outcome.arrived += 1;
         let Some(stamp) = stamp else {
             return;

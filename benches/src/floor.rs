@@ -4,8 +4,8 @@
 //! - *tight*: a loop that never sleeps, to one socket. Nothing is colder than the processor's
 //!   first cache, and no timer fires. No server that paces its media gets there.
 //! - *in the same shape*: to as many sockets and with as many keys as the run had subscribers,
-//!   as many packets of the same size together, at the same pace, asleep in between, on the
-//!   cores that the server had. What the server takes beyond that is its own.
+//!   packets of the same sizes together, in as few sends as they allow, at the same pace, asleep in
+//!   between, on the cores that the server had. What the server takes beyond that is its own.
 //!
 //! The receiver is awake all the time, as the tester is with `--spin`, and joins segments
 //! (UDP_GRO) like the tester. The kernel delivers loopback datagrams in the sender's time, so
@@ -25,8 +25,8 @@ use mio::{Events, Interest, Poll, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 use crate::cores;
-use crate::outcome::Outcome;
 use crate::process::thread_cpu_ns;
+use crate::shape::Shape;
 
 const TAG: usize = 16;
 const HEADER: usize = 20;
@@ -38,43 +38,9 @@ const TIGHT_RUN: usize = 6;
 /// For how long the shape is played, and how much of that is not counted.
 const SHAPE_TIME: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_millis(200);
-/// The kernel takes no more at once.
-const MAX_SEGMENTS: usize = 64;
-const MAX_RUN: usize = 60_000;
-
-/// How a server's packets were sent.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub(crate) struct Shape {
-    /// Subscribers that received media.
-    pub(crate) destinations: usize,
-    /// Packets that one of them got together, on average.
-    pub(crate) run: usize,
-    /// Bytes of a packet in the clear, on average.
-    pub(crate) bytes: usize,
-    /// Time between two runs to one of them.
-    pub(crate) interval: Duration,
-}
-
-impl Shape {
-    /// The shape of a run that took so long; `None` when nothing arrived.
-    pub(crate) fn of(outcome: &Outcome, time: Duration) -> Option<Shape> {
-        let received = outcome.counts.received;
-        if outcome.bursts == 0 || received == 0 {
-            return None;
-        }
-        let bytes = (outcome.counts.bytes / received).clamp(HEADER as u64 + 1, 1_400) as usize;
-        let run = (received as f64 / outcome.bursts as f64).round() as usize;
-        Some(Shape {
-            destinations: outcome.receivers,
-            run: run.clamp(1, MAX_SEGMENTS.min(MAX_RUN / (bytes + TAG))),
-            bytes,
-            interval: time.mul_f64(outcome.receivers as f64 / outcome.bursts as f64),
-        })
-    }
-}
 
 /// Both floors, in nanoseconds of a core a packet.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub(crate) struct Floor {
     /// Tight, a packet a call.
     pub(crate) tight_alone_ns: u64,
@@ -90,7 +56,10 @@ impl Floor {
     /// # Errors
     /// When sockets or those cores are not to be had.
     pub(crate) fn measure(shape: Option<Shape>, server: Option<u32>) -> anyhow::Result<Floor> {
-        let in_shape = |shape| anyhow::Ok((shape, in_shape(shape, server)?));
+        let in_shape = |shape| {
+            let cost = in_shape(&shape, server)?;
+            anyhow::Ok((shape, cost))
+        };
         Ok(Floor {
             tight_alone_ns: tight(1)?,
             tight_run_ns: tight(TIGHT_RUN)?,
@@ -105,10 +74,11 @@ impl Floor {
 /// When sockets are not to be had.
 fn tight(segments: usize) -> anyhow::Result<u64> {
     let (sender, receivers) = Receivers::start(1)?;
-    let mut writer = Writer::new(&sender, segments, TIGHT_BYTES)?;
+    let mut writer = Writer::new(&sender, 1)?;
+    let run = vec![TIGHT_BYTES; segments];
     let before = thread_cpu_ns();
     for _ in 0..TIGHT_PACKETS / segments {
-        writer.send(&sender, 0, receivers.addresses[0])?;
+        writer.send(&sender, 0, receivers.addresses[0], &run)?;
     }
     let used = thread_cpu_ns() - before;
     receivers.stop();
@@ -119,15 +89,16 @@ fn tight(segments: usize) -> anyhow::Result<u64> {
 ///
 /// # Errors
 /// When sockets or those cores are not to be had.
-fn in_shape(shape: Shape, server: Option<u32>) -> anyhow::Result<u64> {
+fn in_shape(shape: &Shape, server: Option<u32>) -> anyhow::Result<u64> {
     let (sender, receivers) = Receivers::start(shape.destinations)?;
     let addresses = receivers.addresses.clone();
+    let shape = shape.clone();
     // A thread of its own: the receiver stays on the tester's cores.
     let sending = std::thread::Builder::new()
         .name("floor".into())
         .spawn(move || {
             server.map(cores::run_on_those_of).transpose()?;
-            play(shape, &sender, &addresses)
+            play(&shape, &sender, &addresses)
         })?;
     let used = sending
         .join()
@@ -136,20 +107,23 @@ fn in_shape(shape: Shape, server: Option<u32>) -> anyhow::Result<u64> {
     used?
 }
 
-fn play(shape: Shape, sender: &UdpSocket, addresses: &[SocketAddr]) -> anyhow::Result<u64> {
-    let mut writer = Writer::new(sender, shape.run, shape.bytes)?;
-    writer.keys = (0..addresses.len()).map(key).collect::<Result<_, _>>()?;
+fn play(shape: &Shape, sender: &UdpSocket, addresses: &[SocketAddr]) -> anyhow::Result<u64> {
+    let mut writer = Writer::new(sender, addresses.len())?;
+    let mut bursts = shape.bursts.iter().cycle();
     let start = Instant::now();
     let mut due = start;
     let (mut before, mut packets) = (None, 0);
     while due - start < SHAPE_TIME {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        if due - start >= WARM_UP {
+        let counts = due - start >= WARM_UP;
+        if counts {
             before.get_or_insert_with(thread_cpu_ns);
-            packets += (addresses.len() * shape.run) as u64;
         }
         for (index, address) in addresses.iter().enumerate() {
-            writer.send(sender, index, *address)?;
+            for run in bursts.next().into_iter().flatten() {
+                writer.send(sender, index, *address, run)?;
+                packets += if counts { run.len() as u64 } else { 0 };
+            }
         }
         due = (due + shape.interval).max(Instant::now());
     }
@@ -168,35 +142,40 @@ struct Writer {
     state: UdpSocketState,
     keys: Vec<LessSafeKey>,
     source: Vec<u8>,
-    run: Vec<u8>,
+    sealed: Vec<u8>,
     counter: u64,
 }
 
 impl Writer {
-    fn new(socket: &UdpSocket, segments: usize, bytes: usize) -> anyhow::Result<Writer> {
+    /// For so many destinations.
+    fn new(socket: &UdpSocket, destinations: usize) -> anyhow::Result<Writer> {
         Ok(Writer {
             state: UdpSocketState::new(UdpSockRef::from(socket))?,
-            keys: vec![key(0)?],
-            source: vec![9; bytes],
-            run: vec![0; segments * (bytes + TAG)],
+            keys: (0..destinations).map(key).collect::<Result<_, _>>()?,
+            source: vec![9; usize::from(u16::MAX)],
+            sealed: vec![0; 2 * usize::from(u16::MAX)],
             counter: 0,
         })
     }
 
+    /// Sends packets of these sizes as one run: all are of that of the first one, but the last,
+    /// which may be smaller.
     fn send(
         &mut self,
         socket: &UdpSocket,
         index: usize,
         destination: SocketAddr,
+        run: &[usize],
     ) -> anyhow::Result<()> {
-        let bytes = self.source.len();
-        let stride = bytes + TAG;
-        for packet in self.run.chunks_exact_mut(stride) {
+        let mut end = 0;
+        for bytes in run {
+            let packet = &mut self.sealed[end..end + bytes + TAG];
+            end += packet.len();
             self.counter += 1;
-            packet[..bytes].copy_from_slice(&self.source);
+            packet[..*bytes].copy_from_slice(&self.source[..*bytes]);
             packet[2..4].copy_from_slice(&(self.counter as u16).to_be_bytes());
-            let (body, tag) = packet.split_at_mut(bytes);
-            let (header, payload) = body.split_at_mut(HEADER);
+            let (body, tag) = packet.split_at_mut(*bytes);
+            let (header, payload) = body.split_at_mut(HEADER.min(*bytes));
             let mut nonce = [0; 12];
             nonce[4..].copy_from_slice(&self.counter.to_be_bytes());
             let nonce = Nonce::assume_unique_for_key(nonce);
@@ -204,11 +183,12 @@ impl Writer {
             let sealed = self.keys[index].seal_in_place_separate_tag(nonce, aad, payload)?;
             tag.copy_from_slice(sealed.as_ref());
         }
+        let segment = run.first().map(|first| first + TAG);
         let transmit = Transmit {
             destination,
             ecn: None,
-            contents: &self.run,
-            segment_size: (stride < self.run.len()).then_some(stride),
+            contents: &self.sealed[..end],
+            segment_size: segment.filter(|segment| *segment < end),
             src_ip: None,
         };
         // A full receive buffer loses packets and costs the same.
@@ -286,29 +266,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shape_is_what_arrived_together_and_how_often() {
-        let mut outcome = Outcome {
-            receivers: 50,
-            bursts: 50 * 300,
-            ..Outcome::default()
-        };
-        assert_eq!(Shape::of(&outcome, SHAPE_TIME), None);
-        outcome.counts.received = 50 * 300 * 6;
-        outcome.counts.bytes = outcome.counts.received * 1_180;
-        let shape = Shape::of(&outcome, Duration::from_secs(10)).expect("a shape");
-        assert_eq!((shape.destinations, shape.run, shape.bytes), (50, 6, 1_180));
-        assert_eq!(shape.interval.as_millis(), 33);
-    }
-
-    #[test]
     fn a_shape_can_be_played() {
         let shape = Shape {
             destinations: 3,
-            run: 2,
-            bytes: 300,
             interval: Duration::from_millis(20),
+            packets: 2.0,
+            runs: 1.0,
+            bytes: 250.0,
+            bursts: vec![vec![vec![300, 200]]],
         };
-        let cost = in_shape(shape, Some(std::process::id())).expect("sockets");
+        let cost = in_shape(&shape, Some(std::process::id())).expect("sockets");
         assert!(cost > 0);
     }
 }

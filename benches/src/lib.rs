@@ -27,6 +27,7 @@ mod report_counter;
 mod scenario;
 mod sdp;
 mod session;
+mod shape;
 mod source;
 #[cfg_attr(not(target_os = "linux"), path = "system_calls_elsewhere.rs")]
 mod system_calls;

@@ -1,6 +1,7 @@
 //! What came of a run, as the media thread counts it.
 
 use crate::receive::{Counts, Histogram};
+use crate::shape::Bursts;
 
 /// Counts and times of all participants.
 #[derive(Default)]
@@ -9,9 +10,8 @@ pub(crate) struct Outcome {
     pub(crate) streams: usize,
     /// Connections that received media.
     pub(crate) receivers: usize,
-    /// Times that a connection received something after a pause: what came together each time
-    /// is what the server could send as one run.
-    pub(crate) bursts: u64,
+    /// What came to connections together.
+    pub(crate) bursts: Bursts,
     pub(crate) sent: u64,
     /// Packets that arrived, repeats included.
     pub(crate) arrived: u64,

@@ -91,7 +91,7 @@ impl Server {
             system_seconds: usage.system_ticks as f64 / TICKS,
             cpu_ns_per_packet,
             times_tight_floor: times(run.floor.tight_run_ns),
-            times_floor_in_shape: run.floor.in_shape.map(|(_, cost)| times(cost)),
+            times_floor_in_shape: run.floor.in_shape.as_ref().map(|(_, cost)| times(*cost)),
             cores_percent: usage.cpu_ns as f64 / seconds / 1e7,
             resident_bytes_per_participant: usage.resident / run.plan.participants.max(1) as u64,
             context_switches_per_second: usage.switches as f64 / seconds,
@@ -318,10 +318,11 @@ impl Report {
             row(
                 "floor in the same shape",
                 format!(
-                    "{cost} ns: {} destinations, {} x {} bytes each {:.1} ms",
+                    "{cost} ns: {} destinations, {:.1} x {:.0} bytes in {:.1} sends each {:.1} ms",
                     shape.destinations,
-                    shape.run,
+                    shape.packets,
                     shape.bytes,
+                    shape.runs,
                     shape.interval.as_secs_f64() * 1_000.0
                 ),
             );
