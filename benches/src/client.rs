@@ -12,10 +12,12 @@ use moim_client_transport::Transport;
 use crate::clip::Clip;
 use crate::feedback::{Feedback, MAX_RTCP};
 use crate::outcome::Outcome;
-use crate::receive::Streams;
+use crate::receive::{Histogram, Streams};
 use crate::sdp::ReceiveParameters;
 use crate::shape::Burst;
 use crate::source::{STAMP, Source};
+use crate::subscriber::Subscriber;
+use crate::voice::Speech;
 
 /// Packets that are not further apart came together.
 const BURST_GAP: Duration = Duration::from_millis(1);
@@ -30,6 +32,8 @@ pub(crate) struct PublishedTrack {
     pub(crate) layers: usize,
     /// The qualities of video that the server wants, the lowest first.
     pub(crate) qualities: [bool; 3],
+    /// What is said into a microphone.
+    pub(crate) speech: Speech,
     /// What a camera shows; without it, nothing.
     pub(crate) clip: Option<Arc<Clip>>,
 }
@@ -55,7 +59,10 @@ pub(crate) struct Client {
     /// What is known of what it receives.
     pub(crate) receive: ReceiveParameters,
     feedback: Feedback,
-    has_media: bool,
+    latency: Histogram,
+    /// Times from the beginning of the join.
+    connected: Option<Duration>,
+    first_media: Option<Duration>,
     last_arrival: Option<Instant>,
     /// What has arrived since the last pause.
     burst: Burst,
@@ -75,7 +82,9 @@ impl Client {
             streams: Streams::default(),
             receive,
             feedback: Feedback::new(since),
-            has_media: false,
+            latency: Histogram::default(),
+            connected: None,
+            first_media: None,
             last_arrival: None,
             burst: Burst::new(),
         }
@@ -89,6 +98,26 @@ impl Client {
     pub(crate) fn send_qualities(&mut self, wanted: [bool; 3]) {
         for source in &mut self.sources {
             source.send_qualities(wanted);
+        }
+    }
+
+    /// Begins to count anew.
+    pub(crate) fn reset(&mut self) {
+        self.streams.reset();
+        self.latency = Histogram::default();
+    }
+
+    /// Adds up what has been received.
+    pub(crate) fn count(&self, participant: usize, outcome: &mut Outcome) -> Subscriber {
+        let counts = self.streams.counts();
+        outcome.counts.add(&counts);
+        outcome.latency.add(&self.latency);
+        Subscriber {
+            participant,
+            counts,
+            latency: self.latency.clone(),
+            connected: self.connected,
+            first_media: self.first_media,
         }
     }
 
@@ -111,6 +140,7 @@ impl Client {
                 let open = self.transport.handle_dtls(now, datagram);
                 if open && self.is_subscriber() {
                     let time = now.saturating_duration_since(self.since);
+                    self.connected = Some(time);
                     outcome.connected.record(time.as_micros() as u64);
                 }
                 if open {
@@ -160,11 +190,11 @@ impl Client {
             .map_or(0, |b| u64::from_be_bytes(*b));
         let arrived = now.saturating_duration_since(epoch).as_nanos() as u64;
         if made > 0 && made <= arrived {
-            outcome.latency.record((arrived - made) / 1_000);
+            self.latency.record((arrived - made) / 1_000);
         }
-        if !self.has_media {
-            self.has_media = true;
+        if self.first_media.is_none() {
             let time = now.saturating_duration_since(self.since);
+            self.first_media = Some(time);
             outcome.first_media.record(time.as_micros() as u64);
         }
     }

@@ -212,7 +212,7 @@ impl Driver {
             if place.as_ref().is_some_and(|c| c.participant == participant)
                 && let Some(connection) = place.take()
             {
-                self.outcome.counts.add(&connection.client.streams.counts());
+                connection.client.count(participant, &mut self.outcome);
             }
         }
     }
@@ -228,7 +228,7 @@ impl Driver {
             ..Outcome::default()
         };
         for connection in self.connections.iter_mut().flatten() {
-            connection.client.streams.reset();
+            connection.client.reset();
         }
         self.counting_since = Instant::now();
         self.idle = Duration::ZERO;
@@ -236,10 +236,13 @@ impl Driver {
 
     fn finish(mut self) -> Outcome {
         for connection in self.connections.iter().flatten() {
-            let streams = &connection.client.streams;
-            self.outcome.counts.add(&streams.counts());
-            self.outcome.streams += streams.len();
-            self.outcome.receivers += usize::from(streams.counts().received > 0);
+            let client = &connection.client;
+            let subscriber = client.count(connection.participant, &mut self.outcome);
+            self.outcome.streams += client.streams.len();
+            self.outcome.receivers += usize::from(subscriber.counts.received > 0);
+            if client.is_subscriber() {
+                self.outcome.subscribers.push(subscriber);
+            }
             self.outcome.connections += 1;
             self.outcome.open += usize::from(connection.client.is_open());
             let transport = &connection.client.transport;

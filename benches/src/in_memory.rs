@@ -21,6 +21,7 @@ use moim_client_transport::{Identity, Transport};
 use crate::client::{Client, PublishedTrack, sources};
 use crate::outcome::Outcome;
 use crate::sdp::{self, ReceiveParameters};
+use crate::voice::Speech;
 
 const SERVER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 255, 255, 1)), 7_882);
@@ -139,6 +140,7 @@ impl Meeting {
                 ssrc: first_ssrc,
                 layers: 1,
                 qualities: [true; 3],
+                speech: Speech::Constant,
                 clip: None,
             });
         }
@@ -148,6 +150,7 @@ impl Meeting {
                 ssrc: first_ssrc + 4,
                 layers,
                 qualities: [true; 3],
+                speech: Speech::Constant,
                 clip: None,
             });
         }

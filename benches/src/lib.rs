@@ -19,6 +19,7 @@ mod floor;
 mod full_client;
 pub mod in_memory;
 mod outcome;
+mod page;
 mod process;
 mod progress;
 mod receive;
@@ -29,7 +30,9 @@ mod sdp;
 mod session;
 mod shape;
 mod source;
+mod subscriber;
 #[cfg_attr(not(target_os = "linux"), path = "system_calls_elsewhere.rs")]
 mod system_calls;
+mod voice;
 
 pub use cli::run;

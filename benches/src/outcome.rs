@@ -2,6 +2,7 @@
 
 use crate::receive::{Counts, Histogram};
 use crate::shape::Bursts;
+use crate::subscriber::Subscriber;
 
 /// Counts and times of all participants.
 #[derive(Default)]
@@ -16,6 +17,8 @@ pub(crate) struct Outcome {
     /// Packets that arrived, repeats included.
     pub(crate) arrived: u64,
     pub(crate) latency: Histogram,
+    /// Each of those who were there to the end.
+    pub(crate) subscribers: Vec<Subscriber>,
     /// Microseconds from the beginning of a join to its first media packet.
     pub(crate) first_media: Histogram,
     /// Microseconds to an open subscriber connection.

@@ -21,6 +21,11 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Packets that should have come.
+    pub(crate) fn expected(&self) -> u64 {
+        self.received + self.lost
+    }
+
     pub(crate) fn add(&mut self, other: &Counts) {
         self.received += other.received;
         self.lost += other.lost;
@@ -190,6 +195,15 @@ impl Histogram {
         self.max = self.max.max(micros);
     }
 
+    /// Takes in all that another has.
+    pub(crate) fn add(&mut self, other: &Histogram) {
+        for (bucket, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *bucket += more;
+        }
+        self.count += other.count;
+        self.max = self.max.max(other.max);
+    }
+
     fn index(micros: u64) -> usize {
         if micros < STEPS {
             return micros as usize;
@@ -231,6 +245,27 @@ impl Histogram {
     }
 }
 
+/// Quantiles in milliseconds.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Times {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) max: f64,
+}
+
+impl Times {
+    pub(crate) fn of(histogram: &Histogram) -> Times {
+        let quantile = |share| histogram.quantile(share) as f64 / 1_000.0;
+        Times {
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            max: histogram.max() as f64 / 1_000.0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,5 +298,10 @@ mod tests {
             assert!((found / exact - 1.0).abs() < 0.04, "{share}: {found}");
         }
         assert_eq!(histogram.max(), 10_000);
+        let mut both = Histogram::default();
+        both.record(20_000);
+        both.add(&histogram);
+        assert_eq!((both.max(), both.count), (20_000, 10_001));
+        assert_eq!(both.quantile(0.5), histogram.quantile(0.5));
     }
 }

@@ -8,33 +8,14 @@ use serde::Serialize;
 use crate::floor::Floor;
 use crate::full_client::Findings;
 use crate::outcome::Outcome;
+use crate::page::page;
 use crate::process::Usage;
-use crate::receive::{Counts, Histogram};
+use crate::receive::{Counts, Times};
 use crate::scenario::Plan;
+use crate::subscriber::{SubscriberRow, worst};
 
 /// Clock ticks a second in `/proc`, whatever the kernel's own.
 const TICKS: f64 = 100.0;
-
-/// Quantiles in milliseconds.
-#[derive(Debug, Serialize)]
-struct Times {
-    p50: f64,
-    p99: f64,
-    p999: f64,
-    max: f64,
-}
-
-impl Times {
-    fn of(histogram: &Histogram) -> Times {
-        let quantile = |share| histogram.quantile(share) as f64 / 1_000.0;
-        Times {
-            p50: quantile(0.5),
-            p99: quantile(0.99),
-            p999: quantile(0.999),
-            max: histogram.max() as f64 / 1_000.0,
-        }
-    }
-}
 
 /// A run that is over.
 pub(crate) struct Run<'a> {
@@ -158,6 +139,7 @@ pub(crate) struct Report {
     data_open: usize,
     streams: usize,
     sent: u64,
+    expected: u64,
     counts: Counts,
     packets_per_second: f64,
     bits_per_second: f64,
@@ -171,6 +153,7 @@ pub(crate) struct Report {
     reports: u64,
     tester_busy_percent: f64,
     tester_longest_turn_ms: f64,
+    subscribers: Vec<SubscriberRow>,
 }
 
 impl Report {
@@ -190,6 +173,7 @@ impl Report {
             data_open: outcome.data_open,
             streams: outcome.streams,
             sent: outcome.sent,
+            expected: outcome.counts.expected(),
             counts: outcome.counts,
             packets_per_second: received as f64 / seconds,
             bits_per_second: 8.0 * outcome.counts.bytes as f64 / seconds,
@@ -202,6 +186,9 @@ impl Report {
             reports: outcome.feedback,
             tester_busy_percent: 100.0 * outcome.busy,
             tester_longest_turn_ms: outcome.longest_turn as f64 / 1_000.0,
+            subscribers: (outcome.subscribers.iter())
+                .map(|subscriber| SubscriberRow::new(subscriber, seconds))
+                .collect(),
         }
     }
 
@@ -242,10 +229,10 @@ impl Report {
         );
         row("received streams", self.streams.to_string());
         row(
-            "packets sent / received",
+            "packets sent / expected / received",
             format!(
-                "{} / {} in {:.1} s",
-                self.sent, self.counts.received, self.seconds
+                "{} / {} / {} in {:.1} s",
+                self.sent, self.expected, self.counts.received, self.seconds
             ),
         );
         row(
@@ -268,6 +255,9 @@ impl Report {
             format!("{}; {}", self.counts.probes, self.reports),
         );
         row("latency p50/p99/p99.9/max", times(&self.latency_ms));
+        if let Some(worst) = worst(&self.subscribers) {
+            row("worst of any subscriber", worst);
+        }
         row("join to connected", times(&self.connected_ms));
         row("join to first media", times(&self.first_media_ms));
         if let Some(server) = &self.server {
@@ -336,42 +326,13 @@ impl Report {
         );
     }
 
-    /// A page that stands alone: the table, and latency as a cumulative plot.
+    /// A page that stands alone: the table and plots.
     pub(crate) fn html(&self, outcome: &Outcome) -> String {
-        let points = outcome.latency.points();
-        let total: u64 = points.iter().map(|(_, count)| count).sum();
-        let widest = points
-            .last()
-            .map_or(1.0, |(micros, _)| (*micros as f64).max(2.0))
-            .log10();
-        let mut sum = 0;
-        let path: Vec<String> = points
-            .iter()
-            .map(|(micros, count)| {
-                sum += count;
-                let x = 40.0 + 720.0 * (*micros as f64).max(1.0).log10() / widest;
-                let y = 260.0 - 240.0 * sum as f64 / total.max(1) as f64;
-                format!("{x:.1},{y:.1}")
-            })
-            .collect();
-        let mut axis = String::new();
-        for power in 0..=widest as u32 {
-            let x = 40.0 + 720.0 * f64::from(power) / widest;
-            let _ = write!(
-                axis,
-                "<line x1='{x:.0}' y1='20' x2='{x:.0}' y2='260' stroke='#ddd'/>\
-                 <text x='{x:.0}' y='280' font-size='12' text-anchor='middle'>{} ms</text>",
-                10f64.powi(power as i32) / 1_000.0
-            );
-        }
-        format!(
-            "<!doctype html><meta charset='utf-8'><title>moim-load {name}</title>\
-             <style>body{{font:15px sans-serif;max-width:820px;margin:2em auto}}pre{{background:#f4f4f4;padding:1em}}</style>\
-             <h1>{name}</h1><pre>{table}</pre><h2>Forward latency: share of packets below</h2>\
-             <svg viewBox='0 0 800 290' role='img'>{axis}<polyline fill='none' stroke='#0f766e' stroke-width='2' points='{points}'/></svg>",
-            name = self.plan.name,
-            table = self.table(),
-            points = path.join(" "),
+        page(
+            self.plan.name,
+            &self.table(),
+            &outcome.latency,
+            &self.subscribers,
         )
     }
 }

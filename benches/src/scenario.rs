@@ -3,6 +3,10 @@
 use clap::{Args, Subcommand};
 
 use crate::session::Role;
+use crate::voice::Speech;
+
+/// In a meeting few speak.
+const SPEAKERS_IN_MEETING: usize = 3;
 
 /// What is played.
 #[derive(Debug, Subcommand)]
@@ -38,6 +42,12 @@ pub(crate) struct Size {
     /// Participants of each room that send
     #[arg(long)]
     publishers: Option<usize>,
+    /// Senders of each room who speak, with pauses; the microphones of the others are silent
+    #[arg(long)]
+    speakers: Option<usize>,
+    /// Those speak without a pause
+    #[arg(long)]
+    no_pauses: bool,
     /// No microphones
     #[arg(long)]
     no_audio: bool,
@@ -57,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) rooms: usize,
     pub(crate) visible: usize,
     pub(crate) publishers: usize,
+    pub(crate) speakers: usize,
+    pub(crate) pauses: bool,
     pub(crate) audio: bool,
     pub(crate) video: bool,
     pub(crate) simulcast: bool,
@@ -78,12 +90,20 @@ impl Scenario {
             Scenario::Idle(size) => ("idle", size, 1_000, 20, 0, 0, false, false),
         };
         let participants = size.participants.unwrap_or(participants);
+        let rooms = size.rooms.unwrap_or(rooms).max(1);
+        let seats = participants.div_ceil(rooms);
+        let speakers = match self {
+            Scenario::Meeting(_) => SPEAKERS_IN_MEETING,
+            _ => usize::MAX,
+        };
         Plan {
             name,
             participants,
-            rooms: size.rooms.unwrap_or(rooms).max(1),
+            rooms,
             visible: size.visible.unwrap_or(visible),
-            publishers: size.publishers.unwrap_or(publishers),
+            publishers: size.publishers.unwrap_or(publishers).min(seats),
+            speakers: size.speakers.unwrap_or(speakers).min(seats),
+            pauses: !size.no_pauses,
             audio: audio && !size.no_audio,
             video: video && !size.no_video,
             simulcast: !size.single_layer,
@@ -101,12 +121,19 @@ impl Plan {
     /// The room of a participant and what it does there. The senders are the first of a room.
     pub(crate) fn role(&self, index: usize) -> (usize, Role) {
         let room = index % self.rooms;
-        let sends = index / self.rooms < self.publishers;
+        let place = index / self.rooms;
+        let sends = place < self.publishers;
+        let speech = match (place < self.speakers, self.pauses) {
+            (false, _) => Speech::Silence,
+            (true, true) => Speech::Spurts,
+            (true, false) => Speech::Constant,
+        };
         let role = Role {
             index,
             audio: self.audio && sends,
             video: self.video && sends,
             simulcast: self.simulcast,
+            speech,
             visible: self.visible,
         };
         (room, role)

@@ -10,6 +10,8 @@ use moim::media::engine::command::{Fingerprint, IceCredentials};
 pub(crate) const MID_EXTENSION: u8 = 1;
 /// Id of the RTP stream id extension.
 pub(crate) const RID_EXTENSION: u8 = 2;
+/// Id of the audio level extension (RFC 6464).
+pub(crate) const LEVEL_EXTENSION: u8 = 3;
 /// Payload types of what we send.
 pub(crate) const OPUS: u8 = 111;
 /// VP8.
@@ -117,7 +119,9 @@ pub(crate) fn offer(
         } else {
             let _ = write!(
                 sdp,
-                "a=rtpmap:{OPUS} opus/48000/2\r\na=fmtp:{OPUS} minptime=10;useinbandfec=1\r\n"
+                "a=extmap:{LEVEL_EXTENSION} urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n\
+                 a=rtpmap:{OPUS} opus/48000/2\r\n\
+                 a=fmtp:{OPUS} minptime=10;useinbandfec=1;usedtx=1\r\n"
             );
         }
         if track.video && track.simulcast {

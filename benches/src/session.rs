@@ -22,6 +22,7 @@ use crate::client::PublishedTrack;
 use crate::clip::Clip;
 use crate::driver::{Order, Start};
 use crate::sdp::{self, OfferedTrack, ReceiveParameters, RemoteSide};
+use crate::voice::Speech;
 
 const LAYERS: [(u32, u32, u32); 3] = [
     (320, 180, 150_000),
@@ -39,6 +40,8 @@ pub(crate) struct Role {
     pub(crate) audio: bool,
     pub(crate) video: bool,
     pub(crate) simulcast: bool,
+    /// What is said into its microphone.
+    pub(crate) speech: Speech,
     /// How many cameras it looks at; the first of them large.
     pub(crate) visible: usize,
 }
@@ -335,6 +338,7 @@ impl Session {
             ssrc: track.ssrc,
             layers: if self.role.simulcast { 3 } else { 1 },
             qualities: self.qualities,
+            speech: self.role.speech,
             clip: self.shared.clip.clone(),
         });
         let tracks = tracks.collect();

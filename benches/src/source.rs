@@ -2,7 +2,7 @@
 //!
 //! Video comes in frames on three simulcast layers, each split into packets that differ by a byte
 //! at most. Shaped frames come at 30 a second and vary in size around what the layer's rate asks
-//! for, and a keyframe is several times as large. Audio is a packet each 20 ms, of varying size.
+//! for, and a keyframe is several times as large. Audio is as in `voice.rs`.
 //! What is shaped ends each payload with the time at which it was made and a count.
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 use crate::client::PublishedTrack;
 use crate::clip::{Clip, is_keyframe};
 use crate::sdp;
+use crate::voice::Voice;
 
 /// Bits per second of the layers, lowest first.
 const LAYER_RATES: [u32; 3] = [150_000, 500_000, 1_700_000];
@@ -25,9 +26,6 @@ const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_PAYLOAD: usize = 1_160;
 /// Of them, those of the payload descriptor.
 const DESCRIPTOR: usize = 4;
-/// Payload of an Opus packet at about 36 kbit/s with variable bit rate: least bytes, and how
-/// much more there may be.
-const AUDIO_PAYLOAD: (usize, usize) = (60, 60);
 /// A frame's size varies by this part of it to either side, in percent.
 const FRAME_VARIATION: usize = 30;
 /// A keyframe is this many times an ordinary frame.
@@ -41,6 +39,18 @@ enum Content {
     Shaped(u32, SmallRng),
     /// Pictures of a layer of a clip; the number of the one that is sent.
     Clip(Arc<Clip>, usize, usize),
+    Voice(Voice),
+}
+
+/// What an encoder gives at a time.
+struct Frame {
+    /// Payload bytes of its packets.
+    bytes: usize,
+    packets: usize,
+    /// How loud it is, when it is sound (RFC 6464).
+    level: Option<u8>,
+    /// It comes after a pause.
+    is_first: bool,
 }
 
 /// One RTP stream.
@@ -79,12 +89,13 @@ impl Source {
             let ssrc = track.ssrc + index as u32;
             let quality = if simulcast { index } else { TOP };
             let content = match &track.clip {
-                Some(clip) if track.video => {
+                _ if !track.video => Content::Voice(Voice::new(track.speech, ssrc.into())),
+                Some(clip) => {
                     // Cameras do not all show the same at the same time.
                     let first = track.ssrc as usize / 8 * clip.layers[quality].len() / 5;
                     Content::Clip(clip.clone(), quality, first)
                 }
-                _ => Content::Shaped(LAYER_RATES[quality], SmallRng::seed_from_u64(ssrc.into())),
+                None => Content::Shaped(LAYER_RATES[quality], SmallRng::seed_from_u64(ssrc.into())),
             };
             Stream {
                 ssrc,
@@ -148,17 +159,22 @@ impl Source {
         let stamp = now.saturating_duration_since(epoch).as_nanos() as u64;
         let mut buffer = [0; 1_500];
         for stream in self.streams.iter_mut().filter(|stream| stream.wanted) {
-            let (bytes, count) = if self.video {
-                stream.frame()
-            } else {
-                (stream.audio(), 1)
+            let Some(Frame {
+                bytes,
+                packets: count,
+                level,
+                is_first,
+            }) = stream.frame()
+            else {
+                continue;
             };
             let mut written = 0;
             for index in 0..count {
                 // The first packets have what does not divide evenly.
                 let size = bytes / count + usize::from(index < bytes % count);
                 let end = index + 1 == count;
-                let header = stream.header(&mut buffer, self.mid, self.video, end, self.timestamp);
+                let marker = if self.video { end } else { is_first };
+                let header = stream.header(&mut buffer, self.mid, marker, level, self.timestamp);
                 if self.video {
                     stream.descriptor(&mut buffer[header..], index == 0);
                 }
@@ -187,9 +203,17 @@ impl Source {
 }
 
 impl Stream {
-    /// Payload bytes of the next frame, and into how many packets it is split.
-    fn frame(&mut self) -> (usize, usize) {
-        match &mut self.content {
+    /// The next frame, or packet of sound; `None` in silence.
+    fn frame(&mut self) -> Option<Frame> {
+        let (bytes, packets) = match &mut self.content {
+            Content::Voice(voice) => {
+                return voice.next().map(|sound| Frame {
+                    bytes: sound.bytes,
+                    packets: 1,
+                    level: Some(sound.level),
+                    is_first: sound.is_first,
+                });
+            }
             Content::Shaped(rate, rng) => {
                 let mut bytes = *rate as usize / 8 / 30;
                 let percent = 100 - FRAME_VARIATION..=100 + FRAME_VARIATION;
@@ -210,22 +234,26 @@ impl Stream {
                 let count = picture.len().div_ceil(MAX_PAYLOAD - DESCRIPTOR);
                 (picture.len() + count * DESCRIPTOR, count)
             }
-        }
+        };
+        Some(Frame {
+            bytes,
+            packets,
+            level: None,
+            is_first: false,
+        })
     }
 
-    /// Bytes of the next audio packet's payload.
-    fn audio(&mut self) -> usize {
-        let (least, more) = AUDIO_PAYLOAD;
-        match &mut self.content {
-            Content::Shaped(_, rng) => least + rng.random_range(0..=more),
-            Content::Clip(..) => least,
-        }
-    }
-
-    fn header(&self, out: &mut [u8], mid: u8, video: bool, end: bool, timestamp: u32) -> usize {
-        let payload_type = if video { sdp::VP8 } else { sdp::OPUS };
+    fn header(
+        &self,
+        out: &mut [u8],
+        mid: u8,
+        marker: bool,
+        level: Option<u8>,
+        timestamp: u32,
+    ) -> usize {
+        let payload_type = level.map_or(sdp::VP8, |_| sdp::OPUS);
         out[0] = 0x90;
-        out[1] = payload_type | if video && end { 0x80 } else { 0 };
+        out[1] = payload_type | if marker { 0x80 } else { 0 };
         out[2..4].copy_from_slice(&(self.sequence as u16).to_be_bytes());
         out[4..8].copy_from_slice(&timestamp.to_be_bytes());
         out[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
@@ -233,12 +261,16 @@ impl Stream {
         // One byte each, as the one-byte form counts them (RFC 8285, section 4.2).
         out[16] = sdp::MID_EXTENSION << 4;
         out[17] = b'0' + mid;
-        match self.rid {
-            Some(rid) => {
+        match (self.rid, level) {
+            (Some(rid), _) => {
                 out[18] = sdp::RID_EXTENSION << 4;
                 out[19] = rid.as_bytes()[0];
             }
-            None => out[18..20].fill(0),
+            (None, Some(level)) => {
+                out[18] = sdp::LEVEL_EXTENSION << 4;
+                out[19] = level;
+            }
+            (None, None) => out[18..20].fill(0),
         }
         20
     }
@@ -260,6 +292,7 @@ impl Stream {
 mod tests {
     use super::*;
     use crate::clip::tests::clip;
+    use crate::voice::Speech;
 
     fn camera(clip: Option<Arc<Clip>>) -> Source {
         let track = PublishedTrack {
@@ -267,6 +300,7 @@ mod tests {
             ssrc: 8,
             layers: 3,
             qualities: [true; 3],
+            speech: Speech::Constant,
             clip,
         };
         Source::new(0, &track, Instant::now())
