@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::receive::{Histogram, Streams};
 use crate::sdp::ReceiveParameters;
 use crate::shape::Burst;
-use crate::source::{STAMP, Source};
+use crate::source::{STAMP, Source, TRANSPORT_SEQUENCE};
 use crate::subscriber::Subscriber;
 use crate::voice::Speech;
 
@@ -55,6 +55,8 @@ pub(crate) struct Client {
     since: Instant,
     pub(crate) transport: Transport,
     sources: Vec<Source>,
+    /// Transport-wide, of the next packet that is sent.
+    transport_sequence: u16,
     pub(crate) streams: Streams,
     /// What is known of what it receives.
     pub(crate) receive: ReceiveParameters,
@@ -79,6 +81,7 @@ impl Client {
             since,
             transport,
             sources,
+            transport_sequence: 0,
             streams: Streams::default(),
             receive,
             feedback: Feedback::new(since),
@@ -261,6 +264,9 @@ impl Client {
         let mut segment = 0;
         for source in self.sources.iter_mut().filter(|source| source.due <= now) {
             source.produce(now, epoch, |packet, len, sequence, header| {
+                let number = &mut self.transport_sequence;
+                packet[TRANSPORT_SEQUENCE].copy_from_slice(&number.to_be_bytes());
+                *number = number.wrapping_add(1);
                 let len = sender.protect_rtp(sequence >> 16, header, packet, len);
                 if !run.is_empty() && (len != segment || run.len() + len > MAX_RUN) {
                     send(&run, segment);

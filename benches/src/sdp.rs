@@ -12,6 +12,8 @@ pub(crate) const MID_EXTENSION: u8 = 1;
 pub(crate) const RID_EXTENSION: u8 = 2;
 /// Id of the audio level extension (RFC 6464).
 pub(crate) const LEVEL_EXTENSION: u8 = 3;
+/// Id of the transport-wide sequence number extension.
+pub(crate) const TRANSPORT_CC_EXTENSION: u8 = 4;
 /// Payload types of what we send.
 pub(crate) const OPUS: u8 = 111;
 /// VP8.
@@ -106,6 +108,8 @@ pub(crate) fn offer(
         let _ = write!(
             sdp,
             "a=mid:{mid}\r\na=extmap:{MID_EXTENSION} urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
+             a=extmap:{TRANSPORT_CC_EXTENSION} {TRANSPORT_CC}\r\n\
+             a=rtcp-fb:{payload_type} transport-cc\r\n\
              a=sendonly\r\na=msid:stream-{cid} {cid}\r\na=rtcp-mux\r\n",
             cid = track.cid
         );

@@ -30,6 +30,10 @@ const DESCRIPTOR: usize = 4;
 const FRAME_VARIATION: usize = 30;
 /// A keyframe is this many times an ordinary frame.
 const KEYFRAME_SIZE: usize = 4;
+/// Bytes of a header with its extensions.
+const HEADER: usize = 24;
+/// Where in it the transport-wide sequence number is.
+pub(crate) const TRANSPORT_SEQUENCE: std::ops::Range<usize> = 21..23;
 /// The stamp at a payload's end: nanoseconds since the run began, and a count.
 pub(crate) const STAMP: usize = 12;
 
@@ -257,7 +261,7 @@ impl Stream {
         out[2..4].copy_from_slice(&(self.sequence as u16).to_be_bytes());
         out[4..8].copy_from_slice(&timestamp.to_be_bytes());
         out[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
-        out[12..16].copy_from_slice(&[0xbe, 0xde, 0, 1]);
+        out[12..16].copy_from_slice(&[0xbe, 0xde, 0, 2]);
         // One byte each, as the one-byte form counts them (RFC 8285, section 4.2).
         out[16] = sdp::MID_EXTENSION << 4;
         out[17] = b'0' + mid;
@@ -272,7 +276,8 @@ impl Stream {
             }
             (None, None) => out[18..20].fill(0),
         }
-        20
+        out[20..HEADER].copy_from_slice(&[sdp::TRANSPORT_CC_EXTENSION << 4 | 1, 0, 0, 0]);
+        HEADER
     }
 
     /// A VP8 payload descriptor with a picture id (RFC 7741, section 4.2) and the first bytes
