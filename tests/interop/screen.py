@@ -79,10 +79,6 @@ class Screen:
         times = [begin, *(frame.at for frame in self.since(begin)), time.monotonic()]
         return max(after - before for before, after in zip(times, times[1:]))
 
-    async def freezes(self):
-        """How many freezes getStats has counted."""
-        return await self._inbound("freeze_count")
-
     async def received_bytes(self):
         """Bytes of media that getStats has counted."""
         return await self._inbound("bytes_received")

@@ -9,6 +9,9 @@ from conftest import Server
 from recording import BOTTOM, TOP
 from screen import HIGH, LOW, screens
 
+# Who looks on calls a pause of so many seconds a freeze.
+FREEZE = 0.4
+
 
 def link(rate):
     return {"rate": rate, "delay": 20}
@@ -32,13 +35,11 @@ async def viewer(home, cameras, rate, shown, query=""):
 async def keep_moving(watched, least, seconds):
     """For some seconds every picture moves, at least at this frame rate and without a freeze."""
     begin = time.monotonic()
-    freezes = [await screen.freezes() for screen in watched.values()]
     await asyncio.sleep(seconds)
-    for screen, before in zip(watched.values(), freezes):
+    for screen in watched.values():
         rate, pause = screen.frame_rate(begin), screen.longest_pause(begin)
-        frozen = await screen.freezes() - before
-        seen = f"{screen}: {rate:.1f} frames/s, {pause:.2f} s at most without one, {frozen} freezes"
-        assert rate >= least and pause < 1 and frozen == 0, seen
+        seen = f"{screen}: {rate:.1f} frames/s, {pause:.2f} s at most without one"
+        assert rate >= least and pause < FREEZE, seen
 
 
 async def arriving(watched, seconds):
