@@ -3,8 +3,9 @@
 //!
 //! A voice is let in by its first loud packets, together with the packets just before them, so
 //! that no first syllable is clipped. A place that is taken is given up for somebody clearly
-//! louder, or once its owner has been silent. Where there are places for all, nobody waits to
-//! be let in. Tracks without audio levels, and the sound of shared screens, always pass.
+//! louder, or once its owner has been silent. Where there are places for all, the first loud packet
+//! is enough: if it is a click, it costs nobody a place. Tracks without audio levels, and the sound of
+//! shared screens, always pass.
 //!
 //! Invariant: of the voices that speak, as many are let in as there are places.
 
@@ -118,11 +119,8 @@ impl Loudest {
         let all_have_places = self.voices.len() <= self.places;
         let voice = &mut self.voices[index];
         voice.observe(dbov, now);
-        if all_have_places && found.is_none() {
-            voice.let_in = true;
-        }
         if voice.let_in {
-            if all_have_places || !voice.is_quiet_for(SILENCE, now) {
+            if !voice.is_quiet_for(SILENCE, now) {
                 return Verdict::Forward;
             }
             voice.let_in = false;
@@ -132,8 +130,8 @@ impl Loudest {
         // The publisher may have begun anew with other numbers.
         voice.held_from = voice.held_from.min(sequence);
         let from = voice.held_from.max(sequence.saturating_sub(BEFORE));
-        let speaks = voice.loud_packets >= LOUD_PACKETS;
-        let displaced = if speaks || all_have_places {
+        let speaks = voice.loud_packets >= if all_have_places { 1 } else { LOUD_PACKETS };
+        let displaced = if speaks {
             self.place_for(index, now)
         } else {
             None
@@ -347,34 +345,6 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_where_there_are_places_for_all() {
-        let mut meeting = Meeting::new(2);
-        for _ in 0..200 {
-            assert_eq!(meeting.step(&[QUIET, QUIET]), [Verdict::Forward; 2]);
-        }
-        // With a third one it matters who speaks.
-        let verdicts = meeting.step(&[QUIET, QUIET, QUIET]);
-        assert_eq!(
-            verdicts,
-            [Verdict::Forward, Verdict::Forward, Verdict::LetOut]
-        );
-        let verdicts = meeting.step(&[QUIET, QUIET, QUIET]);
-        assert_eq!(verdicts, [Verdict::LetOut, Verdict::LetOut, Verdict::Hold]);
-        meeting.loudest.forget(1);
-        for track in [0, 2] {
-            let (now, sequence) = (meeting.now, meeting.sequence + 1);
-            let verdict = meeting.loudest.observe(now, track, QUIET, sequence);
-            assert!(matches!(
-                verdict,
-                Verdict::LetIn {
-                    displaced: None,
-                    ..
-                }
-            ));
-        }
-    }
-
-    #[test]
     fn who_speaks_is_let_in_at_once_with_what_came_just_before() {
         let mut meeting = Meeting::new(2);
         meeting.run(1_000, &[QUIET, QUIET, QUIET]);
@@ -388,6 +358,27 @@ mod tests {
         };
         assert_eq!(verdicts, [Verdict::Hold, let_in, Verdict::Hold]);
         assert_eq!(meeting.step(&[QUIET; 3])[1], Verdict::Forward);
+    }
+
+    #[test]
+    fn nobody_who_speaks_waits_where_there_are_places_for_all() {
+        let mut meeting = Meeting::new(2);
+        meeting.run(1_000, &[QUIET, QUIET]);
+        assert!(meeting.heard().is_empty());
+        let verdicts = meeting.step(&[QUIET, LOUD]);
+        let is_let_in = |verdict| {
+            matches!(
+                verdict,
+                Verdict::LetIn {
+                    displaced: None,
+                    ..
+                }
+            )
+        };
+        assert!(is_let_in(verdicts[1]) && verdicts[0] == Verdict::Hold);
+        // With a third one it matters who does.
+        meeting.run(3_000, &[QUIET, QUIET, QUIET]);
+        assert_eq!(meeting.step(&[QUIET, LOUD, QUIET])[1], Verdict::Hold);
     }
 
     #[test]
@@ -499,11 +490,9 @@ mod tests {
         track.layers[0].restart(7);
         track.layers[0].codec = Some(Codec::Opus);
         track.relayed_to.push(ShardId(1));
-        // There are more voices than places, of which nobody speaks.
+        // There are more voices than places.
         let loudest = engine.loudest.get_mut(&room).unwrap();
-        for silent in [1, 2, 1] {
-            loudest.observe(now, silent, QUIET, 0);
-        }
+        loudest.observe(now, 1, QUIET, 0);
         engine
     }
 
