@@ -14,15 +14,13 @@ use crate::feedback::{Feedback, MAX_RTCP};
 use crate::outcome::Outcome;
 use crate::receive::{Histogram, Streams};
 use crate::sdp::ReceiveParameters;
-use crate::shape::Burst;
+use crate::shape::{Burst, MAX_RUN};
 use crate::source::{STAMP, Source, TRANSPORT_SEQUENCE};
 use crate::subscriber::Subscriber;
 use crate::voice::Speech;
 
 /// Packets that are not further apart came together.
 const BURST_GAP: Duration = Duration::from_millis(1);
-/// Bytes of one run at most, as the kernel takes them.
-const MAX_RUN: usize = 60_000;
 
 /// A track to be sent.
 #[derive(Debug, Clone)]

@@ -10,6 +10,8 @@ const LEFT: f64 = 50.0;
 const WIDTH: f64 = 720.0;
 const TOP: f64 = 20.0;
 const HEIGHT: f64 = 240.0;
+/// Of the lines of a plot, in their order.
+const COLOURS: [&str; 3] = ["#0f766e", "#b45309", "#be123c"];
 
 /// The page of a scenario.
 pub(crate) fn page(
@@ -24,9 +26,14 @@ pub(crate) fn page(
          pre{{background:#f4f4f4;padding:1em;overflow-x:auto}}</style>\
          <h1>{name}</h1><pre>{table}</pre>\
          <h2>Forward latency: share of packets below</h2>{}\
-         <h2>Forward latency of each subscriber, ms: p50, p99, largest</h2>{}\
-         <h2>Bitrate of each subscriber, kbit/s</h2>{}",
+         <h2>Forward latency of each subscriber, ms, the smallest first:
+         <span style='color:{}'>p50</span>, <span style='color:{}'>p99</span>,
+         <span style='color:{}'>largest</span></h2>{}\
+         <h2>Bitrate of each subscriber, kbit/s, the smallest first</h2>{}",
         cumulative(latency),
+        COLOURS[0],
+        COLOURS[1],
+        COLOURS[2],
         of_each(subscribers, |row| {
             let times = &row.latency_ms;
             vec![times.p50, times.p99, times.max]
@@ -99,8 +106,6 @@ fn of_each(subscribers: &[SubscriberRow], values: impl Fn(&SubscriberRow) -> Vec
     }
     plot(&inside)
 }
-
-const COLOURS: [&str; 3] = ["#0f766e", "#b45309", "#be123c"];
 
 /// A line through points of a unit square.
 fn line(points: impl Iterator<Item = (f64, f64)>, colour: &str) -> String {

@@ -12,9 +12,10 @@ use crate::outcome::Outcome;
 const SAMPLE: usize = 256;
 /// A burst is counted when it has so many packets, whether or not a pause follows.
 const LONGEST: usize = 512;
-/// The kernel takes no more segments at once, nor more bytes.
+/// The kernel takes no more segments at once.
 const MAX_SEGMENTS: usize = 64;
-const MAX_RUN: usize = 60_000;
+/// Nor more bytes.
+pub(crate) const MAX_RUN: usize = 60_000;
 
 /// What came to one receiver together: the sizes of the packets in the clear, bytes.
 pub(crate) type Burst = Vec<u16>;

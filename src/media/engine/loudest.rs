@@ -3,9 +3,9 @@
 //!
 //! A voice is let in by its first loud packets, together with the packets just before them, so
 //! that no first syllable is clipped. A place that is taken is given up for somebody clearly
-//! louder, or once its owner has been silent. Where there are places for all, the first loud packet
-//! is enough: if it is a click, it costs nobody a place. Tracks without audio levels, and the sound of
-//! shared screens, always pass.
+//! louder, or once its owner has been silent. Where there are places for all, the first loud
+//! packet is enough: if it is a click, it costs nobody a place. Tracks without audio levels, and
+//! the sound of shared screens, always pass.
 //!
 //! Invariant: of the voices that speak, as many are let in as there are places.
 
