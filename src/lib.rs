@@ -1,8 +1,8 @@
 //! moim, a video-conferencing server.
 //!
 //! **The way of a packet**: `media/shell/shard.rs` reads it from a socket,
-//! `media/engine/dispatch.rs` finds whose it is, `media/engine/ingress.rs` decrypts it and makes
-//! one packet of it in the form that subscribers get, `media/engine/egress.rs` writes and
+//! `engine/src/dispatch.rs` finds whose it is, `ingress.rs` decrypts it and makes
+//! one packet of it in the form that subscribers get, `egress.rs` writes and
 //! encrypts it for each of them, and the shell sends the runs that come of it.
 //!
 //! **The way of a join**: the `moim_signaling` crate's `session.rs` takes the WebSocket and the
@@ -11,7 +11,7 @@
 //! `media/handle.rs` passes what was agreed to the engine.
 //!
 //! Dependencies point one way: `api` and `moim_signaling` → `room` → `media` →
-//! `media::engine`.
+//! `moim_engine`.
 
 pub mod api;
 pub mod cli;

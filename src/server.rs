@@ -11,10 +11,10 @@ use tokio::net::TcpListener;
 
 use crate::api;
 use crate::config::Config;
-use crate::media::engine::transport::ServerCertificate;
 use crate::media::handle::Media;
 use crate::media::shell::{RunningShard, ShardConfig};
 use crate::room::Registry;
+use moim_engine::transport::ServerCertificate;
 
 /// Sessions that are still there so long after the rooms have closed are cut.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,9 +88,7 @@ impl std::ops::Deref for Shards {
     }
 }
 
-fn shards_fingerprint(
-    shards: &Shards,
-) -> anyhow::Result<crate::media::engine::command::Fingerprint> {
+fn shards_fingerprint(shards: &Shards) -> anyhow::Result<moim_engine::command::Fingerprint> {
     if shards.is_empty() {
         bail!("`rtc.shards` leaves no media shard");
     }

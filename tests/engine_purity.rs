@@ -39,7 +39,7 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 #[test]
 fn the_engine_names_no_runtime_clock_or_socket() {
-    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/media/engine");
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/src");
     let mut files = Vec::new();
     rust_files(&engine, &mut files);
     assert!(files.len() > 10, "the engine is where it is expected");

@@ -4,7 +4,7 @@ mod simulator;
 
 use std::time::Duration;
 
-use moim::media::codec::MediaKind;
+use moim_engine::codec::MediaKind;
 use simulator::{Link, Received, Simulation};
 
 /// Packets of a stream that are not counted.

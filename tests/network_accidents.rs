@@ -4,8 +4,8 @@ mod simulator;
 
 use std::time::Duration;
 
-use moim::media::codec::MediaKind;
-use moim::media::engine::Event;
+use moim_engine::Event;
+use moim_engine::codec::MediaKind;
 use simulator::{Accident, Link, Simulation};
 
 const DELAY: Duration = Duration::from_millis(10);

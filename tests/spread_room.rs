@@ -5,9 +5,9 @@ mod simulator;
 
 use std::time::Duration;
 
-use moim::media::codec::MediaKind;
-use moim::media::engine::Command;
-use moim::media::engine::command::DataChannel;
+use moim_engine::Command;
+use moim_engine::codec::MediaKind;
+use moim_engine::command::DataChannel;
 use simulator::{Link, Simulation};
 
 /// Three who see and hear each other, and are connected.

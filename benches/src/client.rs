@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moim::media::engine::rtp::header::RtpHeader;
-use moim::media::engine::rtp::{PacketClass, classify, is_rtcp};
-use moim::media::engine::srtp::MAX_RTCP_OVERHEAD;
 use moim_client_transport::Transport;
+use moim_engine::rtp::header::RtpHeader;
+use moim_engine::rtp::{PacketClass, classify, is_rtcp};
+use moim_engine::srtp::MAX_RTCP_OVERHEAD;
 
 use crate::clip::Clip;
 use crate::feedback::{Feedback, MAX_RTCP};

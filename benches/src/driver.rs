@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use moim::media::engine::command::IceCredentials;
 use moim_client_transport::{Identity, Transport};
+use moim_engine::command::IceCredentials;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 use crate::client::{Client, PublishedTrack, sources};

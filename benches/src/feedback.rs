@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use moim::media::engine::receive::transport_cc::TransportCcRecorder;
+use moim_engine::receive::transport_cc::TransportCcRecorder;
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::shared::marshal::Marshal;
 

@@ -6,17 +6,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moim::media::codec::{Codec, MediaKind};
-use moim::media::engine::command::{
+use moim_client_transport::{Identity, Transport};
+use moim_engine::codec::{Codec, MediaKind};
+use moim_engine::command::{
     HeaderExtension, IceCredentials, NewSubscription, NewTrack, NewTransport, Payload,
     ReceiveMapping, TrackSource, Wish,
 };
-use moim::media::engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
-use moim::media::engine::io::{EngineConfig, LocalSocket};
-use moim::media::engine::rtp::{PacketClass, classify, is_rtcp};
-use moim::media::engine::transport::ServerCertificate;
-use moim::media::engine::{Command, Engine, Event};
-use moim_client_transport::{Identity, Transport};
+use moim_engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+use moim_engine::io::{EngineConfig, LocalSocket};
+use moim_engine::rtp::{PacketClass, classify, is_rtcp};
+use moim_engine::transport::ServerCertificate;
+use moim_engine::{Command, Engine, Event};
 
 use crate::client::{Client, PublishedTrack, sources};
 use crate::outcome::Outcome;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
-use moim::media::engine::command::{Fingerprint, IceCredentials};
+use moim_engine::command::{Fingerprint, IceCredentials};
 
 /// Header extension ids of what we send.
 pub(crate) const MID_EXTENSION: u8 = 1;

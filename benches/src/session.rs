@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
-use moim::media::engine::command::{Fingerprint, IceCredentials};
+use moim_engine::command::{Fingerprint, IceCredentials};
 use moim_signaling::wire::{
     AddTrackRequest, LeaveRequest, Ping, SessionDescription, SignalRequest, SignalResponse,
     TrackSource, TrackType, UpdateTrackSettings, VideoLayer, signal_request, signal_response,

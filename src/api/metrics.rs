@@ -9,9 +9,9 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use crate::media::engine::io::EngineStatistics;
 use crate::media::shell::ShardStatistics;
 use crate::room::Registry;
+use moim_engine::io::EngineStatistics;
 
 #[derive(Clone)]
 struct Sources {

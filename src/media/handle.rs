@@ -16,10 +16,10 @@ use tokio::sync::mpsc;
 
 pub use room::RoomMedia;
 
-use super::engine::command::{Command, Fingerprint};
-use super::engine::event::Event;
-use super::engine::ids::RoomId;
 use super::placement::{ShardLoad, Spreading};
+use moim_engine::command::{Command, Fingerprint};
+use moim_engine::event::Event;
+use moim_engine::ids::RoomId;
 
 /// Capacity, in events, of the channel from the shards to one room.
 pub const EVENTS_CAPACITY: usize = 4096;
@@ -90,7 +90,7 @@ impl ShardHandle {
 pub struct Media(Arc<Inner>);
 
 struct Inner {
-    /// By [`ShardId`](super::engine::ids::ShardId).
+    /// By [`ShardId`](moim_engine::ids::ShardId).
     shards: Vec<ShardHandle>,
     fingerprint: Fingerprint,
     spreading: Spreading,

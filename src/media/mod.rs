@@ -1,10 +1,5 @@
-//! The media plane.
-pub mod codec;
-pub mod engine;
+//! The media plane's shell: what drives the engine (`moim_engine`), and what the rooms need of it.
 pub mod handle;
-mod native;
 pub mod negotiation;
 pub mod placement;
 pub mod shell;
-#[cfg(test)]
-mod test_clock;

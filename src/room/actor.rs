@@ -14,7 +14,7 @@ use super::participant::ParticipantKey;
 use super::registry::Shared;
 use super::seat::RoomSeat;
 use super::state::Room;
-use crate::media::engine::Event;
+use moim_engine::Event;
 
 /// Timeouts are looked at this often.
 const TICK: Duration = Duration::from_millis(500);

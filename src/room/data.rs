@@ -7,8 +7,8 @@ use prost::encoding::{string, uint32};
 
 use super::participant::Participant;
 use super::state::Room;
-use crate::media::engine::command::{Command, DataChannel};
-use crate::media::engine::ids::TransportId;
+use moim_engine::command::{Command, DataChannel};
+use moim_engine::ids::TransportId;
 
 /// Numbers of the fields of `DataPacket` that the server sets.
 const KIND: u32 = 1;

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::state::Room;
 use super::track::Track;
-use crate::media::codec::MediaKind;
-use crate::media::engine::ids::TrackId;
+use moim_engine::codec::MediaKind;
+use moim_engine::ids::TrackId;
 
 /// Layers that nobody wants any more go on for this long: who looks away often looks back, and
 /// an encoder that starts costs a keyframe. Six seconds after the last one has looked away, the

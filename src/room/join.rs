@@ -17,9 +17,9 @@ use super::actor::Joined;
 use super::participant::{Audience, Participant, ParticipantKey, Subscriber};
 use super::seat::RoomSeat;
 use super::state::{Room, Side, enabled_codecs, random_text, unix_micros};
-use crate::media::engine::command::{Command, NewTransport};
-use crate::media::engine::ids::TransportId;
 use crate::media::negotiation::{LocalEndpoint, SubscriberNegotiation};
+use moim_engine::command::{Command, NewTransport};
+use moim_engine::ids::TransportId;
 
 /// Version of the protocol that we speak; clients choose features by it.
 const PROTOCOL: i32 = 16;

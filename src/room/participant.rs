@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
-use crate::media::engine::command::Wish;
-use crate::media::engine::ids::{SubscriptionId, TrackId, TransportId};
 use crate::media::negotiation::{PublisherNegotiation, SubscriberNegotiation};
+use moim_engine::command::Wish;
+use moim_engine::ids::{SubscriptionId, TrackId, TransportId};
 
 /// Number of a participant within its room, never used twice.
 pub(super) type ParticipantKey = u32;

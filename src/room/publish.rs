@@ -11,12 +11,12 @@ use super::dynacast::WantedLayers;
 use super::participant::{Participant, ParticipantKey, Publisher};
 use super::state::{Room, Side, new_credentials};
 use super::track::{self, Track};
-use crate::media::codec::Codec;
-use crate::media::engine::command::{Command, NewTrack};
-use crate::media::engine::ids::TrackId;
 use crate::media::negotiation::{
     NegotiatedTrack, OfferedTrack, PublisherNegotiation, TrackDecision,
 };
+use moim_engine::codec::Codec;
+use moim_engine::command::{Command, NewTrack};
+use moim_engine::ids::TrackId;
 
 impl Room {
     /// A client says that it will publish a track.
@@ -67,7 +67,7 @@ impl Room {
         let pending = Track {
             id,
             owner: key,
-            kind: kind.unwrap_or(crate::media::codec::MediaKind::Video),
+            kind: kind.unwrap_or(moim_engine::codec::MediaKind::Video),
             cid: cid.clone(),
             info: info.clone(),
             codec: None,

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use super::participant::ParticipantKey;
 use super::state::Room;
-use crate::media::codec::MediaKind;
-use crate::media::engine::command::Command;
-use crate::media::engine::ids::{SubscriptionId, TrackId, TransportId};
-use crate::media::engine::quality::{SubscriptionQuality, TrackQuality, TransportQuality};
+use moim_engine::codec::MediaKind;
+use moim_engine::command::Command;
+use moim_engine::ids::{SubscriptionId, TrackId, TransportId};
+use moim_engine::quality::{SubscriptionQuality, TrackQuality, TransportQuality};
 
 /// The connections are looked at this often.
 const INTERVAL: Duration = Duration::from_secs(5);

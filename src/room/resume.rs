@@ -13,7 +13,7 @@ use super::actor::Joined;
 use super::participant::ParticipantKey;
 use super::seat::RoomSeat;
 use super::state::{Room, new_credentials, update};
-use crate::media::engine::command::Command;
+use moim_engine::command::Command;
 
 impl Room {
     pub(super) fn resume(&mut self, join: Join, sid: &str) -> Joined {

@@ -6,7 +6,7 @@ use moim_signaling::wire::{SpeakerInfo, SpeakersChanged, signal_response};
 
 use super::participant::ParticipantKey;
 use super::state::Room;
-use crate::media::engine::ids::TrackId;
+use moim_engine::ids::TrackId;
 
 /// Who was heard last, and how loud.
 #[derive(Debug, Default)]

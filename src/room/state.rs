@@ -19,12 +19,12 @@ use super::quality::Qualities;
 use super::registry::Shared;
 use super::speakers::Speakers;
 use super::track::Track;
-use crate::media::codec::Codec;
-use crate::media::engine::Event;
-use crate::media::engine::command::{Command, IceCredentials};
-use crate::media::engine::ids::{TrackId, TransportId};
 use crate::media::handle::RoomMedia;
 use crate::media::negotiation::{Candidate, LocalEndpoint};
+use moim_engine::Event;
+use moim_engine::codec::Codec;
+use moim_engine::command::{Command, IceCredentials};
+use moim_engine::ids::{TrackId, TransportId};
 
 /// Random letters and digits, from the operating system's generator.
 pub(super) fn random_text(len: usize) -> String {

@@ -4,7 +4,7 @@
 use moim_signaling::wire::{StreamState, StreamStateInfo, StreamStateUpdate, signal_response};
 
 use super::state::Room;
-use crate::media::engine::ids::SubscriptionId;
+use moim_engine::ids::SubscriptionId;
 
 impl Room {
     /// The engine stopped or resumed a subscription for want of bandwidth.

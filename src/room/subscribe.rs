@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::participant::{Audience, ParticipantKey, Subscription};
 use super::state::Room;
-use crate::media::codec::MediaKind;
-use crate::media::engine::command::{Command, NewSubscription, Wish};
-use crate::media::engine::ids::TrackId;
 use crate::media::negotiation::SendTrack;
+use moim_engine::codec::MediaKind;
+use moim_engine::command::{Command, NewSubscription, Wish};
+use moim_engine::ids::TrackId;
 
 /// Clients from this protocol on understand streams that group a participant's tracks.
 const SYNC_STREAM_PROTOCOL: i32 = 10;

@@ -8,9 +8,9 @@ use moim_signaling::wire::{
 use super::dynacast::WantedLayers;
 use super::participant::ParticipantKey;
 use super::state::{random_text, unix_micros};
-use crate::media::codec::{Codec, MediaKind};
-use crate::media::engine::ids::TrackId;
 use crate::media::negotiation::TrackDecision;
+use moim_engine::codec::{Codec, MediaKind};
+use moim_engine::ids::TrackId;
 
 /// Sizes of a picture that a track may have.
 const MAX_LAYERS: usize = 3;

@@ -1,6 +1,6 @@
 //! A room of fifty, one of whom has next to nothing.
 
-use moim::media::engine::command::Wish;
+use moim_engine::command::Wish;
 
 use crate::gallery::{MS, SECOND, link, wide};
 use crate::meeting::{Audio, Meeting, Video};

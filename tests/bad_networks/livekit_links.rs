@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use moim::media::engine::command::Wish;
+use moim_engine::command::Wish;
 use moim_network::{LinkConfig, Loss, Queue};
 
 use crate::gallery::{Gallery, MS, SECOND, link, wide};

@@ -1,6 +1,6 @@
 //! What a client is sent of pictures that its link does not carry.
 
-use moim::media::engine::command::Wish;
+use moim_engine::command::Wish;
 
 use crate::gallery::{Gallery, MS, SECOND, link, wide};
 use crate::meeting::Video;

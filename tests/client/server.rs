@@ -5,12 +5,12 @@ use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use moim::media::engine::io::EngineStatistics;
-use moim::media::engine::transport::ServerCertificate;
 use moim::media::handle::Media;
 use moim::media::placement::Spreading;
 use moim::media::shell::{RunningShard, ShardConfig};
 use moim::room::{Registry, RoomSettings};
+use moim_engine::io::EngineStatistics;
+use moim_engine::transport::ServerCertificate;
 use moim_signaling::session::{self, Limits};
 use moim_signaling::token::ApiKeys;
 

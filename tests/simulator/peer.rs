@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use moim::media::codec::{Codec, MediaKind};
-use moim::media::engine::Command;
-use moim::media::engine::command::{IceCredentials, NewSubscription, NewTrack, NewTransport, Wish};
-use moim::media::engine::ids::TransportId;
 use moim::media::negotiation::{
     PublisherNegotiation, SendTrack, SubscriberNegotiation, TrackDecision,
 };
+use moim_engine::Command;
+use moim_engine::codec::{Codec, MediaKind};
+use moim_engine::command::{IceCredentials, NewSubscription, NewTrack, NewTransport, Wish};
+use moim_engine::ids::TransportId;
 use rtc::interceptor::{Registry, Slot};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::RTCConfigurationBuilder;

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use moim::media::codec::MediaKind;
-use moim::media::engine::command::IceCredentials;
-use moim::media::engine::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
-use moim::media::engine::io::{EngineConfig, LocalSocket};
-use moim::media::engine::relay::RelayBatch;
-use moim::media::engine::transport::ServerCertificate;
-use moim::media::engine::{Command, Engine, Event};
 use moim::media::handle::{Media, RoomMedia, ShardAddress, ShardHandle, ShardInput};
 use moim::media::negotiation::{Candidate, LocalEndpoint, RemoteDescription};
 use moim::media::placement::Spreading;
+use moim_engine::codec::MediaKind;
+use moim_engine::command::IceCredentials;
+use moim_engine::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
+use moim_engine::io::{EngineConfig, LocalSocket};
+use moim_engine::relay::RelayBatch;
+use moim_engine::transport::ServerCertificate;
+use moim_engine::{Command, Engine, Event};
 
 /// Where the server is: its first shard.
 pub(crate) const ADDRESS: SocketAddr =

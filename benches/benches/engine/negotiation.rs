@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use divan::Bencher;
-use moim::media::codec::{Codec, MediaKind};
-use moim::media::engine::command::{Fingerprint, IceCredentials};
 use moim::media::negotiation::{
     LocalEndpoint, PublisherNegotiation, SendTrack, SubscriberNegotiation, TrackDecision,
 };
+use moim_engine::codec::{Codec, MediaKind};
+use moim_engine::command::{Fingerprint, IceCredentials};
 
 const TRACKS: [u32; 2] = [1, 50];
 

@@ -2,8 +2,8 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use moim::media::engine::rtp::patch_header;
-use moim::media::engine::srtp::{MAX_OVERHEAD, SrtpProfile, SrtpReceiver, SrtpSender};
+use moim_engine::rtp::patch_header;
+use moim_engine::srtp::{MAX_OVERHEAD, SrtpProfile, SrtpReceiver, SrtpSender};
 
 const SIZES: [usize; 2] = [100, 1_200];
 const CASES: [(SrtpProfile, usize); 4] = [

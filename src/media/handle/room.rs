@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 use super::{EVENTS_CAPACITY, Media, ShardAddress, ShardHandle, ShardInput};
-use crate::media::engine::command::{Command, DataChannel, Fingerprint, NewTrack};
-use crate::media::engine::event::Event;
-use crate::media::engine::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
+use moim_engine::command::{Command, DataChannel, Fingerprint, NewTrack};
+use moim_engine::event::Event;
+use moim_engine::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 
 /// One room's place in the media plane. The room is closed there when this is dropped.
 pub struct RoomMedia {

@@ -3,11 +3,11 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::*;
-use crate::media::codec::MediaKind;
-use crate::media::engine::command::{
+use moim_engine::codec::MediaKind;
+use moim_engine::command::{
     DataChannel, IceCredentials, NewSubscription, NewTrack, NewTransport, TrackSource, Wish,
 };
-use crate::media::engine::ids::{ShardId, TrackId, TransportId};
+use moim_engine::ids::{ShardId, TrackId, TransportId};
 
 /// Every subscriber goes to another shard than the room.
 const ALWAYS: Spreading = Spreading {

@@ -1,8 +1,8 @@
 //! Which of a peer's payload types are codecs that we forward.
 
 use super::sdp::Section;
-use crate::media::codec::Codec;
-use crate::media::engine::command::Payload;
+use moim_engine::codec::Codec;
+use moim_engine::command::Payload;
 
 /// Feedback on the arrival of each packet of a connection
 /// (draft-holmer-rmcat-transport-wide-cc-extensions-01).

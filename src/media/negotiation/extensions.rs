@@ -1,9 +1,9 @@
 //! The RTP header extensions by their names, and which are wanted where.
 
 use super::sdp::Section;
-use crate::media::codec::MediaKind;
-use crate::media::engine::command::HeaderExtension;
-use crate::media::engine::subscriber_extension_id;
+use moim_engine::codec::MediaKind;
+use moim_engine::command::HeaderExtension;
+use moim_engine::subscriber_extension_id;
 
 /// Names on the wire.
 const NAMES: [(HeaderExtension, &str); 10] = [

@@ -21,7 +21,7 @@ pub use subscriber::{
     AcceptedTrack, SendTrack, SubscriberAnswer, SubscriberNegotiation, SubscriberOffer,
 };
 
-use super::engine::command::{Fingerprint, IceCredentials};
+use moim_engine::command::{Fingerprint, IceCredentials};
 
 /// Largest message on a data channel, bytes, as our SDP says.
 const MAX_MESSAGE_SIZE: u32 = 65_536;

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use super::codecs::{self, Format, fmtp_value, known_formats};
 use super::sdp::{Description, Section};
 use super::{LocalEndpoint, NegotiationError, RemoteDescription, extensions};
-use crate::media::codec::{Codec, MediaKind};
-use crate::media::engine::command::{IceCredentials, Payload, ReceiveMapping, TrackSource};
+use moim_engine::codec::{Codec, MediaKind};
+use moim_engine::command::{IceCredentials, Payload, ReceiveMapping, TrackSource};
 
 /// Layers of a simulcast track.
 const MAX_LAYERS: usize = 3;

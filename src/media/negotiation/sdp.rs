@@ -1,7 +1,7 @@
 //! Reading session descriptions (RFC 8866) from strangers: line by line, bounded, borrowing.
 
 use super::{NegotiationError, RemoteDescription};
-use crate::media::engine::command::{Fingerprint, IceCredentials};
+use moim_engine::command::{Fingerprint, IceCredentials};
 
 /// Bounds of a description. Two hundred tracks fit many times.
 const MAX_SDP: usize = 512 << 10;

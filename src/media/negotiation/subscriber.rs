@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use super::codecs::{self, Format, known_formats};
 use super::sdp::{Description, Section};
 use super::{LocalEndpoint, NegotiationError, RemoteDescription, extensions};
-use crate::media::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
-use crate::media::engine::command::{HeaderExtension, IceCredentials, Payload};
+use moim_engine::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
+use moim_engine::command::{HeaderExtension, IceCredentials, Payload};
 
 /// M-lines of one connection: enough for two tracks of each of a hundred publishers.
 const MAX_SECTIONS: usize = 256;

@@ -1,8 +1,8 @@
 //! Recorded offers of real clients, and what goes wrong.
 
 use super::*;
-use crate::media::codec::{Codec, MediaKind};
-use crate::media::engine::command::{HeaderExtension, Payload};
+use moim_engine::codec::{Codec, MediaKind};
+use moim_engine::command::{HeaderExtension, Payload};
 
 const BROWSER: &str = include_str!("fixtures/browser_simulcast_offer.sdp");
 const NATIVE: &str = include_str!("fixtures/native_offer.sdp");

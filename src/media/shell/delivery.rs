@@ -5,9 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::media::engine::command::DataChannel;
-use crate::media::engine::ids::RoomId;
-use crate::media::engine::{Event, RoomEvent};
+use moim_engine::command::DataChannel;
+use moim_engine::ids::RoomId;
+use moim_engine::{Event, RoomEvent};
 
 /// Events kept for a room whose channel is full.
 const MAX_KEPT: usize = 4_096;
@@ -113,7 +113,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::media::engine::ids::TransportId;
+    use moim_engine::ids::TransportId;
 
     fn data(number: u32, channel: DataChannel) -> RoomEvent {
         RoomEvent {

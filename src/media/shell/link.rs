@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
-use crate::media::engine::Engine;
-use crate::media::engine::ids::ShardId;
-use crate::media::engine::relay::RelayBatch;
+use moim_engine::Engine;
+use moim_engine::ids::ShardId;
+use moim_engine::relay::RelayBatch;
 
 /// Batches that wait for a shard. What does not fit gathers in the engine, up to its bound.
 pub(super) const DEPTH: usize = 8;
@@ -115,13 +115,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::media::codec::MediaKind;
-    use crate::media::engine::command::{
+    use moim_engine::codec::MediaKind;
+    use moim_engine::command::{
         Command, IceCredentials, NewSubscription, NewTrack, NewTransport, TrackSource, Wish,
     };
-    use crate::media::engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
-    use crate::media::engine::io::EngineConfig;
-    use crate::media::engine::transport::ServerCertificate;
+    use moim_engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+    use moim_engine::io::EngineConfig;
+    use moim_engine::transport::ServerCertificate;
 
     /// An engine with one connection, and a track whose home is the shard with number 1.
     fn engine(now: Instant) -> Engine {

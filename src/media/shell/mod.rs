@@ -24,8 +24,8 @@ use reports::Reports;
 use shard::{Shard, ShardParts, WAKE};
 use socket::ShardSocket;
 
-use super::engine::transport::ServerCertificate;
 use super::handle::{ShardAddress, ShardHandle, ShardInput};
+use moim_engine::transport::ServerCertificate;
 
 /// Orders that wait for a shard.
 const INBOX_CAPACITY: usize = 16_384;

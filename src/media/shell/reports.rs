@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mio::{Registry, Token};
 
 use super::socket::ShardSocket;
-use crate::media::engine::io::LocalSocket;
+use moim_engine::io::LocalSocket;
 
 /// A subscriber reports ten times a second; reading more often than this finds few at a time.
 const INTERVAL: Duration = Duration::from_millis(10);

@@ -12,11 +12,11 @@ use super::delivery::Delivery;
 use super::link::{self, Link};
 use super::reports::{Found, Reports};
 use super::socket::{Received, ShardSocket};
-use crate::media::engine::Engine;
-use crate::media::engine::io::{EngineConfig, EngineStatistics, GATHER_INTERVAL, LocalSocket};
-use crate::media::engine::transport::ServerCertificate;
 use crate::media::handle::ShardInput;
 use crate::media::placement::ShardLoad;
+use moim_engine::Engine;
+use moim_engine::io::{EngineConfig, EngineStatistics, GATHER_INTERVAL, LocalSocket};
+use moim_engine::transport::ServerCertificate;
 
 /// Token of the waker; sockets have their index.
 pub(super) const WAKE: Token = Token(usize::MAX);

@@ -11,9 +11,9 @@ use mio::{Interest, Registry, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::media::engine::io::Transmit;
+use moim_engine::io::Transmit;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use crate::media::native::{
+use moim_native::{
     send_many::{Run, send_many},
     steer::steer,
 };

@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use super::*;
-use crate::media::engine::Event;
-use crate::media::engine::command::{Command, IceCredentials, NewTransport};
-use crate::media::engine::ids::RoomId;
+use moim_engine::Event;
+use moim_engine::command::{Command, IceCredentials, NewTransport};
+use moim_engine::ids::RoomId;
 
 fn shard() -> (RunningShard, u16) {
     let certificate = Arc::new(ServerCertificate::generate().unwrap());
@@ -88,7 +88,7 @@ async fn events_reach_the_room_that_was_opened() {
     for _ in 0..10 {
         room.command(Command::SendData {
             transports: vec![transport],
-            channel: crate::media::engine::command::DataChannel::Reliable,
+            channel: moim_engine::command::DataChannel::Reliable,
             payload: bytes::Bytes::from(vec![0; 60_000]),
         });
     }

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
-use moim::media::codec::Codec;
-use moim::media::engine::command::Wish;
-use moim::media::engine::ids::{SubscriptionId, TrackId, TransportId};
 use moim_client_transport::Identity;
+use moim_engine::codec::Codec;
+use moim_engine::command::Wish;
+use moim_engine::ids::{SubscriptionId, TrackId, TransportId};
 
 use super::connection::Connection;
 use super::encoder::Video;

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use moim::media::engine::command::IceCredentials;
-use moim::media::engine::ids::TransportId;
-use moim::media::engine::rtp::header::RtpHeader;
-use moim::media::engine::srtp::{MAX_OVERHEAD, MAX_RTCP_OVERHEAD};
 use moim_client_transport::{Identity, Transport};
+use moim_engine::command::IceCredentials;
+use moim_engine::ids::TransportId;
+use moim_engine::rtp::header::RtpHeader;
+use moim_engine::srtp::{MAX_OVERHEAD, MAX_RTCP_OVERHEAD};
 
 use super::publication::Plain;
 use super::server;

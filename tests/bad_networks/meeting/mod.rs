@@ -25,12 +25,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use moim::media::codec::Codec;
-use moim::media::engine::Command;
-use moim::media::engine::command::Wish;
-use moim::media::engine::ids::TrackId;
-use moim::media::engine::io::EngineStatistics;
 use moim_client_transport::Identity;
+use moim_engine::Command;
+use moim_engine::codec::Codec;
+use moim_engine::command::Wish;
+use moim_engine::ids::TrackId;
+use moim_engine::io::EngineStatistics;
 use moim_network::{LinkConfig, Statistics};
 
 use client::Client;

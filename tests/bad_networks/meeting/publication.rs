@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use moim::media::codec::{Codec, RED_PAYLOAD_TYPE};
-use moim::media::engine::ids::TrackId;
+use moim_engine::codec::{Codec, RED_PAYLOAD_TYPE};
+use moim_engine::ids::TrackId;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use moim::media::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
-use moim::media::engine::rtp::header::RtpHeader;
+use moim_engine::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
+use moim_engine::rtp::header::RtpHeader;
 
 use super::decoder::{Decoder, Shown};
 use super::packet::Stamp;

@@ -4,15 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moim::media::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
-use moim::media::engine::command::{
+use moim_engine::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
+use moim_engine::command::{
     Fingerprint, HeaderExtension, NewSubscription, NewTrack, NewTransport, Payload, ReceiveMapping,
     TrackSource, Wish,
 };
-use moim::media::engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
-use moim::media::engine::io::{EngineConfig, LocalSocket};
-use moim::media::engine::transport::ServerCertificate;
-use moim::media::engine::{Command, Engine, Event};
+use moim_engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+use moim_engine::io::{EngineConfig, LocalSocket};
+use moim_engine::transport::ServerCertificate;
+use moim_engine::{Command, Engine, Event};
 
 use super::connection::Connection;
 use super::encoder::Video;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use moim::media::engine::ids::TrackId;
-use moim::media::engine::rtp::header::RtpHeader;
+use moim_engine::ids::TrackId;
+use moim_engine::rtp::header::RtpHeader;
 
 use super::arrivals::Arrivals;
 use super::connection::Connection;

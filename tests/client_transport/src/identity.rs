@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use moim::media::engine::command::Fingerprint;
+use moim_engine::command::Fingerprint;
 use rtc::dtls::config::{ConfigBuilder, HandshakeConfig};
 use rtc::dtls::crypto::Certificate;
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use bytes::BytesMut;
-use moim::media::engine::command::IceCredentials;
-use moim::media::engine::srtp::{SrtpKeys, SrtpProfile, SrtpReceiver, SrtpSender};
+use moim_engine::command::IceCredentials;
+use moim_engine::srtp::{SrtpKeys, SrtpProfile, SrtpReceiver, SrtpSender};
 use rtc::dtls::config::HandshakeConfig;
 use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc::shared::TransportProtocol;

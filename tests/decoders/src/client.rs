@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use moim::media::engine::command::IceCredentials;
-use moim::media::engine::ids::TransportId;
-use moim::media::engine::rtp::header::RtpHeader;
-use moim::media::engine::srtp::{MAX_OVERHEAD, MAX_RTCP_OVERHEAD};
 use moim_client_transport::{Identity, Transport};
+use moim_engine::command::IceCredentials;
+use moim_engine::ids::TransportId;
+use moim_engine::rtp::header::RtpHeader;
+use moim_engine::srtp::{MAX_OVERHEAD, MAX_RTCP_OVERHEAD};
 
 /// Whether a datagram is RTP or RTCP (RFC 7983), and whether it is RTCP (RFC 5761).
 fn is_media(datagram: &[u8]) -> bool {

@@ -10,8 +10,8 @@ mod session;
 
 use std::io::{BufRead, Write};
 
-use moim::media::codec::Codec;
-use moim::media::engine::command::Wish;
+use moim_engine::codec::Codec;
+use moim_engine::command::Wish;
 use serde::{Deserialize, Serialize};
 
 use session::Session;
