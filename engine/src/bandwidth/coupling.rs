@@ -30,7 +30,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use super::delay_series::DelaySeries;
-use crate::ids::TransportId;
+use crate::api::ids::TransportId;
 
 /// Peers are compared this long after the estimate of one fell: feedback of the same queue comes
 /// to others later.

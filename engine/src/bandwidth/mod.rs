@@ -44,7 +44,7 @@ mod trendline;
 use std::mem::offset_of;
 use std::time::{Duration, Instant};
 
-use super::rtcp::TransportFeedback;
+use crate::wire::rtcp::TransportFeedback;
 use acknowledged::AcknowledgedRate;
 use arrival_groups::ArrivalGroups;
 use coupling::Member;

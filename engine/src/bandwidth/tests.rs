@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::receive::transport_cc::TransportCcRecorder;
-use crate::rtcp::{RtcpPacket, packets};
 use crate::test_clock;
+use crate::wire::rtcp::{RtcpPacket, packets};
 
 fn on_feedback(estimator: &mut BandwidthEstimator, now: Instant, bytes: &[u8]) {
     if let Some(RtcpPacket::TransportFeedback(feedback)) = packets(bytes).next() {

@@ -1,6 +1,9 @@
-//! What a receiver of RTP keeps of a stream, and what it tells the sender.
+//! What a receiver of RTP does with a packet, keeps of a stream, and tells the sender.
 
 pub(crate) mod audio_level;
+pub(crate) mod ingress;
 pub(crate) mod nack;
+pub(crate) mod received_streams;
+pub(crate) mod red;
 pub(crate) mod statistics;
 pub mod transport_cc;

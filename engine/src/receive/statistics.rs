@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rtcp::ReportBlock;
+use crate::wire::rtcp::ReportBlock;
 
 /// Counters of one stream.
 #[derive(Debug, Default)]

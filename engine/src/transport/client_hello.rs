@@ -4,7 +4,7 @@
 //! the client's order, in which browsers put the dear one first. So the configuration is made
 //! after a look at what the client offers.
 
-use crate::srtp::SrtpProfile;
+use crate::wire::srtp::SrtpProfile;
 
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;

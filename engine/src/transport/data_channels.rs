@@ -20,7 +20,7 @@ use rtc_sctp::{
 use rtc_shared::TransportProtocol;
 use rtc_shared::marshal::{Marshal, Unmarshal};
 
-use crate::command::DataChannel;
+use crate::api::command::DataChannel;
 
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 1));
 /// Largest message taken and sent; our SDP says so.

@@ -15,8 +15,8 @@ use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_shared::TransportProtocol;
 
 use super::client_hello::{ClientHello, Hello};
-use crate::command::Fingerprint;
-use crate::srtp::SrtpProfile;
+use crate::api::command::Fingerprint;
+use crate::wire::srtp::SrtpProfile;
 
 /// The library keys connections by address. Ours has one connection an endpoint, and must not
 /// notice when the peer's address changes.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use aws_lc_rs::hmac;
 
-use crate::command::IceCredentials;
+use crate::api::command::IceCredentials;
 
 const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::command::{DataChannel, Fingerprint, IceCredentials, NewTransport};
-use super::srtp::SrtpProfile;
+use crate::api::command::{DataChannel, Fingerprint, IceCredentials, NewTransport};
+use crate::wire::srtp::SrtpProfile;
 use data_channels::{DataChannels, DataEvent};
 pub use dtls::{DtlsError, ServerCertificate};
 use dtls::{DtlsEvent, DtlsServer};

@@ -9,7 +9,7 @@ use rand::{RngExt, rngs::SmallRng};
 use super::{Micros, Scenario, micros};
 use crate::bandwidth::{BandwidthEstimator, Probe};
 use crate::receive::transport_cc::TransportCcRecorder;
-use crate::rtcp::{self, RtcpPacket};
+use crate::wire::rtcp::{self, RtcpPacket};
 
 const FRAME_INTERVAL: Micros = 33_333;
 const PACKET: u32 = 1_200;

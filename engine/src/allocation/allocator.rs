@@ -1,0 +1,323 @@
+//! What a subscriber's connection can carry, and what is sent over it in consequence.
+//!
+//! Feedback goes to the peer's estimator. When the estimate or what is wanted changes, the
+//! video tracks of the peer are allocated anew, and where that leaves a wish open, the estimator
+//! hears of it, so that it probes for more.
+
+use std::time::{Duration, Instant};
+
+use crate::allocation::choices::Choices;
+use crate::allocation::policy::{Allocation, Candidate, Rank, Reason, allocate};
+use crate::api::codec::MediaKind;
+use crate::api::event::Event;
+use crate::api::ids::TransportId;
+use crate::bandwidth::coupling;
+use crate::engine::Engine;
+use crate::state::timers::TimerOwner;
+use crate::wire::payload::layers::LayerId;
+use crate::wire::rtcp::TransportFeedback;
+
+/// The estimate has changed when it differs by more than this from the one that was allocated,
+/// in percent.
+const CHANGED_PERCENT: u64 = 3;
+/// Room to have for what is wanted, as encoders vary, in percent of it.
+const ROOM_PERCENT: u64 = 130;
+/// More loss than this is that of a full queue, which is over as soon as less is sent.
+const MOST_LOSS: f64 = 0.2;
+/// What was allocated while something wanted did not fit is looked at again after this: audio and
+/// encoders vary, and loss ends.
+const LOOKED_AT_AGAIN: Duration = Duration::from_millis(500);
+/// For so long after something was taken back, what is sent grows by one step at a time, as a
+/// keyframe and what others on the same link do are seen in the queue only then; unless the link
+/// carries so many times what is sent. A step is over before it is looked at again.
+const CAUTIOUS: Duration = Duration::from_secs(10);
+const STEP_INTERVAL: Duration = Duration::from_millis(480);
+const FAR_MORE: u64 = 2;
+/// Without an estimate there is no bound.
+const BOUNDLESS: u64 = u64::MAX / 1_000;
+/// So many packets are sent again for one feedback packet at most.
+const MAX_MISSING: usize = 64;
+
+/// What a peer was allocated last.
+#[derive(Debug, Default)]
+pub(crate) struct Allocated {
+    /// When that was.
+    at: Option<Instant>,
+    /// The estimate of then, bits a second.
+    estimate: u64,
+    /// What is sent in consequence, bits a second.
+    pub(crate) sent: u64,
+    /// What would be sent if there were room, bits a second.
+    wanted: u64,
+    /// Everything that is wanted is sent, and there is room to spare.
+    pub(crate) satisfied: bool,
+    /// More was sent then than the way carried.
+    overloaded: bool,
+    /// When something was taken back last because more was sent than the way carried, and when
+    /// something grew. Wishes begin anew.
+    taken_back: Option<Instant>,
+    grew: Option<Instant>,
+}
+
+impl Allocated {
+    /// How many steps what is sent may grow by now, where the way is taken to carry `estimate`.
+    fn upgrades(&self, now: Instant, estimate: u64) -> usize {
+        let within = |at: Option<Instant>, time| {
+            at.is_some_and(|at| now.saturating_duration_since(at) < time)
+        };
+        let is_far = estimate > FAR_MORE * self.sent;
+        if is_far || !within(self.taken_back, CAUTIOUS) {
+            return usize::MAX;
+        }
+        usize::from(!within(self.grew, STEP_INTERVAL))
+    }
+}
+
+impl Engine {
+    /// What the network of a subscriber is taken to carry in all, in bits a second; `None` for
+    /// one that gives no feedback, which is sent whatever it wants.
+    pub fn estimate(&self, transport: TransportId) -> Option<u64> {
+        let peer = self.find_peer(transport)?;
+        self.peers[peer as usize].estimate()
+    }
+
+    /// Transport-wide feedback, which has waited to be read since it `arrived`.
+    pub(crate) fn transport_feedback(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        peer: u32,
+        feedback: &TransportFeedback<'_>,
+    ) {
+        let mut missing = std::mem::take(&mut self.missing);
+        let state = &mut self.peers[peer as usize];
+        let loses_by_chance = state.loses_by_chance();
+        state.bandwidth.on_feedback(now, arrived, feedback, |tag| {
+            if loses_by_chance && missing.len() < MAX_MISSING {
+                missing.push(tag);
+            }
+        });
+        if let Some(bits) = state.bandwidth.take_left_waiting() {
+            // Behind what a probe left in the network's queue voices wait; pictures can wait here.
+            state.pacer.owe(bits);
+        }
+        let fell = state.bandwidth.take_fall();
+        if let (true, Some(path)) = (fell, state.path) {
+            let address = path.destination.ip();
+            if self.coupling.on_fall(now, address, state.id) {
+                state.bandwidth.compare_delays(now, self.started);
+            }
+        }
+        self.estimate_changed(now, peer);
+        if self.coupling.is_due(now) {
+            self.share_links(now);
+        }
+        self.send_missing(now, peer, &missing);
+        missing.clear();
+        self.missing = missing;
+    }
+
+    /// Estimates of peers who share a link are made equal.
+    fn share_links(&mut self, now: Instant) {
+        let (peers, index) = (&self.peers, &self.peer_index);
+        let parts = self.coupling.compare(now, |id, site| {
+            let peer = &peers[*index.get(&id)? as usize];
+            let address = peer.path?.destination.ip();
+            let last = &peer.allocated;
+            let demand = last.wanted.max(last.sent);
+            (coupling::site(address) == Some(site)).then(|| peer.bandwidth.member(now, demand))
+        });
+        let sharers = parts.len() as u32;
+        for (id, bps) in parts {
+            if let Some(peer) = self.find_peer(id) {
+                self.peers[peer as usize].bandwidth.share(bps, sharers);
+                self.estimate_changed(now, peer);
+                self.flush.list(now, peer, &mut self.peers[peer as usize]);
+            }
+        }
+    }
+
+    /// A peer tells its own estimate, in bits a second.
+    pub(crate) fn receiver_estimate(&mut self, now: Instant, peer: u32, bps: u64) {
+        let state = &mut self.peers[peer as usize];
+        state.bandwidth.on_remb(now, bps);
+        state.gives_feedback = true;
+        self.estimate_changed(now, peer);
+    }
+
+    /// The estimator's own time has come, if it has.
+    pub(crate) fn bandwidth_timeout(&mut self, now: Instant, peer: u32) {
+        let state = &mut self.peers[peer as usize];
+        if state.bandwidth.poll_timeout().is_some_and(|due| due <= now) {
+            state.bandwidth.handle_timeout(now);
+            self.estimate_changed(now, peer);
+            self.flush.list(now, peer, &mut self.peers[peer as usize]);
+        }
+        self.arm_bandwidth(peer);
+    }
+
+    fn arm_bandwidth(&mut self, peer: u32) {
+        let state = &mut self.peers[peer as usize];
+        if let Some(when) = state.bandwidth.poll_timeout() {
+            self.timers
+                .arm(TimerOwner::Peer(peer), &mut state.armed, when);
+        }
+    }
+
+    fn estimate_changed(&mut self, now: Instant, peer: u32) {
+        self.arm_bandwidth(peer);
+        let state = &mut self.peers[peer as usize];
+        state.set_pace();
+        let Some(estimate) = state.estimate() else {
+            return;
+        };
+        let last = &state.allocated;
+        let much = last.estimate * CHANGED_PERCENT / 100;
+        let fell = estimate + much < last.estimate;
+        let rose = estimate > last.estimate + much && !last.satisfied;
+        let old = last
+            .at
+            .is_none_or(|at| now.saturating_duration_since(at) >= LOOKED_AT_AGAIN);
+        let turned = state.bandwidth.overloaded() && !last.overloaded;
+        if fell || rose || turned || (old && !last.satisfied) {
+            self.allocate_again(now, peer);
+        }
+    }
+
+    /// As [`Engine::allocate`], while nobody has changed a wish.
+    pub(crate) fn allocate_again(&mut self, now: Instant, peer: u32) {
+        let reason = if self.peers[peer as usize].bandwidth.overloaded() {
+            Reason::Congestion
+        } else {
+            Reason::Budget
+        };
+        self.allocate(now, peer, reason);
+    }
+
+    /// Chooses for each video track of a peer what is sent of it.
+    pub(crate) fn allocate(&mut self, now: Instant, peer: u32, reason: Reason) {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        self.collect_candidates(now, peer, &mut candidates);
+        let state = &mut self.peers[peer as usize];
+        let before_video = state.before_video.rate(now);
+        let estimate = state.estimate();
+        let mut budget = estimate.map_or(BOUNDLESS, |all| {
+            let video = all.saturating_sub(before_video);
+            // What is lost is sent again, and takes its part.
+            let loss = state.bandwidth.loss().min(MOST_LOSS);
+            (video as f64 * (1.0 - loss)) as u64
+        });
+        if !state.bandwidth.is_answered() {
+            // Before anything is known of the way, one picture is sent, however large.
+            let smallest = candidates.iter().filter_map(Candidate::smallest).min();
+            budget = budget.max(smallest.unwrap_or(0));
+        }
+        let last = &state.allocated;
+        let upgrades = match reason {
+            Reason::Wishes => usize::MAX,
+            _ => last.upgrades(now, estimate.unwrap_or(BOUNDLESS)),
+        };
+        let allocation = allocate(&mut candidates, budget, reason, upgrades);
+        let Allocation { chosen, wanted, .. } = allocation;
+        let taken_back = match reason {
+            Reason::Wishes => None,
+            Reason::Congestion if allocation.takes_back => Some(now),
+            _ => last.taken_back,
+        };
+        let grew = allocation.grows.then_some(now).or(last.grew);
+        let enough = (wanted + before_video) * ROOM_PERCENT / 100;
+        let satisfied = chosen == wanted && estimate.is_none_or(|all| all >= enough);
+        state.allocated = Allocated {
+            at: Some(now),
+            estimate: estimate.unwrap_or(BOUNDLESS),
+            sent: chosen + before_video,
+            wanted: wanted + before_video,
+            overloaded: state.bandwidth.overloaded(),
+            satisfied,
+            taken_back,
+            grew,
+        };
+        state
+            .bandwidth
+            .want(now, if satisfied { 0 } else { enough });
+        state.set_pace();
+        for candidate in &candidates {
+            self.choose(now, candidate);
+        }
+        self.candidates = candidates;
+    }
+
+    /// Finds the video tracks of a peer that want a share. Voices are sent whatever there is room for.
+    fn collect_candidates(&mut self, now: Instant, peer: u32, candidates: &mut Vec<Candidate>) {
+        for &index in &self.peers[peer as usize].subscriptions {
+            let subscription = &mut self.subscriptions[index as usize];
+            let track = &self.tracks[subscription.track as usize];
+            let flows = subscription.wish.enabled && !track.muted;
+            if track.kind == MediaKind::Audio {
+                subscription.set_target(track, flows.then(LayerId::default));
+            } else if flows {
+                let rank = Rank::new(track.screen, subscription.wish.priority);
+                let mut candidate = Candidate::new(index, rank, subscription.wish.allow_pause);
+                candidate.paused = subscription.paused;
+                for choice in Choices::new(track, &subscription.wish, now).iter() {
+                    let current = subscription.target == Some(choice.layer);
+                    candidate.add(choice.bitrate, current);
+                }
+                candidates.push(candidate);
+            }
+        }
+    }
+
+    /// Sends of a track what was chosen.
+    fn choose(&mut self, now: Instant, candidate: &Candidate) {
+        let index = candidate.subscription;
+        let subscription = &mut self.subscriptions[index as usize];
+        let track = &self.tracks[subscription.track as usize];
+        let choices = Choices::new(track, &subscription.wish, now);
+        let target = candidate.chosen.and_then(|choice| choices.get(choice));
+        let paused = target.is_none() && !choices.is_empty();
+        let changed = std::mem::replace(&mut subscription.paused, paused) != paused;
+        subscription.set_target(track, target);
+        let (id, room, track) = (subscription.id, track.room, subscription.track);
+        if target.is_none() {
+            subscription.forwarder.pause();
+        }
+        if let Some(stream) = subscription.forwarder.needs_keyframe() {
+            self.want_keyframe(now, track, stream);
+        }
+        if changed {
+            let subscription = id;
+            self.emit(
+                room,
+                Event::StreamState {
+                    subscription,
+                    paused,
+                },
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_clock;
+
+    #[test]
+    fn what_is_sent_grows_step_by_step_for_a_while_after_something_was_taken_back() {
+        let start = test_clock::start();
+        let mut last = Allocated {
+            sent: 1_000_000,
+            ..Allocated::default()
+        };
+        assert_eq!(last.upgrades(start, 1_500_000), usize::MAX);
+        last.taken_back = Some(start);
+        assert_eq!(last.upgrades(start, 1_500_000), 1);
+        last.grew = Some(start);
+        assert_eq!(last.upgrades(start, 1_500_000), 0);
+        assert_eq!(last.upgrades(start + LOOKED_AT_AGAIN, 1_500_000), 1);
+        assert_eq!(last.upgrades(start, 2_500_000), usize::MAX);
+        assert_eq!(last.upgrades(start + CAUTIOUS, 1_500_000), usize::MAX);
+    }
+}

@@ -1,0 +1,298 @@
+//! What the control plane tells the engine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::api::codec::{Codec, MediaKind};
+use crate::api::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
+
+/// An order to the engine. Orders that name something unknown are ignored: the thing may have
+/// ended while the order was under way.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Creates a peer connection that waits for its remote description.
+    AddTransport(Box<NewTransport>),
+    /// The remote side's ICE credentials and certificate fingerprint, from its SDP. Given again
+    /// with other credentials after an ICE restart; the fingerprint must not change.
+    SetRemote {
+        /// Which connection.
+        transport: TransportId,
+        /// Credentials that the peer's checks must carry.
+        ice: IceCredentials,
+        /// The certificate that the peer must present.
+        fingerprint: Fingerprint,
+    },
+    /// New local ICE credentials; the old ones are valid until a check with the new ones passes.
+    RestartIce {
+        /// Which connection.
+        transport: TransportId,
+        /// The new local credentials.
+        local_ice: IceCredentials,
+    },
+    /// Ends the connection and everything that it publishes and receives.
+    RemoveTransport(TransportId),
+    /// How to read the RTP that arrives on a connection. Replaces the former mapping.
+    SetReceive {
+        /// Which connection.
+        transport: TransportId,
+        /// The mapping that the answer agreed on.
+        mapping: Arc<ReceiveMapping>,
+    },
+    /// A track that a connection may publish. Media for it is accepted from now on.
+    AddTrack(Box<NewTrack>),
+    /// A track that is published on another shard, so that it can be subscribed to here. Its
+    /// packets cross while somebody does.
+    MirrorTrack {
+        /// The track; its connection is not here.
+        track: Box<NewTrack>,
+        /// The room that it belongs to.
+        room: RoomId,
+        /// Where it is published.
+        home: ShardId,
+    },
+    /// The m-line, streams or layers of a track changed by renegotiation.
+    SetTrackSource {
+        /// Which track.
+        track: TrackId,
+        /// Where its packets are found now.
+        source: TrackSource,
+    },
+    /// Ends a track and its subscriptions.
+    RemoveTrack(TrackId),
+    /// A muted track's packets go nowhere.
+    SetTrackMuted {
+        /// Which track.
+        track: TrackId,
+        /// Whether it is muted.
+        muted: bool,
+    },
+    /// Sends a track to a subscriber from now on.
+    AddSubscription(NewSubscription),
+    /// Ends one.
+    RemoveSubscription(SubscriptionId),
+    /// What the subscriber wants of it.
+    SetSubscription {
+        /// Which subscription.
+        subscription: SubscriptionId,
+        /// What is wanted from now on.
+        wish: Wish,
+    },
+    /// Only the loudest voices of a room are forwarded from now on.
+    SetLoudest {
+        /// Which room.
+        room: RoomId,
+        /// How many; `None` for all.
+        places: Option<u8>,
+    },
+    /// Tells by [`Event::Quality`](crate::Event::Quality) how connections fare.
+    MeasureQuality {
+        /// The room that hears of it.
+        room: RoomId,
+        /// Which connections.
+        transports: Vec<TransportId>,
+    },
+    /// Sends one message on a data channel of each of the connections. The bytes are shared.
+    SendData {
+        /// To whom.
+        transports: Vec<TransportId>,
+        /// On which channel.
+        channel: DataChannel,
+        /// The message, at most 64 KiB.
+        payload: Bytes,
+    },
+}
+
+/// A username fragment and password (RFC 8445, section 5.3).
+#[derive(Clone, PartialEq, Eq)]
+pub struct IceCredentials {
+    /// Username fragment.
+    pub ufrag: String,
+    /// Password: the key of MESSAGE-INTEGRITY.
+    pub pwd: String,
+}
+
+impl std::fmt::Debug for IceCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IceCredentials({}, …)", self.ufrag)
+    }
+}
+
+/// SHA-256 of a peer's certificate (RFC 8122).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// Parameters of [`Command::AddTransport`].
+#[derive(Debug, Clone)]
+pub struct NewTransport {
+    /// Its number.
+    pub transport: TransportId,
+    /// The room that hears of it.
+    pub room: RoomId,
+    /// Our ICE credentials.
+    pub local_ice: IceCredentials,
+    /// Open the three data channels ourselves (the subscriber connection) instead of waiting
+    /// for the peer to open them.
+    pub opens_data_channels: bool,
+}
+
+/// The protocol's three data channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DataChannel {
+    /// `_reliable`: ordered, all of it.
+    Reliable,
+    /// `_lossy`: unordered, no retransmission.
+    Lossy,
+    /// `_data_track`: as lossy, for data tracks.
+    DataTrack,
+}
+
+impl DataChannel {
+    /// All three, in the order in which they are opened.
+    pub const ALL: [DataChannel; 3] = [
+        DataChannel::Reliable,
+        DataChannel::Lossy,
+        DataChannel::DataTrack,
+    ];
+
+    /// The label on the wire.
+    pub fn label(self) -> &'static str {
+        match self {
+            DataChannel::Reliable => "_reliable",
+            DataChannel::Lossy => "_lossy",
+            DataChannel::DataTrack => "_data_track",
+        }
+    }
+}
+
+/// How payload types and header extensions of one publisher connection map to ours.
+#[derive(Debug, Clone, Default)]
+pub struct ReceiveMapping {
+    /// `(payload type, what it carries)`.
+    pub payload_types: Vec<(u8, Payload)>,
+    /// `(extension id, which)`.
+    pub extensions: Vec<(u8, HeaderExtension)>,
+}
+
+/// What a payload type of a publisher stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload {
+    /// Media of this codec.
+    Media(Codec),
+    /// Retransmissions (RFC 4588) of this codec.
+    Rtx(Codec),
+    /// Opus with the frames of earlier packets (RFC 2198).
+    Red,
+}
+
+impl Payload {
+    /// The codec that it is encoded with.
+    pub fn codec(self) -> Codec {
+        match self {
+            Payload::Media(codec) | Payload::Rtx(codec) => codec,
+            Payload::Red => Codec::Opus,
+        }
+    }
+}
+
+/// The RTP header extensions that mean something to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HeaderExtension {
+    /// urn:ietf:params:rtp-hdrext:sdes:mid (RFC 9143)
+    Mid,
+    /// urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id (RFC 8852)
+    Rid,
+    /// urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id (RFC 8852)
+    RepairedRid,
+    /// urn:ietf:params:rtp-hdrext:ssrc-audio-level (RFC 6464)
+    AudioLevel,
+    /// draft-holmer-rmcat-transport-wide-cc-extensions-01
+    TransportCc,
+    /// AV1 dependency descriptor
+    DependencyDescriptor,
+    /// abs-capture-time
+    AbsCaptureTime,
+    /// abs-send-time
+    AbsSendTime,
+    /// urn:3gpp:video-orientation
+    VideoOrientation,
+    /// playout-delay
+    PlayoutDelay,
+}
+
+/// Parameters of [`Command::AddTrack`].
+#[derive(Debug, Clone)]
+pub struct NewTrack {
+    /// Its number.
+    pub track: TrackId,
+    /// The connection that publishes it.
+    pub transport: TransportId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// It is of a screen: its picture comes before cameras where not everything fits, and its
+    /// sound is always forwarded.
+    pub screen: bool,
+    /// Where its packets are found.
+    pub source: TrackSource,
+}
+
+/// How a track's packets are recognised on its connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrackSource {
+    /// The m-line's identification tag, matched against the MID extension.
+    pub mid: String,
+    /// RIDs of a simulcast track, lowest layer first; empty for a single stream.
+    pub rids: Vec<String>,
+    /// `(media SSRC, its RTX SSRC)` where the SDP names them, lowest layer first.
+    pub ssrcs: Vec<(u32, Option<u32>)>,
+}
+
+/// Parameters of [`Command::AddSubscription`].
+#[derive(Debug, Clone)]
+pub struct NewSubscription {
+    /// Its number.
+    pub subscription: SubscriptionId,
+    /// What is sent.
+    pub track: TrackId,
+    /// To which connection.
+    pub transport: TransportId,
+    /// SSRC of the media that we send.
+    pub ssrc: u32,
+    /// SSRC of retransmissions, when the subscriber takes RTX.
+    pub rtx_ssrc: Option<u32>,
+    /// The subscriber reports when each packet arrived, by transport-wide sequence numbers.
+    pub transport_cc: bool,
+    /// The subscriber takes redundant audio; one that does not gets plain Opus.
+    pub takes_red: bool,
+    /// What the subscriber wants of it.
+    pub wish: Wish,
+}
+
+/// What a subscriber wants of a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Send at all. `false` while the subscriber does not show it, or the publisher does not
+    /// permit it.
+    pub enabled: bool,
+    /// The best spatial layer to send: 0 lowest, 2 highest.
+    pub max_layer: u8,
+    /// Frames a second that are enough; 0 for all there are.
+    pub max_frame_rate: u8,
+    /// Which of the tracks that do not all fit come first: 1 before 2 and so on; 0, unsaid, last.
+    pub priority: u8,
+    /// Send nothing where it does not fit even at its smallest. Otherwise its smallest is sent all
+    /// the same, and the network is asked for more than it is taken to carry.
+    pub allow_pause: bool,
+}
+
+impl Default for Wish {
+    fn default() -> Wish {
+        Wish {
+            enabled: true,
+            max_layer: 2,
+            max_frame_rate: 0,
+            priority: 0,
+            allow_pause: true,
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! The engine: what it holds, what comes in, what goes out.
+//!
+//! The way of a packet: [`Engine::handle_datagram`] finds the peer (here), `receive/ingress.rs` makes
+//! one plaintext packet of it and keeps it, `forward/fan_out.rs` queues it for each subscriber, and
+//! `send/write.rs` writes what has gathered for [`Engine::poll_transmits`] to hand out.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use crate::allocation::policy::{Candidate, Reason};
+use crate::api::command::Command;
+use crate::api::event::{Event, RoomEvent};
+use crate::api::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+use crate::api::io::{EngineConfig, EngineStatistics, LocalSocket};
+use crate::bandwidth::coupling::Coupling;
+use crate::forward::active_speakers::RoomSpeakers;
+use crate::forward::relay::Relay;
+use crate::forward::voices::Loudest;
+use crate::send::send_batch::{Path, SendBatch, Transmits};
+use crate::send::write::Flush;
+use crate::state::peer::{Peer, Srtp};
+use crate::state::subscription::Subscription;
+use crate::state::timers::{TimerOwner, Timers};
+use crate::state::track::Track;
+use crate::transport::{TransportEvent, username_fragment};
+use crate::wire::rtp::{self, PacketClass};
+use crate::wire::srtp::{SrtpKeys, SrtpReceiver, SrtpSender};
+
+/// Largest datagram that is looked at.
+pub(crate) const MAX_DATAGRAM: usize = 2_048;
+
+/// A datagram of ICE, DTLS or SCTP that waits to leave.
+struct ControlDatagram {
+    path: Path,
+    contents: Bytes,
+}
+
+/// The media engine of one shard.
+pub struct Engine {
+    pub(crate) config: EngineConfig,
+    pub(crate) started: Instant,
+    pub(crate) rng: SmallRng,
+    pub(crate) peers: Slab<Peer>,
+    pub(crate) tracks: Slab<Track>,
+    pub(crate) subscriptions: Slab<Subscription>,
+    pub(crate) peer_index: FxHashMap<TransportId, u32>,
+    pub(crate) track_index: FxHashMap<TrackId, u32>,
+    pub(crate) subscription_index: FxHashMap<SubscriptionId, u32>,
+    by_address: FxHashMap<SocketAddr, u32>,
+    by_ufrag: FxHashMap<Box<[u8]>, u32>,
+    pub(crate) speakers: FxHashMap<RoomId, RoomSpeakers>,
+    /// The rooms in which not all voices are forwarded.
+    pub(crate) loudest: FxHashMap<RoomId, Loudest>,
+    pub(crate) timers: Timers,
+    pub(crate) events: VecDeque<RoomEvent>,
+    control: VecDeque<ControlDatagram>,
+    pub(crate) flush: Flush,
+    pub(crate) relay: Relay,
+    /// What leaves next.
+    pub(crate) outgoing: SendBatch,
+    pub(crate) statistics: EngineStatistics,
+    /// Peers who share a link.
+    pub(crate) coupling: Coupling,
+    /// The tracks of the peer that is being allocated; kept for its memory.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Tags of packets that feedback tells are missing; kept for its memory.
+    pub(crate) missing: Vec<u64>,
+    /// The peers whose datagrams are handled next; kept for its memory.
+    pub(crate) expected: Vec<u32>,
+    /// The packet being forwarded, in the form that subscribers get.
+    pub(crate) scratch: Box<[u8; MAX_DATAGRAM]>,
+}
+
+/// What the way out touches, borrowed apart: one track is read while many peers are written.
+pub(crate) struct FanOut<'a> {
+    pub(crate) tracks: &'a Slab<Track>,
+    pub(crate) subscriptions: &'a mut Slab<Subscription>,
+    pub(crate) peers: &'a mut Slab<Peer>,
+    pub(crate) statistics: &'a mut EngineStatistics,
+    pub(crate) events: &'a mut VecDeque<RoomEvent>,
+    pub(crate) timers: &'a mut Timers,
+    pub(crate) flush: &'a mut Flush,
+    pub(crate) relay: &'a mut Relay,
+}
+
+impl Engine {
+    /// An engine without peers. `now` is the start of its time.
+    pub fn new(config: EngineConfig, now: Instant) -> Engine {
+        Engine {
+            rng: SmallRng::seed_from_u64(config.seed),
+            config,
+            started: now,
+            peers: Slab::new(),
+            tracks: Slab::new(),
+            subscriptions: Slab::new(),
+            peer_index: FxHashMap::default(),
+            track_index: FxHashMap::default(),
+            subscription_index: FxHashMap::default(),
+            by_address: FxHashMap::default(),
+            by_ufrag: FxHashMap::default(),
+            speakers: FxHashMap::default(),
+            loudest: FxHashMap::default(),
+            timers: Timers::default(),
+            events: VecDeque::new(),
+            control: VecDeque::new(),
+            flush: Flush::default(),
+            relay: Relay::default(),
+            outgoing: SendBatch::default(),
+            statistics: EngineStatistics::default(),
+            coupling: Coupling::default(),
+            candidates: Vec::new(),
+            missing: Vec::new(),
+            expected: Vec::new(),
+            scratch: Box::new([0; MAX_DATAGRAM]),
+        }
+    }
+
+    /// One datagram from the network, which arrives now. It is decrypted in place.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        local: LocalSocket,
+        datagram: &mut [u8],
+    ) {
+        self.handle_waiting_datagram(now, now, source, local, datagram);
+    }
+
+    /// As [`Self::handle_datagram`], of one that has waited to be read since it `arrived`.
+    pub fn handle_waiting_datagram(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        source: SocketAddr,
+        local: LocalSocket,
+        datagram: &mut [u8],
+    ) {
+        let Some(&first) = datagram.first() else {
+            return;
+        };
+        if datagram.len() > MAX_DATAGRAM {
+            self.statistics.datagrams_dropped += 1;
+            return;
+        }
+        let known = self.peer_at(source);
+        match (rtp::classify(first), known) {
+            (PacketClass::Rtp, Some(peer)) if rtp::is_rtcp(datagram) => {
+                return self.handle_rtcp(now, arrived, peer, datagram);
+            }
+            (PacketClass::Rtp, Some(peer)) => self.handle_rtp(now, arrived, peer, datagram),
+            (PacketClass::Stun, _) => self.handle_stun(now, source, local, datagram),
+            (PacketClass::Dtls, Some(peer)) => {
+                self.peers[peer as usize]
+                    .transport
+                    .handle_dtls(now, source, datagram);
+                self.settle_transport(now, peer);
+            }
+            _ => self.statistics.datagrams_dropped += 1,
+        }
+        self.has_waited_since(arrived);
+    }
+
+    /// What was just handled had `arrived` before: its time to gather began then.
+    pub(crate) fn has_waited_since(&mut self, arrived: Instant) {
+        self.flush.has_waited_since(arrived);
+        self.relay.has_waited_since(arrived);
+    }
+
+    /// An order from the control plane.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::AddTransport(new) => self.add_transport(now, &new),
+            Command::SetRemote {
+                transport,
+                ice,
+                fingerprint,
+            } => {
+                if let Some(peer) = self.find_peer(transport) {
+                    self.peers[peer as usize]
+                        .transport
+                        .set_remote(now, &ice, fingerprint);
+                    self.settle_transport(now, peer);
+                }
+            }
+            Command::RestartIce {
+                transport,
+                local_ice,
+            } => {
+                if let Some(peer) = self.find_peer(transport) {
+                    let ufrag = local_ice.ufrag.as_bytes().into();
+                    self.by_ufrag.insert(ufrag, peer);
+                    self.peers[peer as usize].transport.restart_ice(&local_ice);
+                }
+            }
+            Command::RemoveTransport(transport) => self.remove_transport(now, transport),
+            Command::SetReceive { transport, mapping } => {
+                if let Some(peer) = self.find_peer(transport) {
+                    self.peers[peer as usize].set_mapping(&mapping);
+                }
+            }
+            Command::AddTrack(new) => self.add_track(&new),
+            Command::MirrorTrack { track, room, home } => self.mirror_track(&track, room, home),
+            Command::SetTrackSource { track, source } => self.set_track_source(track, source),
+            Command::RemoveTrack(track) => self.remove_track(now, track),
+            Command::SetTrackMuted { track, muted } => self.set_track_muted(now, track, muted),
+            Command::AddSubscription(new) => self.add_subscription(now, &new),
+            Command::RemoveSubscription(subscription) => {
+                self.remove_subscription(now, subscription);
+            }
+            Command::SetSubscription { subscription, wish } => {
+                self.set_subscription(now, subscription, wish);
+            }
+            Command::SetLoudest { room, places } => self.set_loudest(room, places),
+            Command::MeasureQuality { room, transports } => {
+                self.measure_quality(now, room, &transports);
+            }
+            Command::SendData {
+                transports,
+                channel,
+                payload,
+            } => {
+                for transport in transports {
+                    if let Some(peer) = self.find_peer(transport) {
+                        self.statistics.messages_out += 1;
+                        self.peers[peer as usize]
+                            .transport
+                            .send_data(now, channel, &payload);
+                        self.settle_transport(now, peer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Time has come to [`Engine::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.flush.handle_timeout(now);
+        self.relay.handle_timeout(now);
+        while let Some((when, owner)) = self.timers.pop_due(now) {
+            match owner {
+                TimerOwner::Peer(peer) => {
+                    let Some(state) = self.peers.get_mut(peer as usize) else {
+                        continue;
+                    };
+                    if state.armed == Some(when) {
+                        state.armed = None;
+                        self.peer_timeout(now, peer);
+                    }
+                }
+                TimerOwner::Room(room) => self.speakers_timeout(now, RoomId(room), when),
+            }
+        }
+    }
+
+    /// When [`Engine::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let gathered = self.gathers_until();
+        gathered.into_iter().chain(self.timers.next()).min()
+    }
+
+    /// Until when media waits for more to leave with it; `None` when none waits.
+    pub fn gathers_until(&self) -> Option<Instant> {
+        let relay = self.relay.due();
+        self.flush.due().into_iter().chain(relay).min()
+    }
+
+    /// The next datagrams to send, which leave at `now`; `None` when all are handed out.
+    pub fn poll_transmits(&mut self, now: Instant) -> Option<Transmits<'_>> {
+        self.outgoing.forget_handed_out();
+        while !self.outgoing.is_full()
+            && let Some(ControlDatagram { path, contents }) = self.control.pop_front()
+        {
+            self.outgoing.push(path, contents.len(), |out| {
+                out.copy_from_slice(&contents);
+                contents.len()
+            });
+        }
+        self.write_released(now);
+        self.outgoing.hand_out()
+    }
+
+    /// The next happening for a room.
+    pub fn poll_event(&mut self) -> Option<RoomEvent> {
+        self.events.pop_front()
+    }
+
+    /// Counters since the start, gauges as of now.
+    pub fn statistics(&self) -> EngineStatistics {
+        let caches: usize = self
+            .tracks
+            .iter()
+            .flat_map(|(_, track)| &track.layers)
+            .map(|layer| layer.cache.memory())
+            .sum();
+        let queues: usize = self
+            .peers
+            .iter()
+            .map(|(_, p)| p.queue.memory() + p.pacer.memory() + p.again.memory())
+            .sum();
+        EngineStatistics {
+            transports: self.peers.len() as u64,
+            tracks: self.tracks.len() as u64,
+            subscriptions: self.subscriptions.len() as u64,
+            buffer_bytes: (caches + queues + self.outgoing.memory() + self.relay.memory()) as u64,
+            ..self.statistics
+        }
+    }
+
+    /// The peer whose datagrams come from there.
+    pub(crate) fn peer_at(&self, source: SocketAddr) -> Option<u32> {
+        self.by_address.get(&source).copied()
+    }
+
+    pub(crate) fn find_peer(&self, transport: TransportId) -> Option<u32> {
+        self.peer_index.get(&transport).copied()
+    }
+
+    pub(crate) fn emit(&mut self, room: RoomId, event: Event) {
+        self.events.push_back(RoomEvent { room, event });
+    }
+
+    /// The parts that fan-out needs side by side.
+    pub(crate) fn fan_out_parts(&mut self) -> FanOut<'_> {
+        FanOut {
+            tracks: &self.tracks,
+            subscriptions: &mut self.subscriptions,
+            peers: &mut self.peers,
+            statistics: &mut self.statistics,
+            events: &mut self.events,
+            timers: &mut self.timers,
+            flush: &mut self.flush,
+            relay: &mut self.relay,
+        }
+    }
+
+    fn add_transport(&mut self, now: Instant, new: &crate::api::command::NewTransport) {
+        let transport = crate::transport::Transport::new(new, self.config.certificate.clone(), now);
+        let feedback_ssrc = self.rng.random();
+        let peer = self.peers.insert(Peer::new(
+            new.transport,
+            new.room,
+            transport,
+            feedback_ssrc,
+            now,
+        )) as u32;
+        self.peer_index.insert(new.transport, peer);
+        self.by_ufrag
+            .insert(new.local_ice.ufrag.as_bytes().into(), peer);
+        self.settle_transport(now, peer);
+    }
+
+    fn remove_transport(&mut self, now: Instant, transport: TransportId) {
+        let Some(peer) = self.peer_index.remove(&transport) else {
+            return;
+        };
+        let state = &self.peers[peer as usize];
+        for track in state.tracks.clone() {
+            let id = self.tracks[track as usize].id;
+            self.remove_track(now, id);
+        }
+        for subscription in self.peers[peer as usize].subscriptions.clone() {
+            let id = self.subscriptions[subscription as usize].id;
+            self.remove_subscription(now, id);
+        }
+        self.peers[peer as usize].transport.close(now);
+        self.queue_control(peer);
+        let state = self.peers.remove(peer as usize);
+        for address in state.addresses {
+            if self.by_address.get(&address) == Some(&peer) {
+                self.by_address.remove(&address);
+            }
+        }
+        self.by_ufrag.retain(|_, owner| *owner != peer);
+        self.flush.forget(peer);
+    }
+
+    fn handle_stun(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        local: LocalSocket,
+        datagram: &[u8],
+    ) {
+        let owner = username_fragment(datagram).and_then(|ufrag| self.by_ufrag.get(ufrag));
+        let Some(&peer) = owner.or_else(|| self.by_address.get(&source)) else {
+            self.statistics.datagrams_dropped += 1;
+            return;
+        };
+        let state = &mut self.peers[peer as usize];
+        state.transport.handle_stun(now, source, datagram);
+        if state.transport.is_validated(source) {
+            state.local = local;
+            if self.by_address.get(&source) != Some(&peer) {
+                self.remember_address(peer, source);
+            }
+        }
+        self.settle_transport(now, peer);
+    }
+
+    /// Datagrams from `source` belong to `peer` from now on. Addresses that are no longer
+    /// validated are forgotten.
+    fn remember_address(&mut self, peer: u32, source: SocketAddr) {
+        let state = &mut self.peers[peer as usize];
+        let by_address = &mut self.by_address;
+        state.addresses.retain(|address| {
+            let keep = state.transport.is_validated(*address);
+            if !keep && by_address.get(address) == Some(&peer) {
+                by_address.remove(address);
+            }
+            keep
+        });
+        state.addresses.retain(|address| *address != source);
+        state.addresses.push(source);
+        by_address.insert(source, peer);
+    }
+
+    /// After anything happened to a peer's transport: its datagrams, events and timer.
+    pub(crate) fn settle_transport(&mut self, now: Instant, peer: u32) {
+        while let Some(event) = self.peers[peer as usize].transport.poll_event() {
+            self.transport_event(now, peer, event);
+        }
+        self.queue_control(peer);
+        let state = &mut self.peers[peer as usize];
+        if state.update_path() {
+            // What was sent over the way before says nothing of this one.
+            self.allocate(now, peer, Reason::Wishes);
+        }
+        let state = &mut self.peers[peer as usize];
+        if let Some(when) = state.transport.poll_timeout() {
+            self.timers
+                .arm(TimerOwner::Peer(peer), &mut state.armed, when);
+        }
+    }
+
+    fn queue_control(&mut self, peer: u32) {
+        let state = &mut self.peers[peer as usize];
+        while let Some((destination, contents)) = state.transport.poll_transmit() {
+            let path = Path {
+                destination,
+                local: state.local,
+            };
+            self.control.push_back(ControlDatagram { path, contents });
+        }
+    }
+
+    fn transport_event(&mut self, now: Instant, peer: u32, event: TransportEvent) {
+        let state = &mut self.peers[peer as usize];
+        let (id, room) = (state.id, state.room);
+        match event {
+            TransportEvent::SecureWith {
+                profile,
+                keying_material,
+            } => {
+                let keys = SrtpKeys::from_exporter(profile, &keying_material);
+                let Some(keys) = keys else {
+                    return;
+                };
+                state.srtp = Some(Srtp {
+                    sender: SrtpSender::new(profile, keys.local_key, keys.local_salt),
+                    receiver: SrtpReceiver::new(profile, keys.remote_key, keys.remote_salt),
+                });
+                self.emit(room, Event::TransportConnected(id));
+                self.allocate(now, peer, Reason::Wishes);
+            }
+            TransportEvent::Message { channel, payload } => {
+                self.statistics.messages_in += 1;
+                self.emit(
+                    room,
+                    Event::Data {
+                        transport: id,
+                        channel,
+                        payload,
+                    },
+                );
+            }
+            TransportEvent::Silent => self.emit(room, Event::TransportSilent(id)),
+            TransportEvent::Back => self.emit(room, Event::TransportBack(id)),
+            TransportEvent::Failed(reason) => self.emit(
+                room,
+                Event::TransportFailed {
+                    transport: id,
+                    reason,
+                },
+            ),
+        }
+    }
+
+    fn peer_timeout(&mut self, now: Instant, peer: u32) {
+        self.peers[peer as usize].transport.handle_timeout(now);
+        self.settle_transport(now, peer);
+        self.send_feedback(now, peer);
+        self.send_reports(now, peer);
+        self.bandwidth_timeout(now, peer);
+        self.arm_media_timers(peer);
+    }
+
+    /// Arms a peer for its feedback and reports.
+    pub(crate) fn arm_media_timers(&mut self, peer: u32) {
+        let state = &mut self.peers[peer as usize];
+        let due = [state.feedback_due, state.report_due];
+        for when in due.into_iter().flatten() {
+            self.timers
+                .arm(TimerOwner::Peer(peer), &mut state.armed, when);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The way out: who of a track's subscribers gets a packet, and as what.
+
+use std::time::Instant;
+
+use crate::api::codec::{Codec, MediaKind};
+use crate::api::event::{Event, RoomEvent};
+use crate::engine::{Engine, FanOut};
+use crate::forward::forwarder::{RepeatedPacket, Rewrite, SourcePacket};
+use crate::receive::ingress::{REPORT_INTERVAL, Received};
+use crate::receive::red;
+use crate::send::send_queue::{Form, QueuedPacket};
+use crate::send::write::REPAIR_HEADER;
+use crate::state::packet_cache::CachedPacket;
+use crate::state::subscription::Subscription;
+use crate::state::timers::TimerOwner;
+use crate::state::track::Track;
+use crate::wire::payload;
+use crate::wire::payload::counters::PictureCounters;
+use crate::wire::payload::dependency_descriptor::frame_number;
+use crate::wire::payload::reader::PacketLayers;
+use crate::wire::rtp::extensions::dependency_descriptor;
+use crate::wire::rtp::header::RtpHeader;
+
+impl Engine {
+    /// Queues a packet that has just been put into its cache for every subscriber of the track
+    /// that is to have it.
+    pub(crate) fn fan_out(&mut self, now: Instant, track_index: u32, received: &Received) {
+        let FanOut {
+            tracks,
+            subscriptions,
+            peers,
+            statistics,
+            events,
+            timers,
+            flush,
+            ..
+        } = self.fan_out_parts();
+        let track = &tracks[track_index as usize];
+        for &index in &track.subscriptions {
+            let subscription = &mut subscriptions[index as usize];
+            let state = &mut peers[subscription.peer as usize];
+            if state.srtp.is_none() {
+                continue;
+            }
+            let Some(rewrite) = place(subscription, track, received, now) else {
+                continue;
+            };
+            let undone_len = received.undone_len.filter(|_| !subscription.takes_red);
+            let len = undone_len.unwrap_or(received.len);
+            let packet = QueuedPacket {
+                subscription: index,
+                track: track_index,
+                layer: received.source.layer,
+                source: received.source.sequence,
+                sequence: rewrite.sequence,
+                timestamp: rewrite.timestamp,
+                ssrc: subscription.ssrc,
+                counters: rewrite.counters,
+                ends_picture: rewrite.ends_picture,
+                form: Form::Media,
+                reported: subscription.transport_cc,
+                red_undone: undone_len.is_some(),
+                len: len as u16,
+            };
+            let paced = track.kind == MediaKind::Video;
+            if !state.enqueue(now, packet, &mut subscription.last_queued, paced) {
+                statistics.packets_dropped += 1;
+                continue;
+            }
+            statistics.packets_out += 1;
+            statistics.bytes_out += len as u64;
+            subscription.packets = subscription.packets.wrapping_add(1);
+            subscription.octets = subscription
+                .octets
+                .wrapping_add((len - received.header_len) as u32);
+            if !subscription.started {
+                subscription.started = true;
+                events.push_back(RoomEvent {
+                    room: state.room,
+                    event: Event::SubscriptionStarted(subscription.id),
+                });
+            }
+            if state.report_due.is_none() {
+                let due = now + REPORT_INTERVAL;
+                state.report_due = Some(due);
+                timers.arm(TimerOwner::Peer(subscription.peer), &mut state.armed, due);
+            }
+            flush.list(now, subscription.peer, state);
+        }
+    }
+
+    /// Sends again what a subscriber has missed.
+    pub(crate) fn retransmit(
+        &mut self,
+        now: Instant,
+        index: u32,
+        missing: impl Iterator<Item = u16>,
+    ) {
+        let parts = self.fan_out_parts();
+        let subscription = &mut parts.subscriptions[index as usize];
+        let track = &parts.tracks[subscription.track as usize];
+        let state = &mut parts.peers[subscription.peer as usize];
+        state.again.refill(now, state.estimate());
+        let rtt = state.bandwidth.rtt().unwrap_or(state.rtt);
+        // To lose that too would cost a round trip, which a picture may not have.
+        let twice = state.loses_by_chance();
+        for sequence in missing {
+            if subscription.retransmissions_left == 0 {
+                break;
+            }
+            let sent = subscription.forwarder.sent_as(sequence);
+            let needed = sent.is_some_and(|sent| subscription.is_needed(track.kind, &sent));
+            let ssrc = subscription.ssrc;
+            if !state.again.may_send(now, ssrc, sequence, rtt, needed) {
+                continue;
+            }
+            let Some(packet) = again(index, subscription, track, sequence) else {
+                // It may have been lost between the shards and come yet.
+                if let Some(sent) = sent
+                    && parts.relay.want_packet(now, track, sent.layer, sent.source)
+                {
+                    subscription.retransmissions_left -= 1;
+                }
+                continue;
+            };
+            let twin = (twice && matches!(packet.form, Form::Repair { .. }))
+                .then(|| again(index, subscription, track, sequence))
+                .flatten();
+            for packet in [Some(packet), twin].into_iter().flatten() {
+                let last = match packet.form {
+                    Form::Repair { .. } => &mut subscription.last_repair_queued,
+                    _ => &mut subscription.last_queued,
+                };
+                if state.enqueue(now, packet, last, false) {
+                    state.again.sent(now, ssrc, sequence, packet.len);
+                    parts.statistics.retransmissions += 1;
+                    parts.statistics.packets_out += 1;
+                    parts.statistics.bytes_out += u64::from(packet.len);
+                }
+            }
+            subscription.retransmissions_left -= 1;
+        }
+        parts.flush.list(now, subscription.peer, state);
+    }
+
+    /// Sends again what a way loses, as transport feedback tells, when nobody has asked for it: what
+    /// asks for it gets lost too. `missing` are tags as in `send/write.rs`.
+    pub(crate) fn send_missing(&mut self, now: Instant, peer: u32, missing: &[u64]) {
+        for &tag in missing {
+            let (ssrc, sequence) = ((tag >> 32) as u32, tag as u16);
+            let Some(index) = self.subscription_of(peer, ssrc) else {
+                continue;
+            };
+            let subscription = &self.subscriptions[index as usize];
+            let is_media = subscription.ssrc == ssrc && subscription.rtx_ssrc.is_some();
+            if is_media
+                && !self.peers[peer as usize]
+                    .again
+                    .has_sent(now, ssrc, sequence)
+            {
+                self.retransmit(now, index, std::iter::once(sequence));
+            }
+        }
+    }
+
+    /// Allocates the subscribers of a track anew when layers of it have come or gone.
+    pub(crate) fn look_at_layers(&mut self, now: Instant, track: u32) {
+        let state = &mut self.tracks[track as usize];
+        let alive = state.streams_alive(now);
+        if std::mem::replace(&mut state.known_alive, alive) != alive {
+            self.choose_layers(now, track);
+        }
+    }
+
+    /// What there is of a track has changed: each of its subscribers is allocated anew.
+    pub(crate) fn choose_layers(&mut self, now: Instant, track: u32) {
+        for place in 0..self.tracks[track as usize].subscriptions.len() {
+            let index = self.tracks[track as usize].subscriptions[place];
+            let subscription = &mut self.subscriptions[index as usize];
+            if self.tracks[track as usize].muted {
+                subscription.forwarder.pause();
+            }
+            let peer = subscription.peer;
+            self.allocate_again(now, peer);
+        }
+    }
+}
+
+/// Whether and how a subscriber gets a packet.
+fn place(
+    subscription: &mut Subscription,
+    track: &Track,
+    received: &Received,
+    now: Instant,
+) -> Option<Rewrite> {
+    if !subscription.wish.enabled {
+        return None;
+    }
+    let layer = received.source.layer;
+    let flowing = subscription.forwarder.layer();
+    if flowing == Some(layer) {
+        return subscription.forwarder.next(&received.source, now);
+    }
+    if !subscription.forwarder.starts_with(&received.source) {
+        return None;
+    }
+    let clock_rate = received.codec.clock_rate();
+    let resumed = || subscription.forwarder.resumed_timestamp(&received.source);
+    let same_instant = flowing.map_or_else(resumed, |from| {
+        let offset = subscription.forwarder.timestamp_offset()?;
+        let timestamp = track.translate(layer, received.source.timestamp, from, clock_rate)?;
+        Some(timestamp.wrapping_add(offset))
+    });
+    Some(
+        subscription
+            .forwarder
+            .start(&received.source, now, same_instant),
+    )
+}
+
+/// How a cached packet is sent once more: on the retransmission stream (RFC 4588) where the
+/// subscriber takes one, else exactly as it was. Byte for byte the same plaintext under the
+/// same index, so that the repeated SRTP nonce reveals nothing.
+pub(crate) fn again(
+    index: u32,
+    subscription: &mut Subscription,
+    track: &Track,
+    sequence: u16,
+) -> Option<QueuedPacket> {
+    let sent = subscription.forwarder.sent_as(sequence)?;
+    let layer = track.layers.get(usize::from(sent.layer))?;
+    let cached = layer.cache.get(sent.source)?;
+    let codec = layer.codec?;
+    let packet = as_it_came(codec, &cached)?;
+    let rewrite = subscription.forwarder.rewrite_again(sent.sent, &packet)?;
+    let undone_len = (!subscription.takes_red)
+        .then(|| red::undone_len(cached.packet, usize::from(cached.header_len)))
+        .flatten();
+    let mut queued = QueuedPacket {
+        subscription: index,
+        track: subscription.track,
+        layer: sent.layer,
+        source: sent.source,
+        sequence: rewrite.sequence,
+        timestamp: rewrite.timestamp,
+        ssrc: subscription.ssrc,
+        counters: rewrite.counters,
+        ends_picture: rewrite.ends_picture,
+        form: Form::Repeat,
+        reported: subscription.transport_cc,
+        red_undone: undone_len.is_some(),
+        len: undone_len.unwrap_or(cached.packet.len()) as u16,
+    };
+    if let Some((ssrc, payload_type)) = subscription.rtx_ssrc.zip(codec.rtx_payload_type()) {
+        queued.form = Form::Repair {
+            payload_type,
+            original: rewrite.sequence as u16,
+        };
+        queued.len += REPAIR_HEADER as u16;
+        queued.ssrc = ssrc;
+        queued.sequence = subscription.rtx_sequence;
+        subscription.rtx_sequence += 1;
+    }
+    Some(queued)
+}
+
+/// What a cached packet was when it came in, as far as sending it again needs to know.
+fn as_it_came(codec: Codec, cached: &CachedPacket<'_>) -> Option<RepeatedPacket> {
+    let header = RtpHeader::parse(cached.packet)?;
+    let body = cached.packet.get(usize::from(cached.header_len)..)?;
+    Some(RepeatedPacket {
+        timestamp: header.timestamp,
+        counters: PictureCounters {
+            frame_number: dependency_descriptor(cached.packet).map_or(0, frame_number),
+            ..payload::counters(codec, body)
+        },
+        needed_by: cached.frame.needed_by,
+        ends_frame: cached.frame.ends,
+    })
+}
+
+/// As [`as_it_came`], for another shard. Nobody starts with it, nor changes layers there.
+pub(crate) fn source_packet(
+    layer: u8,
+    sequence: u64,
+    codec: Codec,
+    cached: &CachedPacket<'_>,
+) -> Option<SourcePacket> {
+    let packet = as_it_came(codec, cached)?;
+    Some(SourcePacket {
+        layer,
+        sequence,
+        timestamp: packet.timestamp,
+        layers: PacketLayers {
+            needed_by: packet.needed_by,
+            ends_frame: packet.ends_frame,
+            counters: packet.counters,
+            ..PacketLayers::whole(codec.kind() == MediaKind::Audio)
+        },
+    })
+}
+
+/// Whether a track's subscribers need a keyframe to start.
+pub(crate) fn needs_keyframe(track: &Track) -> bool {
+    track.kind == MediaKind::Video
+}

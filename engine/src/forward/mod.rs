@@ -1,0 +1,7 @@
+//! From a packet that has come in to the subscribers and shards that get it.
+
+pub(crate) mod active_speakers;
+pub(crate) mod fan_out;
+pub(crate) mod forwarder;
+pub mod relay;
+pub(crate) mod voices;

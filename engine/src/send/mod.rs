@@ -1,0 +1,11 @@
+//! From a peer's queue to the datagrams that leave: the pacer, retransmissions, probes, batches.
+
+pub(crate) mod coalescing;
+pub(crate) mod pacer;
+pub(crate) mod prefetch;
+pub(crate) mod probe_sender;
+pub(crate) mod retransmissions;
+pub(crate) mod send_batch;
+pub(crate) mod send_order;
+pub(crate) mod send_queue;
+pub(crate) mod write;

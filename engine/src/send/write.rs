@@ -1,0 +1,315 @@
+//! Sending: what has gathered in the peers' queues is written, encrypted and handed out.
+//!
+//! Packets gather for [`GATHER_INTERVAL`] where that pays (see `coalescing.rs`), because the kernel
+//! takes a run of packets to one destination for little more than the price of one; and many runs
+//! in one call. One peer after
+//! the other is written into one and the same buffer, which is handed out before it outgrows the
+//! processor's cache.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use slab::Slab;
+
+use crate::api::codec::Codec;
+use crate::api::io::GATHER_INTERVAL;
+use crate::engine::Engine;
+use crate::receive::red;
+use crate::send::coalescing::Gathering;
+use crate::send::probe_sender::{self, ActiveProbe};
+use crate::send::send_batch::{Path, SendBatch};
+use crate::send::send_queue::{Form, QueuedPacket};
+use crate::state::peer::Peer;
+use crate::state::subscription::Subscription;
+use crate::state::track::Track;
+use crate::wire::payload::dependency_descriptor::patch_frame_number;
+use crate::wire::payload::{self, counters::PictureCounters};
+use crate::wire::rtp::extensions::{
+    dependency_descriptor_mut, patch_header, patch_payload_type, patch_transport_sequence,
+    set_marker, write_padding_header,
+};
+use crate::wire::srtp::{MAX_OVERHEAD, SrtpSender};
+
+/// Packets written before they are handed out: the most that the kernel takes as one run.
+const WRITTEN_AT_ONCE: usize = 64;
+/// Bytes that a retransmission has before the payload (RFC 4588, section 4).
+pub(crate) const REPAIR_HEADER: usize = 2;
+
+/// The peers with packets in their queues.
+#[derive(Debug, Default)]
+pub(crate) struct Flush {
+    peers: VecDeque<u32>,
+    /// When the packets that wait are to leave.
+    due: Option<Instant>,
+    /// How many of `peers`, from the front, are to be written now.
+    released: usize,
+    gathering: Gathering,
+}
+
+impl Flush {
+    /// Puts a peer on the list when it has packets.
+    pub(crate) fn list(&mut self, now: Instant, peer: u32, state: &mut Peer) {
+        if state.listed || !state.has_packets() {
+            return;
+        }
+        state.listed = true;
+        self.peers.push_back(peer);
+        self.due.get_or_insert(now + GATHER_INTERVAL);
+    }
+
+    /// See [`Engine::has_waited_since`].
+    pub(crate) fn has_waited_since(&mut self, arrived: Instant) {
+        self.due = self.due.map(|due| due.min(arrived + GATHER_INTERVAL));
+    }
+
+    /// What has been queued ends with the last packet of a frame, which has `arrived` then.
+    pub(crate) fn completed(&mut self, now: Instant, arrived: Instant) {
+        if self.due.is_some() {
+            self.gathering.completed(arrived);
+            if !self.gathering.pays() {
+                self.due = Some(now);
+            }
+        }
+    }
+
+    /// When packets are to leave.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Releases what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = None;
+            self.released = self.peers.len();
+        }
+    }
+
+    /// Forgets a peer that is gone.
+    pub(crate) fn forget(&mut self, peer: u32) {
+        if let Some(index) = self.peers.iter().position(|&listed| listed == peer) {
+            self.peers.remove(index);
+            if index < self.released {
+                self.released -= 1;
+            }
+        }
+    }
+
+    /// Who is at that place of the list.
+    pub(crate) fn listed(&self, place: usize) -> Option<u32> {
+        self.peers.get(place).copied()
+    }
+
+    fn next(&self) -> Option<u32> {
+        (self.released > 0).then(|| self.peers.front().copied())?
+    }
+
+    fn done(&mut self) {
+        self.peers.pop_front();
+        self.released -= 1;
+    }
+}
+
+impl Engine {
+    /// Writes what is released, as much as a batch takes.
+    pub(crate) fn write_released(&mut self, now: Instant) {
+        while !self.outgoing.is_full()
+            && let Some(peer) = self.flush.next()
+        {
+            self.expect_writing();
+            let state = &mut self.peers[peer as usize];
+            if !state.queue.is_begun() {
+                release_paced(now, state, &mut self.subscriptions);
+                start_probe(now, state);
+                probe_sender::fill(now, state, &mut self.subscriptions, &self.tracks);
+            }
+            write_queue(now, &mut self.outgoing, state, &self.tracks);
+            if state.queue.is_written() {
+                state.queue.clear();
+                if state
+                    .probe
+                    .as_ref()
+                    .is_some_and(|active| active.is_over(now))
+                {
+                    state.probe = None;
+                }
+                state.listed = false;
+                self.flush.done();
+                self.flush.list(now, peer, state);
+            }
+        }
+    }
+}
+
+/// Puts those of a peer's paced packets into its queue whose time has come.
+fn release_paced(now: Instant, state: &mut Peer, subscriptions: &mut Slab<Subscription>) {
+    let pace = state.pace();
+    state.pacer.refill(now, pace);
+    while let Some(packet) = state.pacer.release() {
+        // What ends takes its packets with it, so the stream is there.
+        if let Some(subscription) = subscriptions.get_mut(packet.subscription as usize) {
+            state.queue.push(packet, &mut subscription.last_queued);
+        }
+    }
+}
+
+/// Begins a probe when the estimator has planned one.
+fn start_probe(now: Instant, state: &mut Peer) {
+    if state.probe.is_none() && state.gives_feedback {
+        let planned = state.bandwidth.poll_probe(now);
+        state.probe = planned.map(|probe| Box::new(ActiveProbe::new(probe, now)));
+    }
+}
+
+/// Writes the next packets of a peer's queue.
+fn write_queue(now: Instant, outgoing: &mut SendBatch, state: &mut Peer, tracks: &Slab<Track>) {
+    let (Some(path), Some(srtp)) = (state.path, &state.srtp) else {
+        state.queue.take(usize::MAX).for_each(drop);
+        return;
+    };
+    for queued in state.queue.take(WRITTEN_AT_ONCE) {
+        // Of what was sent before, the number is sent again too.
+        let tag = u64::from(queued.ssrc) << 32 | (queued.sequence & 0xffff_ffff);
+        let number = match queued.form {
+            _ if !queued.reported => Some(0),
+            Form::Repeat => state.bandwidth.repeat(tag),
+            _ => {
+                let len = usize::from(queued.len) + MAX_OVERHEAD;
+                let probe = state.probe.as_mut().map(|active| {
+                    active.packets += 1;
+                    active.bytes += len as u32;
+                    active.probe.id
+                });
+                Some(state.bandwidth.on_sent(now, len, tag, probe))
+            }
+        };
+        if let Some(number) = number {
+            write_packet(outgoing, path, &srtp.sender, tracks, &queued, number);
+        }
+    }
+}
+
+/// Copies a packet out of its cache, with the header that this subscriber gets, and encrypts it.
+fn write_packet(
+    outgoing: &mut SendBatch,
+    path: Path,
+    sender: &SrtpSender,
+    tracks: &Slab<Track>,
+    queued: &QueuedPacket,
+    number: u16,
+) -> Option<()> {
+    if let Form::Padding { payload_type } = queued.form {
+        write_padding(outgoing, path, sender, queued, payload_type, number);
+        return Some(());
+    }
+    let layer = tracks
+        .get(queued.track as usize)?
+        .layers
+        .get(usize::from(queued.layer))?;
+    let cached = layer.cache.get(queued.source)?;
+    let codec = layer.codec?;
+    let (packet, header_len) = (cached.packet, usize::from(cached.header_len));
+    let body_start = match queued.form {
+        Form::Repair { .. } => header_len + REPAIR_HEADER,
+        _ => header_len,
+    };
+    let len = if queued.red_undone {
+        red::undone_len(packet, header_len)?
+    } else {
+        packet.len() - header_len + body_start
+    };
+    if len != usize::from(queued.len) {
+        return None;
+    }
+    outgoing.push(path, len + MAX_OVERHEAD, |out| {
+        if queued.red_undone {
+            // Its length is known, so it can be done.
+            red::undo(packet, header_len, &mut out[..len]);
+        } else {
+            out[..header_len].copy_from_slice(&packet[..header_len]);
+            out[body_start..len].copy_from_slice(&packet[header_len..]);
+        }
+        patch_header(
+            &mut out[..len],
+            queued.sequence as u16,
+            queued.timestamp,
+            queued.ssrc,
+        );
+        patch_transport_sequence(&mut out[..len], number);
+        if queued.ends_picture {
+            set_marker(out);
+        }
+        if let Some(counters) = &queued.counters {
+            patch_counters(&mut out[..len], header_len, body_start, codec, counters);
+        }
+        if let Form::Repair {
+            payload_type,
+            original,
+        } = queued.form
+        {
+            out[header_len..body_start].copy_from_slice(&original.to_be_bytes());
+            patch_payload_type(&mut out[..len], payload_type);
+        }
+        let roc = (queued.sequence >> 16) as u32;
+        sender.protect_rtp(roc, header_len, out, len)
+    });
+    Some(())
+}
+
+/// Writes a packet of which the payload is nothing but padding.
+fn write_padding(
+    outgoing: &mut SendBatch,
+    path: Path,
+    sender: &SrtpSender,
+    queued: &QueuedPacket,
+    payload_type: u8,
+    number: u16,
+) {
+    let len = usize::from(queued.len);
+    outgoing.push(path, len + MAX_OVERHEAD, |out| {
+        let header_len = write_padding_header(out, payload_type);
+        out[header_len..len].fill(0);
+        out[len - 1] = (len - header_len) as u8;
+        let sequence = queued.sequence;
+        patch_header(out, sequence as u16, queued.timestamp, queued.ssrc);
+        patch_transport_sequence(out, number);
+        sender.protect_rtp((sequence >> 16) as u32, header_len, out, len)
+    });
+}
+
+/// Sets the picture counters that a packet has, in its header and in its payload.
+fn patch_counters(
+    packet: &mut [u8],
+    header_len: usize,
+    body_start: usize,
+    codec: Codec,
+    counters: &PictureCounters,
+) {
+    if let Some(descriptor) = dependency_descriptor_mut(&mut packet[..header_len]) {
+        patch_frame_number(descriptor, counters.frame_number);
+    }
+    payload::patch_counters(codec, &mut packet[body_start..], counters);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_clock;
+
+    #[test]
+    fn what_has_waited_to_be_read_gathers_for_the_rest_of_the_time() {
+        let now = test_clock::start();
+        let mut flush = Flush {
+            due: Some(now + GATHER_INTERVAL),
+            ..Flush::default()
+        };
+        flush.has_waited_since(now);
+        assert_eq!(flush.due(), Some(now + GATHER_INTERVAL));
+        let arrived = now - GATHER_INTERVAL / 2;
+        flush.has_waited_since(arrived);
+        assert_eq!(flush.due(), Some(arrived + GATHER_INTERVAL));
+        let mut empty = Flush::default();
+        empty.has_waited_since(arrived);
+        assert_eq!(empty.due(), None);
+    }
+}
