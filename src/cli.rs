@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
-use moim_signaling::token::{ApiKeys, Claims, VideoGrant};
+use moim_signaling::token::{ApiKeys, Claims, TokenIssuer, VideoGrant};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
@@ -239,9 +239,9 @@ fn create_token(options: &Options, token: &TokenOptions) -> anyhow::Result<()> {
         .iter()
         .map(|(key, secret)| (key.clone(), secret.0.clone()));
     let keys: ApiKeys = pairs.collect();
-    let Some(key) = keys.any() else {
+    if keys.is_empty() {
         bail!("no API key: give --keys 'KEY: SECRET' or --config FILE");
-    };
+    }
     let mut attributes = HashMap::new();
     for attribute in &token.attribute {
         let (name, value) = attribute
@@ -255,8 +255,6 @@ fn create_token(options: &Options, token: &TokenOptions) -> anyhow::Result<()> {
         name: token.name.clone(),
         metadata: token.metadata.clone(),
         attributes,
-        nbf: now,
-        exp: now + token.valid_for,
         video: Some(VideoGrant {
             room_join: true,
             room_admin: token.admin,
@@ -270,6 +268,7 @@ fn create_token(options: &Options, token: &TokenOptions) -> anyhow::Result<()> {
         }),
         ..Default::default()
     };
-    print_line(&keys.sign(key, &claims)?);
+    let ttl = Duration::from_secs(token.valid_for);
+    print_line(&TokenIssuer::new(keys).issue(None, &claims, now, ttl)?);
     Ok(())
 }

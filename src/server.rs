@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use moim_signaling::session::{self, Limits};
-use moim_signaling::token::ApiKeys;
+use moim_signaling::token::{ApiKeys, TokenIssuer};
 use tokio::net::TcpListener;
 
 use crate::api;
@@ -31,7 +31,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .keys
         .iter()
         .map(|(key, secret)| (key.clone(), secret.0.clone()));
-    let keys: Arc<ApiKeys> = Arc::new(pairs.collect());
+    let keys: ApiKeys = pairs.collect();
+    let issuer = TokenIssuer::new(keys.clone());
     let listeners = listen(&config).await?;
     let shards = start_shards(&config)?;
     let statistics = shards
@@ -42,12 +43,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let fingerprint = shards_fingerprint(&shards)?;
     let rooms = Registry::new(
         config.room.clone(),
-        keys.clone(),
+        issuer.clone(),
         Media::new(handles, fingerprint),
     );
-    let router = session::router(rooms.clone(), keys.clone(), Limits::default()).merge(
-        api::router(rooms.clone(), statistics, keys, config.development),
-    );
+    let router = session::router(rooms.clone(), keys, Limits::default()).merge(api::router(
+        rooms.clone(),
+        statistics,
+        issuer,
+        config.development,
+    ));
     announce(&config, &listeners)?;
     let mut servers = tokio::task::JoinSet::new();
     let (stop, stopped) = tokio::sync::watch::channel(false);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use clap::Parser;
 use moim_client_transport::Identity;
-use moim_signaling::token::{ApiKeys, Claims, VideoGrant};
+use moim_signaling::token::{ApiKeys, Claims, TokenIssuer, VideoGrant};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -292,8 +292,6 @@ fn token(cli: &Cli, room: usize, name: String) -> anyhow::Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let claims = Claims {
         sub: name,
-        nbf: now.saturating_sub(10),
-        exp: now + 6 * 3_600,
         video: Some(VideoGrant {
             room_join: true,
             room: format!("{}-{room}", cli.room),
@@ -301,7 +299,8 @@ fn token(cli: &Cli, room: usize, name: String) -> anyhow::Result<String> {
         }),
         ..Claims::default()
     };
-    Ok(keys.sign(&cli.api_key, &claims)?)
+    let ttl = Duration::from_secs(6 * 3_600);
+    Ok(TokenIssuer::new(keys).issue(None, &claims, now, ttl)?)
 }
 
 fn send(orders: &Sender<Order>, order: Order) -> anyhow::Result<()> {

@@ -1,7 +1,6 @@
 //! From an HTTP request to a [`Join`]: the token verified, the parameters read.
 
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
@@ -18,7 +17,7 @@ const MAX_ATTRIBUTES: usize = 64 << 10;
 /// Largest metadata, bytes.
 const MAX_METADATA: usize = 512 << 10;
 
-/// Reads who wants to join which room.
+/// Reads who wants to join which room, at a time in unix seconds.
 ///
 /// # Errors
 /// When the request may not join, with the status and the text to answer with.
@@ -26,6 +25,7 @@ pub(crate) fn read_join(
     keys: &ApiKeys,
     query: &HashMap<String, String>,
     headers: &HeaderMap,
+    now: u64,
 ) -> Result<Join, Refusal> {
     let token = query
         .get("access_token")
@@ -33,9 +33,6 @@ pub(crate) fn read_join(
         .filter(|token| !token.is_empty())
         .or_else(|| bearer(headers))
         .ok_or_else(|| Refusal::Unauthorized("no access token was given".into()))?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
     let (api_key, claims) = keys
         .verify(token, now)
         .map_err(|error| Refusal::Unauthorized(error.to_string()))?;
@@ -49,7 +46,7 @@ pub(crate) fn read_join(
     } else {
         grant.room.clone()
     };
-    check_name("the identity", &claims.sub)?;
+    check_name("the identity", claims.identity())?;
     check_name("the room's name", &room)?;
     if claims.name.len() > MAX_NAME {
         return Err(too_long("the participant's name", MAX_NAME));
@@ -66,7 +63,7 @@ pub(crate) fn read_join(
     let flag = |name: &str| said(name).unwrap_or(false);
     let resumes = flag("reconnect");
     Ok(Join {
-        identity: claims.sub.clone(),
+        identity: claims.identity().to_owned(),
         room,
         api_key,
         client: client_info(query),
@@ -155,8 +152,12 @@ fn client_info(query: &HashMap<String, String>) -> ClientInfo {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::token::{Claims, VideoGrant};
+    use crate::token::{Claims, TokenIssuer, VideoGrant};
+
+    const NOW: u64 = 1_800_000_000;
 
     fn keys() -> ApiKeys {
         [("k".to_owned(), "s".to_owned())].into_iter().collect()
@@ -165,7 +166,6 @@ mod tests {
     fn join(change: impl FnOnce(&mut Claims), extra: &[(&str, &str)]) -> Result<Join, Refusal> {
         let mut claims = Claims {
             sub: "alice".into(),
-            exp: u64::MAX / 2,
             video: Some(VideoGrant {
                 room_join: true,
                 room: "room".into(),
@@ -178,9 +178,9 @@ mod tests {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
-        let token = keys().sign("k", &claims).unwrap();
-        query.entry("access_token".into()).or_insert(token);
-        read_join(&keys(), &query, &HeaderMap::new())
+        let token = TokenIssuer::new(keys()).issue(None, &claims, NOW, Duration::MAX);
+        query.entry("access_token".into()).or_insert(token.unwrap());
+        read_join(&keys(), &query, &HeaderMap::new(), NOW)
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The life of one WebSocket: requests in, responses out, until either side ends it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -60,7 +59,7 @@ impl Default for Limits {
 
 struct Service<R> {
     rooms: R,
-    keys: Arc<ApiKeys>,
+    keys: ApiKeys,
     limits: Limits,
 }
 
@@ -75,7 +74,7 @@ impl<R: Clone> Clone for Service<R> {
 }
 
 /// The routes of the signaling service.
-pub fn router<R: Rooms>(rooms: R, keys: Arc<ApiKeys>, limits: Limits) -> Router {
+pub fn router<R: Rooms>(rooms: R, keys: ApiKeys, limits: Limits) -> Router {
     let service = Service {
         rooms,
         keys,
@@ -117,7 +116,7 @@ async fn validate<R: Rooms>(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    let join = match read_join(&service.keys, &query, &headers) {
+    let join = match read_join(&service.keys, &query, &headers, unix_seconds()) {
         Ok(join) => join,
         Err(refusal) => return refused(&refusal),
     };
@@ -134,7 +133,7 @@ async fn connect<R: Rooms>(
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {
     // The token first: a stranger learns nothing else.
-    let join = match read_join(&service.keys, &query, &headers) {
+    let join = match read_join(&service.keys, &query, &headers, unix_seconds()) {
         Ok(join) => join,
         Err(refusal) => return refused(&refusal),
     };
@@ -393,6 +392,12 @@ fn broken(error: &axum::Error) -> Over {
         };
     }
     Over::Broken
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 fn unix_millis() -> i64 {

@@ -7,7 +7,7 @@ mod page;
 use std::sync::Arc;
 
 use axum::Router;
-use moim_signaling::token::ApiKeys;
+use moim_signaling::token::TokenIssuer;
 
 use crate::media::shell::ShardStatistics;
 use crate::room::Registry;
@@ -16,12 +16,12 @@ use crate::room::Registry;
 pub fn router(
     rooms: Registry,
     shards: Vec<Arc<ShardStatistics>>,
-    keys: Arc<ApiKeys>,
+    issuer: TokenIssuer,
     development: bool,
 ) -> Router {
     let mut router = page::router().merge(metrics::router(rooms, shards));
     if development {
-        router = router.merge(development::router(keys));
+        router = router.merge(development::router(issuer));
     }
     router
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use moim_signaling::rooms::OUTBOX_CAPACITY;
-use moim_signaling::token::Claims;
+use moim_signaling::token::Renewal;
 use moim_signaling::wire::{
     DisconnectReason, JoinResponse, ServerInfo, SubscriptionPermissionUpdate, leave_request,
     participant_info, server_info, signal_response,
 };
-use moim_signaling::{Join, Permissions, Refusal, SessionEnd};
+use moim_signaling::{Join, Refusal, SessionEnd};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -286,21 +286,18 @@ impl Room {
         };
         participant.token_sent = Instant::now();
         let now = (unix_micros() / 1_000_000) as u64;
-        let mut grant = participant.claims.video.clone().unwrap_or_default();
-        grant.room_join = true;
-        grant.room.clone_from(&self.name);
-        let claims = Claims {
-            sub: participant.identity.clone(),
-            name: participant.name.clone(),
-            metadata: participant.metadata.clone(),
-            attributes: participant.attributes.clone(),
-            nbf: now,
-            exp: now + 2 * TOKEN_INTERVAL.as_secs(),
-            video: Some(grant),
-            ..participant.claims.clone()
+        let renewal = Renewal {
+            api_key: &participant.api_key,
+            claims: &participant.claims,
+            room: &self.name,
+            identity: &participant.identity,
+            name: &participant.name,
+            metadata: &participant.metadata,
+            attributes: &participant.attributes,
+            permissions: &participant.permissions,
         };
         // Fails only when the key was taken out of the configuration meanwhile.
-        if let Ok(token) = self.shared.keys.sign(&participant.api_key, &claims) {
+        if let Ok(token) = self.shared.issuer.renew(&renewal, now, 2 * TOKEN_INTERVAL) {
             participant.send(signal_response::Message::RefreshToken(token));
         }
     }
@@ -328,7 +325,6 @@ fn new_participant(
     join: Join,
     outbox: mpsc::Sender<moim_signaling::wire::SignalResponse>,
 ) -> Participant {
-    let grant = join.claims.video.clone().unwrap_or_default();
     let mut attributes = join.claims.attributes.clone();
     attributes.extend(join.attributes);
     let now = Instant::now();
@@ -339,7 +335,7 @@ fn new_participant(
         name: join.claims.name.clone(),
         metadata: join.claims.metadata.clone(),
         attributes,
-        permissions: Permissions::of(&grant),
+        permissions: join.claims.permissions(),
         claims: join.claims,
         api_key: join.api_key,
         client: join.client,

@@ -131,7 +131,7 @@ impl Participant {
             name: self.name.clone(),
             version: self.version,
             permission: Some(self.permissions.to_wire()),
-            kind: kind_by_name(&self.claims.kind) as i32,
+            kind: self.claims.kind() as i32,
             attributes: self.attributes.clone(),
             client_protocol: self.client.client_protocol,
             capabilities: self.client.capabilities.clone(),
@@ -161,15 +161,5 @@ impl Audience {
                         .is_none_or(|tracks| tracks.contains(track_sid))
             }),
         }
-    }
-}
-
-fn kind_by_name(name: &str) -> participant_info::Kind {
-    match name {
-        "ingress" => participant_info::Kind::Ingress,
-        "egress" => participant_info::Kind::Egress,
-        "sip" => participant_info::Kind::Sip,
-        "agent" => participant_info::Kind::Agent,
-        _ => participant_info::Kind::Standard,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use moim_signaling::token::ApiKeys;
+use moim_signaling::token::TokenIssuer;
 use moim_signaling::wire::SignalResponse;
 use moim_signaling::{Join, Refusal, Rooms};
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +24,7 @@ const JOIN_ATTEMPTS: usize = 4;
 /// What all rooms share.
 pub(super) struct Shared {
     pub(super) settings: RoomSettings,
-    pub(super) keys: Arc<ApiKeys>,
+    pub(super) issuer: TokenIssuer,
     pub(super) media: Media,
     pub(super) metrics: Arc<RoomMetrics>,
     pub(super) node_id: String,
@@ -38,10 +38,10 @@ pub struct Registry(Arc<Shared>);
 
 impl Registry {
     /// A server without rooms.
-    pub fn new(settings: RoomSettings, keys: Arc<ApiKeys>, media: Media) -> Registry {
+    pub fn new(settings: RoomSettings, issuer: TokenIssuer, media: Media) -> Registry {
         Registry(Arc::new(Shared {
             settings,
-            keys,
+            issuer,
             media,
             metrics: Arc::default(),
             node_id: format!("ND_{}", super::state::random_text(12)),

@@ -12,7 +12,7 @@ use moim::room::{Registry, RoomSettings};
 use moim_engine::io::EngineStatistics;
 use moim_engine::transport::ServerCertificate;
 use moim_signaling::session::{self, Limits};
-use moim_signaling::token::ApiKeys;
+use moim_signaling::token::{ApiKeys, TokenIssuer};
 
 /// Every subscriber goes to another shard than the publishers.
 const ALWAYS: Spreading = Spreading {
@@ -75,8 +75,12 @@ impl Server {
         let handles = shards.iter().map(|shard| shard.handle.clone()).collect();
         let media = Media::with_spreading(handles, certificate.fingerprint(), ALWAYS);
         let pair = ("devkey".to_owned(), "secret".to_owned());
-        let keys: Arc<ApiKeys> = Arc::new([pair].into_iter().collect());
-        let rooms = Registry::new(RoomSettings::default(), keys.clone(), media);
+        let keys: ApiKeys = [pair].into_iter().collect();
+        let rooms = Registry::new(
+            RoomSettings::default(),
+            TokenIssuer::new(keys.clone()),
+            media,
+        );
         let router = session::router(rooms, keys, Limits::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a free port");
