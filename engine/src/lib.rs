@@ -24,7 +24,7 @@ pub use api::command::Command;
 pub use api::event::{Event, RoomEvent};
 pub use api::{codec, command, event, ids, io, quality};
 pub use engine::Engine;
-pub use forward::relay;
+pub use forward::relay_batch::RelayBatch;
 pub use send::send_batch::Transmits;
 pub use wire::{rtp, srtp};
 

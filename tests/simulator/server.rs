@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use moim::media::handle::{Media, RoomMedia, ShardAddress, ShardHandle, ShardInput};
 use moim::media::negotiation::{Candidate, LocalEndpoint, RemoteDescription};
 use moim::media::placement::Spreading;
+use moim_engine::RelayBatch;
 use moim_engine::codec::MediaKind;
 use moim_engine::command::IceCredentials;
 use moim_engine::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 use moim_engine::io::{EngineConfig, LocalSocket};
-use moim_engine::relay::RelayBatch;
 use moim_engine::transport::ServerCertificate;
 use moim_engine::{Command, Engine, Event};
 

@@ -4,7 +4,7 @@
 //! video tracks of the peer are allocated anew, and where that leaves a wish open, the estimator
 //! hears of it, so that it probes for more.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::allocation::choices::Choices;
 use crate::allocation::policy::{Allocation, Candidate, Rank, Reason, allocate};
@@ -13,6 +13,7 @@ use crate::api::event::Event;
 use crate::api::ids::TransportId;
 use crate::bandwidth::coupling;
 use crate::engine::Engine;
+use crate::state::allocated::{Allocated, LOOKED_AT_AGAIN};
 use crate::state::timers::TimerOwner;
 use crate::wire::payload::layers::LayerId;
 use crate::wire::rtcp::TransportFeedback;
@@ -24,54 +25,10 @@ const CHANGED_PERCENT: u64 = 3;
 const ROOM_PERCENT: u64 = 130;
 /// More loss than this is that of a full queue, which is over as soon as less is sent.
 const MOST_LOSS: f64 = 0.2;
-/// What was allocated while something wanted did not fit is looked at again after this: audio and
-/// encoders vary, and loss ends.
-const LOOKED_AT_AGAIN: Duration = Duration::from_millis(500);
-/// For so long after something was taken back, what is sent grows by one step at a time, as a
-/// keyframe and what others on the same link do are seen in the queue only then; unless the link
-/// carries so many times what is sent. A step is over before it is looked at again.
-const CAUTIOUS: Duration = Duration::from_secs(10);
-const STEP_INTERVAL: Duration = Duration::from_millis(480);
-const FAR_MORE: u64 = 2;
 /// Without an estimate there is no bound.
 const BOUNDLESS: u64 = u64::MAX / 1_000;
 /// So many packets are sent again for one feedback packet at most.
 const MAX_MISSING: usize = 64;
-
-/// What a peer was allocated last.
-#[derive(Debug, Default)]
-pub(crate) struct Allocated {
-    /// When that was.
-    at: Option<Instant>,
-    /// The estimate of then, bits a second.
-    estimate: u64,
-    /// What is sent in consequence, bits a second.
-    pub(crate) sent: u64,
-    /// What would be sent if there were room, bits a second.
-    wanted: u64,
-    /// Everything that is wanted is sent, and there is room to spare.
-    pub(crate) satisfied: bool,
-    /// More was sent then than the way carried.
-    overloaded: bool,
-    /// When something was taken back last because more was sent than the way carried, and when
-    /// something grew. Wishes begin anew.
-    taken_back: Option<Instant>,
-    grew: Option<Instant>,
-}
-
-impl Allocated {
-    /// How many steps what is sent may grow by now, where the way is taken to carry `estimate`.
-    fn upgrades(&self, now: Instant, estimate: u64) -> usize {
-        let within = |at: Option<Instant>, time| {
-            at.is_some_and(|at| now.saturating_duration_since(at) < time)
-        };
-        let is_far = estimate > FAR_MORE * self.sent;
-        if is_far || !within(self.taken_back, CAUTIOUS) {
-            return usize::MAX;
-        }
-        usize::from(!within(self.grew, STEP_INTERVAL))
-    }
-}
 
 impl Engine {
     /// What the network of a subscriber is taken to carry in all, in bits a second; `None` for
@@ -296,28 +253,5 @@ impl Engine {
                 },
             );
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_clock;
-
-    #[test]
-    fn what_is_sent_grows_step_by_step_for_a_while_after_something_was_taken_back() {
-        let start = test_clock::start();
-        let mut last = Allocated {
-            sent: 1_000_000,
-            ..Allocated::default()
-        };
-        assert_eq!(last.upgrades(start, 1_500_000), usize::MAX);
-        last.taken_back = Some(start);
-        assert_eq!(last.upgrades(start, 1_500_000), 1);
-        last.grew = Some(start);
-        assert_eq!(last.upgrades(start, 1_500_000), 0);
-        assert_eq!(last.upgrades(start + LOOKED_AT_AGAIN, 1_500_000), 1);
-        assert_eq!(last.upgrades(start, 2_500_000), usize::MAX);
-        assert_eq!(last.upgrades(start + CAUTIOUS, 1_500_000), usize::MAX);
     }
 }

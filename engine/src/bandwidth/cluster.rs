@@ -5,7 +5,7 @@
 //! from the line tells how much it can be trusted.
 
 use super::Micros;
-use super::probing::Probe;
+use super::probe::Probe;
 
 /// When less than this share of what was sent arrives in the same time, the link was full.
 const FULL: f64 = 0.9;
@@ -182,7 +182,7 @@ impl Line {
 mod tests {
     use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-    use super::super::probing::{Probe, ProbeId};
+    use super::super::probe::{Probe, ProbeId};
     use super::*;
 
     const LEN: u16 = 1_000;

@@ -4,6 +4,7 @@
 
 use super::Micros;
 use super::cluster::Cluster;
+use super::probe::{Probe, ProbeId};
 
 /// The first probe is this many times the start rate, each further one of the start twice what
 /// the last one found: 3, 6, 12 times.
@@ -52,23 +53,6 @@ const CLEARLY_MORE: f64 = 1.25;
 /// Later on this part of what a probe found beyond the estimate is taken at once, and the next
 /// probe comes soon: a rate which others have to make room for is not sent all of a sudden.
 const TAKEN: f64 = 0.65;
-
-/// Names a probe, so that its packets are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct ProbeId(u32);
-
-/// A run of packets to send.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Probe {
-    /// For [`super::BandwidthEstimator::on_sent`].
-    pub(crate) id: ProbeId,
-    /// At which rate, media sent meanwhile included, in bits per second.
-    pub(crate) bps: u64,
-    /// The least number of packets and of bytes; small packets are better than many bytes.
-    pub(crate) packets_min: u32,
-    /// See `packets_min`.
-    pub(crate) bytes_min: u32,
-}
 
 /// Decides when to probe and for how much, and what follows from it.
 #[derive(Debug)]

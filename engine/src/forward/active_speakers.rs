@@ -5,21 +5,12 @@ use std::time::{Duration, Instant};
 use crate::api::event::Event;
 use crate::api::ids::{RoomId, TrackId};
 use crate::engine::Engine;
-use crate::state::timers::{Armed, TimerOwner};
+use crate::state::timers::TimerOwner;
 
 /// The levels are looked at this often.
 const INTERVAL: Duration = Duration::from_millis(400);
 /// Levels are told in this many steps, so that a steady voice is one message.
 const STEPS: f32 = 8.0;
-
-/// The audio tracks of one room.
-#[derive(Debug, Default)]
-pub(crate) struct RoomSpeakers {
-    /// Indexes of the tracks that have been heard lately.
-    tracks: Vec<u32>,
-    armed: Armed,
-    last: Vec<(TrackId, f32)>,
-}
 
 impl Engine {
     /// A packet of a track had this level, in -dBov: 0 loudest, 127 silent.

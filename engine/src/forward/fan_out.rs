@@ -2,24 +2,17 @@
 
 use std::time::Instant;
 
-use crate::api::codec::{Codec, MediaKind};
+use crate::api::codec::MediaKind;
 use crate::api::event::{Event, RoomEvent};
 use crate::engine::{Engine, FanOut};
-use crate::forward::forwarder::{RepeatedPacket, Rewrite, SourcePacket};
-use crate::receive::ingress::{REPORT_INTERVAL, Received};
-use crate::receive::red;
+use crate::forward::forwarder::Rewrite;
+use crate::receive::ingress::REPORT_INTERVAL;
 use crate::send::send_queue::{Form, QueuedPacket};
-use crate::send::write::REPAIR_HEADER;
-use crate::state::packet_cache::CachedPacket;
+use crate::state::packet::Received;
+use crate::state::repeat::again;
 use crate::state::subscription::Subscription;
 use crate::state::timers::TimerOwner;
 use crate::state::track::Track;
-use crate::wire::payload;
-use crate::wire::payload::counters::PictureCounters;
-use crate::wire::payload::dependency_descriptor::frame_number;
-use crate::wire::payload::reader::PacketLayers;
-use crate::wire::rtp::extensions::dependency_descriptor;
-use crate::wire::rtp::header::RtpHeader;
 
 impl Engine {
     /// Queues a packet that has just been put into its cache for every subscriber of the track
@@ -216,88 +209,6 @@ fn place(
             .forwarder
             .start(&received.source, now, same_instant),
     )
-}
-
-/// How a cached packet is sent once more: on the retransmission stream (RFC 4588) where the
-/// subscriber takes one, else exactly as it was. Byte for byte the same plaintext under the
-/// same index, so that the repeated SRTP nonce reveals nothing.
-pub(crate) fn again(
-    index: u32,
-    subscription: &mut Subscription,
-    track: &Track,
-    sequence: u16,
-) -> Option<QueuedPacket> {
-    let sent = subscription.forwarder.sent_as(sequence)?;
-    let layer = track.layers.get(usize::from(sent.layer))?;
-    let cached = layer.cache.get(sent.source)?;
-    let codec = layer.codec?;
-    let packet = as_it_came(codec, &cached)?;
-    let rewrite = subscription.forwarder.rewrite_again(sent.sent, &packet)?;
-    let undone_len = (!subscription.takes_red)
-        .then(|| red::undone_len(cached.packet, usize::from(cached.header_len)))
-        .flatten();
-    let mut queued = QueuedPacket {
-        subscription: index,
-        track: subscription.track,
-        layer: sent.layer,
-        source: sent.source,
-        sequence: rewrite.sequence,
-        timestamp: rewrite.timestamp,
-        ssrc: subscription.ssrc,
-        counters: rewrite.counters,
-        ends_picture: rewrite.ends_picture,
-        form: Form::Repeat,
-        reported: subscription.transport_cc,
-        red_undone: undone_len.is_some(),
-        len: undone_len.unwrap_or(cached.packet.len()) as u16,
-    };
-    if let Some((ssrc, payload_type)) = subscription.rtx_ssrc.zip(codec.rtx_payload_type()) {
-        queued.form = Form::Repair {
-            payload_type,
-            original: rewrite.sequence as u16,
-        };
-        queued.len += REPAIR_HEADER as u16;
-        queued.ssrc = ssrc;
-        queued.sequence = subscription.rtx_sequence;
-        subscription.rtx_sequence += 1;
-    }
-    Some(queued)
-}
-
-/// What a cached packet was when it came in, as far as sending it again needs to know.
-fn as_it_came(codec: Codec, cached: &CachedPacket<'_>) -> Option<RepeatedPacket> {
-    let header = RtpHeader::parse(cached.packet)?;
-    let body = cached.packet.get(usize::from(cached.header_len)..)?;
-    Some(RepeatedPacket {
-        timestamp: header.timestamp,
-        counters: PictureCounters {
-            frame_number: dependency_descriptor(cached.packet).map_or(0, frame_number),
-            ..payload::counters(codec, body)
-        },
-        needed_by: cached.frame.needed_by,
-        ends_frame: cached.frame.ends,
-    })
-}
-
-/// As [`as_it_came`], for another shard. Nobody starts with it, nor changes layers there.
-pub(crate) fn source_packet(
-    layer: u8,
-    sequence: u64,
-    codec: Codec,
-    cached: &CachedPacket<'_>,
-) -> Option<SourcePacket> {
-    let packet = as_it_came(codec, cached)?;
-    Some(SourcePacket {
-        layer,
-        sequence,
-        timestamp: packet.timestamp,
-        layers: PacketLayers {
-            needed_by: packet.needed_by,
-            ends_frame: packet.ends_frame,
-            counters: packet.counters,
-            ..PacketLayers::whole(codec.kind() == MediaKind::Audio)
-        },
-    })
 }
 
 /// Whether a track's subscribers need a keyframe to start.

@@ -3,5 +3,7 @@
 pub(crate) mod active_speakers;
 pub(crate) mod fan_out;
 pub(crate) mod forwarder;
-pub mod relay;
-pub(crate) mod voices;
+pub(crate) mod last_n;
+pub(crate) mod relay;
+pub(crate) mod relay_batch;
+pub(crate) mod room_speakers;

@@ -12,194 +12,18 @@
 //! dropped and counted; on the other side it is a gap like one of the network, and when a
 //! subscriber asks for it, that engine asks the home for it again.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::api::codec::{Codec, MediaKind};
+use crate::api::codec::MediaKind;
 use crate::api::ids::{ShardId, TrackId};
 use crate::engine::Engine;
-use crate::forward::fan_out::source_packet;
-use crate::receive::ingress::Received;
-use crate::receive::red;
+use crate::forward::relay_batch::{LAYERS, LayerState, MAX_PACKETS, RelayBatch, RelayItem};
+use crate::state::packet::Received;
 use crate::state::packet_cache::CachedFrame;
-use crate::state::track::{Feed, Layer, SenderReport, Track};
+use crate::state::repeat::source_packet;
+use crate::state::track::{Feed, Layer, Track};
+use crate::wire::red_payload;
 use crate::wire::srtp::MAX_OVERHEAD;
-
-/// What crosses waits at most this long for more, so that a burst wakes the other shard once.
-const RELAY_INTERVAL: Duration = Duration::from_millis(1);
-/// Packets and bytes that gather for one shard while it does not take them.
-const MAX_PACKETS: usize = 4_096;
-const MAX_BYTES: usize = 1 << 20;
-/// Packets that one batch asks for again.
-const MAX_RESENDS: usize = 64;
-/// Buffers larger than this are given back once they are empty.
-const KEPT_BYTES: usize = 256 << 10;
-/// Layers of a track.
-const LAYERS: usize = 3;
-
-/// What crosses from one engine to another in one go.
-#[derive(Debug, Default)]
-pub struct RelayBatch {
-    /// The packets' plaintext, one after the other, in the form that subscribers get.
-    bytes: Vec<u8>,
-    items: Vec<RelayItem>,
-    /// Layers of which a keyframe is wanted.
-    keyframes: Vec<(TrackId, u8)>,
-    /// Packets that are missing, by layer and extended sequence number.
-    resends: Vec<(TrackId, u8, u64)>,
-}
-
-/// What has to be seen in the order in which it was said.
-#[derive(Debug)]
-enum RelayItem {
-    /// To the home: send this track from now on.
-    Begin(TrackId),
-    /// To the home: nobody here watches it any more.
-    Stop(TrackId),
-    /// From the home: which layers of a track are alive.
-    Layers(TrackId, [Option<LayerState>; LAYERS]),
-    /// From the home: the next packet of the bytes.
-    Packet {
-        track: TrackId,
-        /// Of the layer's media, also when this was a retransmission.
-        ssrc: u32,
-        received: Received,
-    },
-}
-
-/// A layer that is alive, as far as subscribers on another shard need to know.
-#[derive(Debug, Clone, Copy)]
-struct LayerState {
-    ssrc: u32,
-    codec: Codec,
-    last_packet: Instant,
-    sender_report: Option<SenderReport>,
-}
-
-impl RelayBatch {
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.keyframes.is_empty() && self.resends.is_empty()
-    }
-
-    /// Empties it. Its memory is kept for the next use, unless there was very much of it.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES);
-        self.items.clear();
-        self.keyframes.clear();
-        self.resends.clear();
-    }
-
-    /// False when there is no room.
-    fn push_packet(
-        &mut self,
-        track: TrackId,
-        ssrc: u32,
-        received: Received,
-        packet: &[u8],
-    ) -> bool {
-        if self.items.len() >= MAX_PACKETS || self.bytes.len() + packet.len() > MAX_BYTES {
-            return false;
-        }
-        self.bytes.extend_from_slice(packet);
-        self.items.push(RelayItem::Packet {
-            track,
-            ssrc,
-            received,
-        });
-        true
-    }
-}
-
-/// What gathers for one other engine.
-struct Outbox {
-    to: ShardId,
-    batch: RelayBatch,
-    /// It has gathered long enough.
-    released: bool,
-}
-
-/// What gathers for the other engines.
-#[derive(Default)]
-pub(crate) struct Relay {
-    outboxes: Vec<Outbox>,
-    due: Option<Instant>,
-}
-
-impl Relay {
-    fn batch(&mut self, now: Instant, to: ShardId) -> &mut RelayBatch {
-        self.due.get_or_insert(now + RELAY_INTERVAL);
-        let index = match self.outboxes.iter().position(|outbox| outbox.to == to) {
-            Some(index) => index,
-            None => {
-                self.outboxes.push(Outbox {
-                    to,
-                    batch: RelayBatch::default(),
-                    released: false,
-                });
-                self.outboxes.len() - 1
-            }
-        };
-        &mut self.outboxes[index].batch
-    }
-
-    /// See [`Engine::has_waited_since`].
-    pub(crate) fn has_waited_since(&mut self, arrived: Instant) {
-        self.due = self.due.map(|due| due.min(arrived + RELAY_INTERVAL));
-    }
-
-    /// When something is to cross.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        self.due
-    }
-
-    /// Releases what is due.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.due.is_some_and(|due| due <= now) {
-            self.due = None;
-            for outbox in &mut self.outboxes {
-                outbox.released = !outbox.batch.is_empty();
-            }
-        }
-    }
-
-    /// Asks the home of a track for a keyframe of a layer.
-    pub(crate) fn want_keyframe(&mut self, now: Instant, home: ShardId, track: TrackId, layer: u8) {
-        // Throttled and repeated until it comes at the home, over the subscribers of all shards.
-        let keyframes = &mut self.batch(now, home).keyframes;
-        if !keyframes.contains(&(track, layer)) {
-            keyframes.push((track, layer));
-        }
-    }
-
-    /// Asks the home of a track for a packet that did not cross. True when it will be asked.
-    pub(crate) fn want_packet(
-        &mut self,
-        now: Instant,
-        track: &Track,
-        layer: u8,
-        sequence: u64,
-    ) -> bool {
-        let Feed::Shard(home) = track.feed else {
-            return false;
-        };
-        let resends = &mut self.batch(now, home).resends;
-        let wanted = (track.id, layer, sequence);
-        let new = resends.len() < MAX_RESENDS && !resends.contains(&wanted);
-        if new {
-            resends.push(wanted);
-        }
-        new
-    }
-
-    /// Memory held, in bytes.
-    pub(crate) fn memory(&self) -> usize {
-        self.outboxes
-            .iter()
-            .map(|outbox| outbox.batch.bytes.capacity())
-            .sum()
-    }
-}
 
 impl Engine {
     /// Exchanges an empty batch for what is to cross to another shard now. False, and `batch`
@@ -358,7 +182,7 @@ impl Engine {
             codec,
             header_len: usize::from(cached.header_len),
             len: cached.packet.len(),
-            undone_len: red::undone_len(cached.packet, usize::from(cached.header_len)),
+            undone_len: red_payload::undone_len(cached.packet, usize::from(cached.header_len)),
         };
         let batch = self.relay.batch(now, to);
         if batch.push_packet(id, ssrc, received, cached.packet) {

@@ -4,6 +4,7 @@ pub(crate) mod coalescing;
 pub(crate) mod pacer;
 pub(crate) mod prefetch;
 pub(crate) mod probe_sender;
+pub(crate) mod ready_list;
 pub(crate) mod retransmissions;
 pub(crate) mod send_batch;
 pub(crate) mod send_order;

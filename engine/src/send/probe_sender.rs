@@ -4,57 +4,20 @@
 //! on a retransmission stream: those that were sent last once more, which heal a loss besides,
 //! or padding alone where nothing was sent lately.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 
 use crate::api::codec::MediaKind;
-use crate::api::io::GATHER_INTERVAL;
-use crate::bandwidth::Probe;
-use crate::forward::fan_out::again;
 use crate::send::send_queue::{Form, QueuedPacket};
 use crate::state::peer::Peer;
+use crate::state::repeat::again;
 use crate::state::subscription::Subscription;
 use crate::state::track::Track;
 use crate::wire::rtp::extensions::PADDING_HEADER;
 
 /// Packets that one tick adds at most.
 const MAX_ADDED: usize = 64;
-/// A probe that has not come to its end by then is given up.
-const LONGEST: Duration = Duration::from_millis(100);
-
-/// A probe that is being sent.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ActiveProbe {
-    pub(crate) probe: Probe,
-    since: Instant,
-    pub(crate) packets: u32,
-    pub(crate) bytes: u32,
-}
-
-impl ActiveProbe {
-    pub(crate) fn new(probe: Probe, now: Instant) -> ActiveProbe {
-        ActiveProbe {
-            probe,
-            since: now,
-            packets: 0,
-            bytes: 0,
-        }
-    }
-
-    /// Whether enough has been sent.
-    pub(crate) fn is_over(&self, now: Instant) -> bool {
-        let enough = self.packets >= self.probe.packets_min && self.bytes >= self.probe.bytes_min;
-        enough || now.saturating_duration_since(self.since) > LONGEST
-    }
-
-    /// Bytes that have to be sent by the end of the tick that begins now.
-    fn due(&self, now: Instant) -> u64 {
-        let time = now.saturating_duration_since(self.since) + GATHER_INTERVAL;
-        self.probe.bps * time.as_micros() as u64 / 8_000_000
-    }
-}
-
 /// Adds to what a peer is sent in this tick as much as its probe asks for.
 pub(crate) fn fill(
     now: Instant,

@@ -6,24 +6,23 @@
 //! the other is written into one and the same buffer, which is handed out before it outgrows the
 //! processor's cache.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use slab::Slab;
 
 use crate::api::codec::Codec;
-use crate::api::io::GATHER_INTERVAL;
 use crate::engine::Engine;
-use crate::receive::red;
-use crate::send::coalescing::Gathering;
-use crate::send::probe_sender::{self, ActiveProbe};
+use crate::send::probe_sender;
 use crate::send::send_batch::{Path, SendBatch};
 use crate::send::send_queue::{Form, QueuedPacket};
+use crate::state::active_probe::ActiveProbe;
 use crate::state::peer::Peer;
+use crate::state::repeat::REPAIR_HEADER;
 use crate::state::subscription::Subscription;
 use crate::state::track::Track;
 use crate::wire::payload::dependency_descriptor::patch_frame_number;
 use crate::wire::payload::{self, counters::PictureCounters};
+use crate::wire::red_payload;
 use crate::wire::rtp::extensions::{
     dependency_descriptor_mut, patch_header, patch_payload_type, patch_transport_sequence,
     set_marker, write_padding_header,
@@ -32,84 +31,6 @@ use crate::wire::srtp::{MAX_OVERHEAD, SrtpSender};
 
 /// Packets written before they are handed out: the most that the kernel takes as one run.
 const WRITTEN_AT_ONCE: usize = 64;
-/// Bytes that a retransmission has before the payload (RFC 4588, section 4).
-pub(crate) const REPAIR_HEADER: usize = 2;
-
-/// The peers with packets in their queues.
-#[derive(Debug, Default)]
-pub(crate) struct Flush {
-    peers: VecDeque<u32>,
-    /// When the packets that wait are to leave.
-    due: Option<Instant>,
-    /// How many of `peers`, from the front, are to be written now.
-    released: usize,
-    gathering: Gathering,
-}
-
-impl Flush {
-    /// Puts a peer on the list when it has packets.
-    pub(crate) fn list(&mut self, now: Instant, peer: u32, state: &mut Peer) {
-        if state.listed || !state.has_packets() {
-            return;
-        }
-        state.listed = true;
-        self.peers.push_back(peer);
-        self.due.get_or_insert(now + GATHER_INTERVAL);
-    }
-
-    /// See [`Engine::has_waited_since`].
-    pub(crate) fn has_waited_since(&mut self, arrived: Instant) {
-        self.due = self.due.map(|due| due.min(arrived + GATHER_INTERVAL));
-    }
-
-    /// What has been queued ends with the last packet of a frame, which has `arrived` then.
-    pub(crate) fn completed(&mut self, now: Instant, arrived: Instant) {
-        if self.due.is_some() {
-            self.gathering.completed(arrived);
-            if !self.gathering.pays() {
-                self.due = Some(now);
-            }
-        }
-    }
-
-    /// When packets are to leave.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        self.due
-    }
-
-    /// Releases what is due.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.due.is_some_and(|due| due <= now) {
-            self.due = None;
-            self.released = self.peers.len();
-        }
-    }
-
-    /// Forgets a peer that is gone.
-    pub(crate) fn forget(&mut self, peer: u32) {
-        if let Some(index) = self.peers.iter().position(|&listed| listed == peer) {
-            self.peers.remove(index);
-            if index < self.released {
-                self.released -= 1;
-            }
-        }
-    }
-
-    /// Who is at that place of the list.
-    pub(crate) fn listed(&self, place: usize) -> Option<u32> {
-        self.peers.get(place).copied()
-    }
-
-    fn next(&self) -> Option<u32> {
-        (self.released > 0).then(|| self.peers.front().copied())?
-    }
-
-    fn done(&mut self) {
-        self.peers.pop_front();
-        self.released -= 1;
-    }
-}
-
 impl Engine {
     /// Writes what is released, as much as a batch takes.
     pub(crate) fn write_released(&mut self, now: Instant) {
@@ -214,7 +135,7 @@ fn write_packet(
         _ => header_len,
     };
     let len = if queued.red_undone {
-        red::undone_len(packet, header_len)?
+        red_payload::undone_len(packet, header_len)?
     } else {
         packet.len() - header_len + body_start
     };
@@ -224,7 +145,7 @@ fn write_packet(
     outgoing.push(path, len + MAX_OVERHEAD, |out| {
         if queued.red_undone {
             // Its length is known, so it can be done.
-            red::undo(packet, header_len, &mut out[..len]);
+            red_payload::undo(packet, header_len, &mut out[..len]);
         } else {
             out[..header_len].copy_from_slice(&packet[..header_len]);
             out[body_start..len].copy_from_slice(&packet[header_len..]);
@@ -289,27 +210,4 @@ fn patch_counters(
         patch_frame_number(descriptor, counters.frame_number);
     }
     payload::patch_counters(codec, &mut packet[body_start..], counters);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_clock;
-
-    #[test]
-    fn what_has_waited_to_be_read_gathers_for_the_rest_of_the_time() {
-        let now = test_clock::start();
-        let mut flush = Flush {
-            due: Some(now + GATHER_INTERVAL),
-            ..Flush::default()
-        };
-        flush.has_waited_since(now);
-        assert_eq!(flush.due(), Some(now + GATHER_INTERVAL));
-        let arrived = now - GATHER_INTERVAL / 2;
-        flush.has_waited_since(arrived);
-        assert_eq!(flush.due(), Some(arrived + GATHER_INTERVAL));
-        let mut empty = Flush::default();
-        empty.has_waited_since(arrived);
-        assert_eq!(empty.due(), None);
-    }
 }

@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
 use moim_engine::Engine;
+use moim_engine::RelayBatch;
 use moim_engine::ids::ShardId;
-use moim_engine::relay::RelayBatch;
 
 /// Batches that wait for a shard. What does not fit gathers in the engine, up to its bound.
 pub(super) const DEPTH: usize = 8;

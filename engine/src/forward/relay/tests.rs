@@ -1,15 +1,17 @@
 //! Two engines with a track between them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
-use crate::api::codec::MediaKind;
+use crate::api::codec::{Codec, MediaKind};
 use crate::api::command::{
     Command, IceCredentials, NewSubscription, NewTrack, NewTransport, TrackSource, Wish,
 };
 use crate::api::ids::{RoomId, SubscriptionId, TransportId};
 use crate::api::io::EngineConfig;
 use crate::forward::forwarder::SourcePacket;
+use crate::forward::relay_batch::{MAX_BYTES, RELAY_INTERVAL};
 use crate::state::peer::Srtp;
 use crate::test_clock;
 use crate::transport::ServerCertificate;

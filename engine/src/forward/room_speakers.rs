@@ -1,0 +1,13 @@
+//! The audio tracks of a room that have been heard lately.
+
+use crate::api::ids::TrackId;
+use crate::state::timers::Armed;
+
+/// The audio tracks of one room.
+#[derive(Debug, Default)]
+pub(crate) struct RoomSpeakers {
+    /// Indexes of the tracks that have been heard lately.
+    pub(crate) tracks: Vec<u32>,
+    pub(crate) armed: Armed,
+    pub(crate) last: Vec<(TrackId, f32)>,
+}
