@@ -10,7 +10,7 @@ use moim_client_transport::{Identity, Transport};
 use moim_engine::codec::{Codec, MediaKind};
 use moim_engine::command::{
     HeaderExtension, IceCredentials, NewSubscription, NewTrack, NewTransport, Payload,
-    ReceiveMapping, TrackSource, Wish,
+    ReceiveMapping, SubscriptionSettings, TrackSource,
 };
 use moim_engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use moim_engine::io::{EngineConfig, LocalSocket};
@@ -212,7 +212,7 @@ impl Meeting {
                 rtx_ssrc: Some(0x1000_0001 + 2 * number),
                 transport_cc: true,
                 takes_red: true,
-                wish: Wish::default(),
+                settings: SubscriptionSettings::default(),
             }));
         }
     }
@@ -325,7 +325,7 @@ impl Meeting {
     fn elapse(&mut self, until: Instant, sent: &mut Sent) {
         loop {
             let due = self.engine.poll_timeout().filter(|due| *due <= until);
-            let is_timer = due.is_some() && due != self.engine.gathers_until();
+            let is_timer = due.is_some() && due != self.engine.flush_deadline();
             sent.timers += u64::from(is_timer);
             self.now = due.unwrap_or(until).max(self.now);
             self.engine.handle_timeout(self.now);

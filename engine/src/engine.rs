@@ -20,10 +20,10 @@ use crate::api::event::{Event, RoomEvent};
 use crate::api::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use crate::api::io::{EngineConfig, EngineStatistics, LocalSocket};
 use crate::bandwidth::coupling::Coupling;
-use crate::forward::last_n::slots::Loudest;
+use crate::forward::last_n::slots::AudioSlots;
 use crate::forward::relay_batch::Relay;
 use crate::forward::room_speakers::RoomSpeakers;
-use crate::send::ready_list::Flush;
+use crate::send::ready_list::ReadyList;
 use crate::send::send_batch::{Path, SendBatch, Transmits};
 use crate::state::peer::{Peer, Srtp};
 use crate::state::subscription::Subscription;
@@ -56,12 +56,12 @@ pub struct Engine {
     by_address: FxHashMap<SocketAddr, u32>,
     by_ufrag: FxHashMap<Box<[u8]>, u32>,
     pub(crate) speakers: FxHashMap<RoomId, RoomSpeakers>,
-    /// The rooms in which not all voices are forwarded.
-    pub(crate) loudest: FxHashMap<RoomId, Loudest>,
+    /// The rooms in which not all audio tracks are forwarded.
+    pub(crate) last_n: FxHashMap<RoomId, AudioSlots>,
     pub(crate) timers: Timers,
     pub(crate) events: VecDeque<RoomEvent>,
     control: VecDeque<ControlDatagram>,
-    pub(crate) flush: Flush,
+    pub(crate) ready: ReadyList,
     pub(crate) relay: Relay,
     /// What leaves next.
     pub(crate) outgoing: SendBatch,
@@ -72,8 +72,8 @@ pub struct Engine {
     pub(crate) candidates: Vec<Candidate>,
     /// Tags of packets that feedback tells are missing; kept for its memory.
     pub(crate) missing: Vec<u64>,
-    /// The peers whose datagrams are handled next; kept for its memory.
-    pub(crate) expected: Vec<u32>,
+    /// The peers whose reports are handled next; kept for its memory.
+    pub(crate) reporting: Vec<u32>,
     /// The packet being forwarded, in the form that subscribers get.
     pub(crate) scratch: Box<[u8; MAX_DATAGRAM]>,
 }
@@ -86,7 +86,7 @@ pub(crate) struct FanOut<'a> {
     pub(crate) statistics: &'a mut EngineStatistics,
     pub(crate) events: &'a mut VecDeque<RoomEvent>,
     pub(crate) timers: &'a mut Timers,
-    pub(crate) flush: &'a mut Flush,
+    pub(crate) ready: &'a mut ReadyList,
     pub(crate) relay: &'a mut Relay,
 }
 
@@ -106,18 +106,18 @@ impl Engine {
             by_address: FxHashMap::default(),
             by_ufrag: FxHashMap::default(),
             speakers: FxHashMap::default(),
-            loudest: FxHashMap::default(),
+            last_n: FxHashMap::default(),
             timers: Timers::default(),
             events: VecDeque::new(),
             control: VecDeque::new(),
-            flush: Flush::default(),
+            ready: ReadyList::default(),
             relay: Relay::default(),
             outgoing: SendBatch::default(),
             statistics: EngineStatistics::default(),
             coupling: Coupling::default(),
             candidates: Vec::new(),
             missing: Vec::new(),
-            expected: Vec::new(),
+            reporting: Vec::new(),
             scratch: Box::new([0; MAX_DATAGRAM]),
         }
     }
@@ -130,11 +130,11 @@ impl Engine {
         local: LocalSocket,
         datagram: &mut [u8],
     ) {
-        self.handle_waiting_datagram(now, now, source, local, datagram);
+        self.handle_datagram_received_at(now, now, source, local, datagram);
     }
 
-    /// As [`Self::handle_datagram`], of one that has waited to be read since it `arrived`.
-    pub fn handle_waiting_datagram(
+    /// As [`Self::handle_datagram`], for a datagram that `arrived` at the socket before `now`.
+    pub fn handle_datagram_received_at(
         &mut self,
         now: Instant,
         arrived: Instant,
@@ -164,13 +164,14 @@ impl Engine {
             }
             _ => self.statistics.datagrams_dropped += 1,
         }
-        self.has_waited_since(arrived);
+        self.backdate_deadline(arrived);
     }
 
-    /// What was just handled had `arrived` before: its time to gather began then.
-    pub(crate) fn has_waited_since(&mut self, arrived: Instant) {
-        self.flush.has_waited_since(arrived);
-        self.relay.has_waited_since(arrived);
+    /// Counts the coalescing deadlines from when what was just handled `arrived` at the socket, and
+    /// not from when it was read, so that waiting in the socket adds no delay.
+    pub(crate) fn backdate_deadline(&mut self, arrived: Instant) {
+        self.ready.backdate_deadline(arrived);
+        self.relay.backdate_deadline(arrived);
     }
 
     /// An order from the control plane.
@@ -214,10 +215,13 @@ impl Engine {
             Command::RemoveSubscription(subscription) => {
                 self.remove_subscription(now, subscription);
             }
-            Command::SetSubscription { subscription, wish } => {
-                self.set_subscription(now, subscription, wish);
+            Command::SetSubscription {
+                subscription,
+                settings,
+            } => {
+                self.set_subscription(now, subscription, settings);
             }
-            Command::SetLoudest { room, places } => self.set_loudest(room, places),
+            Command::SetLastN { room, slots } => self.set_last_n(room, slots),
             Command::MeasureQuality { room, transports } => {
                 self.measure_quality(now, room, &transports);
             }
@@ -241,7 +245,7 @@ impl Engine {
 
     /// Time has come to [`Engine::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.flush.handle_timeout(now);
+        self.ready.handle_timeout(now);
         self.relay.handle_timeout(now);
         while let Some((when, owner)) = self.timers.pop_due(now) {
             match owner {
@@ -261,14 +265,15 @@ impl Engine {
 
     /// When [`Engine::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let gathered = self.gathers_until();
-        gathered.into_iter().chain(self.timers.next()).min()
+        let deadline = self.flush_deadline();
+        deadline.into_iter().chain(self.timers.next()).min()
     }
 
-    /// Until when media waits for more to leave with it; `None` when none waits.
-    pub fn gathers_until(&self) -> Option<Instant> {
+    /// When queued media is to be sent at the latest; until then it waits for more packets to share
+    /// a send with. `None` when nothing is queued.
+    pub fn flush_deadline(&self) -> Option<Instant> {
         let relay = self.relay.due();
-        self.flush.due().into_iter().chain(relay).min()
+        self.ready.due().into_iter().chain(relay).min()
     }
 
     /// The next datagrams to send, which leave at `now`; `None` when all are handed out.
@@ -302,7 +307,7 @@ impl Engine {
         let queues: usize = self
             .peers
             .iter()
-            .map(|(_, p)| p.queue.memory() + p.pacer.memory() + p.again.memory())
+            .map(|(_, p)| p.queue.memory() + p.pacer.memory() + p.retransmissions.memory())
             .sum();
         EngineStatistics {
             transports: self.peers.len() as u64,
@@ -335,7 +340,7 @@ impl Engine {
             statistics: &mut self.statistics,
             events: &mut self.events,
             timers: &mut self.timers,
-            flush: &mut self.flush,
+            ready: &mut self.ready,
             relay: &mut self.relay,
         }
     }
@@ -378,7 +383,7 @@ impl Engine {
             }
         }
         self.by_ufrag.retain(|_, owner| *owner != peer);
-        self.flush.forget(peer);
+        self.ready.forget(peer);
     }
 
     fn handle_stun(
@@ -429,8 +434,8 @@ impl Engine {
         self.queue_control(peer);
         let state = &mut self.peers[peer as usize];
         if state.update_path() {
-            // What was sent over the way before says nothing of this one.
-            self.allocate(now, peer, Reason::Wishes);
+            // What the former path carried says nothing of this one.
+            self.allocate(now, peer, Reason::Settings);
         }
         let state = &mut self.peers[peer as usize];
         if let Some(when) = state.transport.poll_timeout() {
@@ -467,7 +472,7 @@ impl Engine {
                     receiver: SrtpReceiver::new(profile, keys.remote_key, keys.remote_salt),
                 });
                 self.emit(room, Event::TransportConnected(id));
-                self.allocate(now, peer, Reason::Wishes);
+                self.allocate(now, peer, Reason::Settings);
             }
             TransportEvent::Message { channel, payload } => {
                 self.statistics.messages_in += 1;

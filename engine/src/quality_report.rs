@@ -71,7 +71,7 @@ fn subscription_quality(
     track: &Track,
     now: Instant,
 ) -> SubscriptionQuality {
-    let flows = track.kind == MediaKind::Video && subscription.wish.enabled && !track.muted;
+    let flows = track.kind == MediaKind::Video && subscription.settings.enabled && !track.muted;
     let forwarder = &subscription.forwarder;
     let sent = if track.is_scalable() {
         forwarder.current().map(|layer| layer.spatial)
@@ -83,7 +83,7 @@ fn subscription_quality(
         sent: subscription.packets.into(),
         lost: subscription.reported_lost.into(),
         wanted: flows
-            .then(|| Choices::new(track, &subscription.wish, now).largest())
+            .then(|| Choices::new(track, &subscription.settings, now).largest())
             .flatten()
             .map(|layer| layer.spatial),
         layer: sent.filter(|_| flows),

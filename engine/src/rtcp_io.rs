@@ -43,7 +43,7 @@ impl Engine {
             let is_report = matches!(packet, RtcpPacket::TransportFeedback(_));
             self.handle_rtcp_packet(now, arrived, peer, packet);
             if !is_report {
-                self.has_waited_since(arrived);
+                self.backdate_deadline(arrived);
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use crate::media::negotiation::{PublisherNegotiation, SubscriberNegotiation};
-use moim_engine::command::Wish;
+use moim_engine::command::SubscriptionSettings;
 use moim_engine::ids::{SubscriptionId, TrackId, TransportId};
 
 /// Number of a participant within its room, never used twice.
@@ -45,7 +45,7 @@ pub(super) struct Subscription {
     pub(super) active: bool,
     /// The client cannot take it.
     pub(super) refused: bool,
-    pub(super) wish: Wish,
+    pub(super) wish: SubscriptionSettings,
 }
 
 /// Whom a participant lets see its tracks.

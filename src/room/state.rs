@@ -207,7 +207,10 @@ impl Room {
         let places = self.shared.settings.loudest(self.participants.len());
         if std::mem::replace(&mut self.loudest, places) != places {
             let room = self.media.room_id();
-            self.media.command(Command::SetLoudest { room, places });
+            self.media.command(Command::SetLastN {
+                room,
+                slots: places,
+            });
         }
     }
 

@@ -13,7 +13,7 @@ use super::participant::{Audience, ParticipantKey, Subscription};
 use super::state::Room;
 use crate::media::negotiation::SendTrack;
 use moim_engine::codec::MediaKind;
-use moim_engine::command::{Command, NewSubscription, Wish};
+use moim_engine::command::{Command, NewSubscription, SubscriptionSettings};
 use moim_engine::ids::TrackId;
 
 /// Clients from this protocol on understand streams that group a participant's tracks.
@@ -74,12 +74,12 @@ impl Room {
             rtx_ssrc: (track.kind == MediaKind::Video).then(|| rand::random_range(1..u32::MAX)),
             active: false,
             refused: false,
-            wish: Wish {
+            wish: SubscriptionSettings {
                 // A client that says what it shows starts small and is shown more as it says
                 // so.
                 max_layer: if viewer.adaptive_stream { 0 } else { 2 },
                 allow_pause: viewer.allow_pause,
-                ..Wish::default()
+                ..SubscriptionSettings::default()
             },
         };
         let owner = track.owner;
@@ -212,7 +212,7 @@ impl Room {
                         rtx_ssrc: subscription.rtx_ssrc,
                         transport_cc: accepted.takes_transport_cc,
                         takes_red: accepted.takes_red,
-                        wish: subscription.wish,
+                        settings: subscription.wish,
                     }));
                 first.push(subscription.track);
             }
@@ -300,7 +300,7 @@ impl Room {
             } else {
                 track.layer_of_quality(settings.quality)
             };
-            let wish = Wish {
+            let wish = SubscriptionSettings {
                 enabled,
                 max_layer,
                 max_frame_rate: settings.fps.min(u32::from(u8::MAX)) as u8,
@@ -315,7 +315,7 @@ impl Room {
             if subscription.active {
                 self.media.command(Command::SetSubscription {
                     subscription: subscription.id,
-                    wish,
+                    settings: wish,
                 });
             }
         }

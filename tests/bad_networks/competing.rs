@@ -175,7 +175,7 @@ fn pause(seed: u64, open: Open, name: &'static str) -> [f64; 10] {
     let viewers = [gallery.viewer, second, third];
     for (at, enabled) in [(40, false), (60, true)] {
         gallery.run_to(at * SECOND);
-        let wish = moim_engine::command::Wish {
+        let wish = moim_engine::command::SubscriptionSettings {
             enabled,
             ..Default::default()
         };

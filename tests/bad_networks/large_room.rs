@@ -1,6 +1,6 @@
 //! A room of fifty, one of whom has next to nothing.
 
-use moim_engine::command::Wish;
+use moim_engine::command::SubscriptionSettings;
 
 use crate::gallery::{MS, SECOND, link, wide};
 use crate::meeting::{Audio, Meeting, Video};
@@ -45,7 +45,7 @@ fn one_slow_link_of_fifty_is_nobody_elses_concern() {
             meeting.subscribe(client, voice);
         }
         for (place, of) in shows(seat).enumerate() {
-            let wish = Wish {
+            let wish = SubscriptionSettings {
                 max_layer: if place == 0 { 2 } else { 0 },
                 ..Default::default()
             };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use moim_engine::command::Wish;
+use moim_engine::command::SubscriptionSettings;
 use moim_network::{LinkConfig, Loss, Queue};
 
 use crate::gallery::{Gallery, MS, SECOND, link, wide};
@@ -102,7 +102,9 @@ fn a_publisher_that_probes_its_own_network_costs_viewers_nothing() {
         gallery.run_to(20 * SECOND + (time + 1) * 200 * MS);
     }
     // The page is laid out anew meanwhile.
-    gallery.meeting.wish(viewer, camera, Wish::default());
+    gallery
+        .meeting
+        .wish(viewer, camera, SubscriptionSettings::default());
     gallery.run_to(25 * SECOND);
     let frozen = gallery.frozen(20 * SECOND, 25 * SECOND);
     let shown = gallery.meeting.shown(viewer, camera);

@@ -1,6 +1,6 @@
 //! What a client is sent of pictures that its link does not carry.
 
-use moim_engine::command::Wish;
+use moim_engine::command::SubscriptionSettings;
 
 use crate::gallery::{Gallery, MS, SECOND, link, wide};
 use crate::meeting::Video;
@@ -10,9 +10,9 @@ use crate::meeting::Video;
 fn arriving(allow_pause: bool) -> usize {
     let down = link(300, 20 * MS);
     let mut gallery = Gallery::new(61, 5, Video::Simulcast, down, wide(20 * MS));
-    let wish = Wish {
+    let wish = SubscriptionSettings {
         allow_pause,
-        ..Wish::default()
+        ..SubscriptionSettings::default()
     };
     for track in gallery.tracks.clone() {
         gallery.meeting.wish(gallery.viewer, track, wish);

@@ -10,7 +10,9 @@ use moim::media::negotiation::{
 };
 use moim_engine::Command;
 use moim_engine::codec::{Codec, MediaKind};
-use moim_engine::command::{IceCredentials, NewSubscription, NewTrack, NewTransport, Wish};
+use moim_engine::command::{
+    IceCredentials, NewSubscription, NewTrack, NewTransport, SubscriptionSettings,
+};
 use moim_engine::ids::TransportId;
 use rtc::interceptor::{Registry, Slot};
 use rtc::media_stream::MediaStreamTrack;
@@ -204,7 +206,7 @@ impl Peer {
                 rtx_ssrc,
                 transport_cc: true,
                 takes_red: false,
-                wish: Wish::default(),
+                settings: SubscriptionSettings::default(),
             });
         }
         let offer = negotiation.offer().expect("an offer");

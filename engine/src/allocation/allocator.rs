@@ -48,15 +48,15 @@ impl Engine {
     ) {
         let mut missing = std::mem::take(&mut self.missing);
         let state = &mut self.peers[peer as usize];
-        let loses_by_chance = state.loses_by_chance();
+        let has_random_loss = state.has_random_loss();
         state.bandwidth.on_feedback(now, arrived, feedback, |tag| {
-            if loses_by_chance && missing.len() < MAX_MISSING {
+            if has_random_loss && missing.len() < MAX_MISSING {
                 missing.push(tag);
             }
         });
-        if let Some(bits) = state.bandwidth.take_left_waiting() {
-            // Behind what a probe left in the network's queue voices wait; pictures can wait here.
-            state.pacer.owe(bits);
+        if let Some(bits) = state.bandwidth.take_probe_backlog() {
+            // Audio waits behind what a probe left in the network's queue; video can wait here.
+            state.pacer.add_debt(bits);
         }
         let fell = state.bandwidth.take_fall();
         if let (true, Some(path)) = (fell, state.path) {
@@ -89,7 +89,8 @@ impl Engine {
             if let Some(peer) = self.find_peer(id) {
                 self.peers[peer as usize].bandwidth.share(bps, sharers);
                 self.estimate_changed(now, peer);
-                self.flush.list(now, peer, &mut self.peers[peer as usize]);
+                self.ready
+                    .push_peer(now, peer, &mut self.peers[peer as usize]);
             }
         }
     }
@@ -108,7 +109,8 @@ impl Engine {
         if state.bandwidth.poll_timeout().is_some_and(|due| due <= now) {
             state.bandwidth.handle_timeout(now);
             self.estimate_changed(now, peer);
-            self.flush.list(now, peer, &mut self.peers[peer as usize]);
+            self.ready
+                .push_peer(now, peer, &mut self.peers[peer as usize]);
         }
         self.arm_bandwidth(peer);
     }
@@ -135,15 +137,15 @@ impl Engine {
         let old = last
             .at
             .is_none_or(|at| now.saturating_duration_since(at) >= LOOKED_AT_AGAIN);
-        let turned = state.bandwidth.overloaded() && !last.overloaded;
+        let turned = state.bandwidth.is_overusing() && !last.overusing;
         if fell || rose || turned || (old && !last.satisfied) {
             self.allocate_again(now, peer);
         }
     }
 
-    /// As [`Engine::allocate`], while nobody has changed a wish.
+    /// As [`Engine::allocate`], while nobody has changed a settings.
     pub(crate) fn allocate_again(&mut self, now: Instant, peer: u32) {
-        let reason = if self.peers[peer as usize].bandwidth.overloaded() {
+        let reason = if self.peers[peer as usize].bandwidth.is_overusing() {
             Reason::Congestion
         } else {
             Reason::Budget
@@ -157,10 +159,10 @@ impl Engine {
         candidates.clear();
         self.collect_candidates(now, peer, &mut candidates);
         let state = &mut self.peers[peer as usize];
-        let before_video = state.before_video.rate(now);
+        let audio_rate = state.audio_rate.rate(now);
         let estimate = state.estimate();
         let mut budget = estimate.map_or(BOUNDLESS, |all| {
-            let video = all.saturating_sub(before_video);
+            let video = all.saturating_sub(audio_rate);
             // What is lost is sent again, and takes its part.
             let loss = state.bandwidth.loss().min(MOST_LOSS);
             (video as f64 * (1.0 - loss)) as u64
@@ -172,25 +174,25 @@ impl Engine {
         }
         let last = &state.allocated;
         let upgrades = match reason {
-            Reason::Wishes => usize::MAX,
+            Reason::Settings => usize::MAX,
             _ => last.upgrades(now, estimate.unwrap_or(BOUNDLESS)),
         };
         let allocation = allocate(&mut candidates, budget, reason, upgrades);
         let Allocation { chosen, wanted, .. } = allocation;
         let taken_back = match reason {
-            Reason::Wishes => None,
+            Reason::Settings => None,
             Reason::Congestion if allocation.takes_back => Some(now),
             _ => last.taken_back,
         };
         let grew = allocation.grows.then_some(now).or(last.grew);
-        let enough = (wanted + before_video) * ROOM_PERCENT / 100;
+        let enough = (wanted + audio_rate) * ROOM_PERCENT / 100;
         let satisfied = chosen == wanted && estimate.is_none_or(|all| all >= enough);
         state.allocated = Allocated {
             at: Some(now),
             estimate: estimate.unwrap_or(BOUNDLESS),
-            sent: chosen + before_video,
-            wanted: wanted + before_video,
-            overloaded: state.bandwidth.overloaded(),
+            sent: chosen + audio_rate,
+            wanted: wanted + audio_rate,
+            overusing: state.bandwidth.is_overusing(),
             satisfied,
             taken_back,
             grew,
@@ -210,14 +212,14 @@ impl Engine {
         for &index in &self.peers[peer as usize].subscriptions {
             let subscription = &mut self.subscriptions[index as usize];
             let track = &self.tracks[subscription.track as usize];
-            let flows = subscription.wish.enabled && !track.muted;
+            let flows = subscription.settings.enabled && !track.muted;
             if track.kind == MediaKind::Audio {
                 subscription.set_target(track, flows.then(LayerId::default));
             } else if flows {
-                let rank = Rank::new(track.screen, subscription.wish.priority);
-                let mut candidate = Candidate::new(index, rank, subscription.wish.allow_pause);
+                let rank = Rank::new(track.screen, subscription.settings.priority);
+                let mut candidate = Candidate::new(index, rank, subscription.settings.allow_pause);
                 candidate.paused = subscription.paused;
-                for choice in Choices::new(track, &subscription.wish, now).iter() {
+                for choice in Choices::new(track, &subscription.settings, now).iter() {
                     let current = subscription.target == Some(choice.layer);
                     candidate.add(choice.bitrate, current);
                 }
@@ -231,7 +233,7 @@ impl Engine {
         let index = candidate.subscription;
         let subscription = &mut self.subscriptions[index as usize];
         let track = &self.tracks[subscription.track as usize];
-        let choices = Choices::new(track, &subscription.wish, now);
+        let choices = Choices::new(track, &subscription.settings, now);
         let target = candidate.chosen.and_then(|choice| choices.get(choice));
         let paused = target.is_none() && !choices.is_empty();
         let changed = std::mem::replace(&mut subscription.paused, paused) != paused;

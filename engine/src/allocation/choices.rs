@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::allocation::policy::MAX_CHOICES;
-use crate::api::command::Wish;
+use crate::api::command::SubscriptionSettings;
 use crate::state::track::Track;
 use crate::wire::payload::layers::LayerId;
 
@@ -26,23 +26,23 @@ pub(crate) struct Choices {
 }
 
 impl Choices {
-    /// What there is of a track now within a wish: the spatial layers alive up to what is
+    /// What there is of a track now within a settings: the spatial layers alive up to what is
     /// wished, else the lowest alive.
     ///
     /// Of the smallest one every frame rate is a choice. Of a larger one only the two highest
     /// are, as a smaller picture that moves is better than a larger one that does not.
-    pub(crate) fn new(track: &Track, wish: &Wish, now: Instant) -> Choices {
+    pub(crate) fn new(track: &Track, settings: &SubscriptionSettings, now: Instant) -> Choices {
         let mut choices = Choices::default();
         let alive = track.alive_layers(now);
         let Some(lowest) = alive.clone().map(|layer| layer.spatial).min() else {
             return choices;
         };
-        let most = lowest.max(wish.max_layer);
+        let most = lowest.max(settings.max_layer);
         for layer in alive.clone().filter(|layer| layer.spatial <= most) {
             let of_size = alive.clone().filter(|other| other.spatial == layer.spatial);
             let enough = |other: &LayerId| {
                 let rate = u64::from(track.frame_rate(*other, now));
-                wish.max_frame_rate > 0 && rate >= u64::from(wish.max_frame_rate)
+                settings.max_frame_rate > 0 && rate >= u64::from(settings.max_frame_rate)
             };
             let temporal = |layer: LayerId| layer.temporal;
             let highest = of_size.clone().map(temporal).max().unwrap_or(0);
@@ -79,7 +79,7 @@ impl Choices {
         self.iter().nth(number).map(|choice| choice.layer)
     }
 
-    /// The largest there is within the wish.
+    /// The largest there is within the settings.
     pub(crate) fn largest(&self) -> Option<LayerId> {
         self.iter().last().map(|choice| choice.layer)
     }
@@ -113,11 +113,11 @@ mod tests {
     }
 
     fn sizes(track: &Track, max_layer: u8, now: Instant) -> Vec<u8> {
-        let wish = Wish {
+        let settings = SubscriptionSettings {
             max_layer,
-            ..Wish::default()
+            ..SubscriptionSettings::default()
         };
-        let choices = Choices::new(track, &wish, now);
+        let choices = Choices::new(track, &settings, now);
         choices.iter().map(|choice| choice.layer.spatial).collect()
     }
 
@@ -156,11 +156,11 @@ mod tests {
             }
         }
         let layers = |max_frame_rate| {
-            let wish = Wish {
+            let settings = SubscriptionSettings {
                 max_frame_rate,
-                ..Wish::default()
+                ..SubscriptionSettings::default()
             };
-            let choices = Choices::new(&track, &wish, now);
+            let choices = Choices::new(&track, &settings, now);
             let layers = choices.iter().map(|choice| choice.layer);
             layers.map(|l| (l.spatial, l.temporal)).collect::<Vec<_>>()
         };

@@ -30,7 +30,7 @@ pub(crate) struct Rank {
 }
 
 impl Rank {
-    /// `priority` as in [`crate::api::command::Wish`].
+    /// `priority` as in [`crate::api::command::SubscriptionSettings`].
     pub(crate) fn new(screen: bool, priority: u8) -> Rank {
         Rank {
             camera: !screen,
@@ -60,7 +60,7 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// A track without choices. `allow_pause` as in [`crate::api::command::Wish`].
+    /// A track without choices. `allow_pause` as in [`crate::api::command::SubscriptionSettings`].
     pub(crate) fn new(subscription: u32, rank: Rank, allow_pause: bool) -> Candidate {
         Candidate {
             subscription,
@@ -151,7 +151,7 @@ pub(crate) struct Allocation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// What is wanted or there has changed: what is sent now does not count.
-    Wishes,
+    Settings,
     /// The budget has changed. What is sent now stays as long as it fits and nothing better
     /// does with room to spare. While nothing is paused it stays even where the budget is
     /// smaller: encoders vary, and that it arrives says more than an estimate of what else would.
@@ -177,12 +177,12 @@ pub(crate) fn allocate(
     let fits = current.bitrate * 100 <= budget.saturating_mul(100 + KEPT_PERCENT);
     let all_there = current.tracks == candidates.iter().filter(|c| c.count > 0).count();
     let keep = match reason {
-        Reason::Wishes => false,
+        Reason::Settings => false,
         Reason::Budget => fits || all_there,
         Reason::Congestion => fits,
     };
     let spare = match reason {
-        Reason::Wishes => 0,
+        Reason::Settings => 0,
         // One picture is so much better than none that it is tried.
         _ if current.tracks == 0 => 0,
         _ => spare(budget),
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn equals_get_equal_shares() {
         let mut candidates = cameras(5);
-        let allocation = choose(&mut candidates, 2_600, Reason::Wishes);
+        let allocation = choose(&mut candidates, 2_600, Reason::Settings);
         assert!((0..5).all(|n| chosen(&candidates, n) == Some(1)));
         assert_eq!(
             allocation,
@@ -358,7 +358,7 @@ mod tests {
     fn a_screen_grows_before_cameras_and_everything_is_seen() {
         let mut candidates = cameras(2);
         candidates.push(candidate(9, Rank::new(true, 0), &[300, 1_500]));
-        choose(&mut candidates, 1_900, Reason::Wishes);
+        choose(&mut candidates, 1_900, Reason::Settings);
         assert_eq!(chosen(&candidates, 9), Some(1));
         assert_eq!(chosen(&candidates, 0), Some(0));
         assert_eq!(chosen(&candidates, 1), Some(0));
@@ -371,7 +371,7 @@ mod tests {
             candidate(1, Rank::new(false, 2), &CAMERA),
             candidate(2, Rank::new(false, 1), &CAMERA),
         ];
-        choose(&mut candidates, 310, Reason::Wishes);
+        choose(&mut candidates, 310, Reason::Settings);
         assert_eq!(chosen(&candidates, 2), Some(0));
         assert_eq!(chosen(&candidates, 1), Some(0));
         assert_eq!(chosen(&candidates, 0), None);
@@ -381,7 +381,7 @@ mod tests {
     fn what_is_not_to_be_paused_gets_its_smallest_before_all_others() {
         let mut candidates = cameras(4);
         candidates[3].allow_pause = false;
-        choose(&mut candidates, 310, Reason::Wishes);
+        choose(&mut candidates, 310, Reason::Settings);
         assert_eq!(chosen(&candidates, 3), Some(0));
         assert_eq!(chosen(&candidates, 0), Some(0));
         assert_eq!(chosen(&candidates, 1), None);
@@ -392,20 +392,20 @@ mod tests {
         assert!((0..4).all(|n| chosen(&candidates, n) == Some(0)));
         assert_eq!(allocation.chosen, 600);
         // Beyond that the budget counts as ever.
-        choose(&mut candidates, 1_000, Reason::Wishes);
+        choose(&mut candidates, 1_000, Reason::Settings);
         assert_eq!(chosen(&candidates, 0), Some(1));
         assert_eq!(chosen(&candidates, 1), Some(0));
         choose(
             &mut [candidate(0, Rank::new(false, 0), &[])],
             0,
-            Reason::Wishes,
+            Reason::Settings,
         );
     }
 
     #[test]
     fn a_budget_that_varies_around_a_step_does_not_flap() {
         let mut candidates = cameras(1);
-        choose(&mut candidates, 520, Reason::Wishes);
+        choose(&mut candidates, 520, Reason::Settings);
         send(&mut candidates);
         assert_eq!(chosen(&candidates, 0), Some(1));
         for budget in [1_690, 1_720, 1_650, 1_800] {
@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn only_so_many_grow_at_a_time_and_all_that_are_paused_begin() {
         let mut candidates = cameras(4);
-        choose(&mut candidates, 1_000, Reason::Wishes);
+        choose(&mut candidates, 1_000, Reason::Settings);
         send(&mut candidates);
         let levels = |candidates: &[Candidate]| [0, 1, 2, 3].map(|n| chosen(candidates, n));
         assert_eq!(levels(&candidates), [Some(1), Some(0), Some(0), Some(0)]);
@@ -467,7 +467,7 @@ mod tests {
             candidate(0, Rank::new(true, 0), &[150_000]),
             candidate(1, Rank::new(false, 0), &[500_000, 9_500_000]),
         ];
-        choose(&mut candidates, 9_000_000, Reason::Wishes);
+        choose(&mut candidates, 9_000_000, Reason::Settings);
         send(&mut candidates);
         for (budget, choice) in [(9_720_000, 0), (9_740_000, 1)] {
             choose(&mut candidates, budget, Reason::Budget);
@@ -479,7 +479,7 @@ mod tests {
     fn equals_do_not_take_turns_in_being_paused() {
         let rank = Rank::new(false, 0);
         let mut candidates: Vec<_> = (0..4).map(|n| candidate(n, rank, &CAMERA[..1])).collect();
-        choose(&mut candidates, 460, Reason::Wishes);
+        choose(&mut candidates, 460, Reason::Settings);
         for (budget, bitrates) in [
             (500, [160, 150, 160, 140]),
             (460, [150, 155, 150, 150]),
@@ -520,7 +520,7 @@ mod tests {
                 })
                 .collect();
             let reason = if rng.random() {
-                Reason::Wishes
+                Reason::Settings
             } else if rng.random() {
                 Reason::Budget
             } else {

@@ -71,19 +71,19 @@ pub enum Command {
     AddSubscription(NewSubscription),
     /// Ends one.
     RemoveSubscription(SubscriptionId),
-    /// What the subscriber wants of it.
+    /// Changes what a subscriber is sent of a track.
     SetSubscription {
         /// Which subscription.
         subscription: SubscriptionId,
-        /// What is wanted from now on.
-        wish: Wish,
+        /// What is to be sent from now on.
+        settings: SubscriptionSettings,
     },
-    /// Only the loudest voices of a room are forwarded from now on.
-    SetLoudest {
+    /// From now on a room forwards only its loudest audio tracks (last-N).
+    SetLastN {
         /// Which room.
         room: RoomId,
-        /// How many; `None` for all.
-        places: Option<u8>,
+        /// The number of audio tracks that are forwarded at a time; `None` for all of them.
+        slots: Option<u8>,
     },
     /// Tells by [`Event::Quality`](crate::Event::Quality) how connections fare.
     MeasureQuality {
@@ -264,13 +264,13 @@ pub struct NewSubscription {
     pub transport_cc: bool,
     /// The subscriber takes redundant audio; one that does not gets plain Opus.
     pub takes_red: bool,
-    /// What the subscriber wants of it.
-    pub wish: Wish,
+    /// What the subscriber is to be sent of it.
+    pub settings: SubscriptionSettings,
 }
 
-/// What a subscriber wants of a track.
+/// How much of a track a subscriber is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
+pub struct SubscriptionSettings {
     /// Send at all. `false` while the subscriber does not show it, or the publisher does not
     /// permit it.
     pub enabled: bool,
@@ -285,9 +285,9 @@ pub struct Wish {
     pub allow_pause: bool,
 }
 
-impl Default for Wish {
-    fn default() -> Wish {
-        Wish {
+impl Default for SubscriptionSettings {
+    fn default() -> SubscriptionSettings {
+        SubscriptionSettings {
             enabled: true,
             max_layer: 2,
             max_frame_rate: 0,

@@ -8,7 +8,7 @@ use crate::transport::ServerCertificate;
 
 /// A packet waits at most this long for others to share its way with. A shell that reads as
 /// rarely as that delays nothing, when it says how long what it reads has waited.
-pub const GATHER_INTERVAL: Duration = Duration::from_millis(3);
+pub const COALESCING_INTERVAL: Duration = Duration::from_millis(3);
 
 /// Which of the shell's sockets a datagram came from or goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

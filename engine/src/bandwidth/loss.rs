@@ -97,7 +97,7 @@ impl LossControl {
     }
 
     /// Whether what is sent now is more than gets through.
-    pub(super) fn is_overloaded(&self) -> bool {
+    pub(super) fn is_overusing(&self) -> bool {
         self.limit.is_some() && self.losing
     }
 
@@ -267,10 +267,10 @@ mod tests {
         (0..12).for_each(|_| feedback(&mut control, 1.0));
         let limit = control.limit().expect("a limit");
         assert!(limit < 1.4 * capacity, "{limit}");
-        assert!(control.is_overloaded());
+        assert!(control.is_overusing());
         // The limit stays for a while, though all gets through that is sent now.
         (0..12).for_each(|_| feedback(&mut control, 0.0));
-        assert!(control.limit().is_some() && !control.is_overloaded());
+        assert!(control.limit().is_some() && !control.is_overusing());
     }
 
     #[test]

@@ -19,7 +19,7 @@
 //!
 //! Feedback that stays away: for 1.5 s nothing happens, as a gap is more often the way back
 //! than the way there. Then the estimate falls by a fifth every half second, down to
-//! [`SILENT_RATE`], as long as packets are sent. When feedback is there again it rises to what it
+//! [`FEEDBACK_TIMEOUT_RATE`], as long as packets are sent. When feedback is there again it rises to what it
 //! was before within a second, unless that feedback tells of congestion. Where the estimate is
 //! too low for anything to be sent, a probe a second asks for feedback.
 //!
@@ -73,14 +73,17 @@ const MAX_RATE: f64 = 100_000_000.0;
 const PACKET_BITS: f64 = 9_600.0;
 /// A tick of feedback.
 const TICK: Micros = 250;
-/// Feedback may be missing for this long.
-const SILENCE: Micros = 1_500_000;
-/// Then the estimate falls in these steps, to this rate.
-const SILENCE_STEP: Micros = 500_000;
-const SILENCE_DECREASE: f64 = 0.8;
-const SILENT_RATE: f64 = 100_000.0;
-/// And rises like this with each feedback when it is back.
-const SILENCE_INCREASE: f64 = 1.3;
+/// Feedback may be missing for this long, microseconds.
+const FEEDBACK_TIMEOUT: Micros = 1_500_000;
+/// After that the estimate is multiplied by `FEEDBACK_TIMEOUT_DECREASE` once in this time,
+/// microseconds, until it is `FEEDBACK_TIMEOUT_RATE` bits per second. The factor is that of
+/// libwebrtc's `SendSideBandwidthEstimation` on a feedback timeout; the rate is our choice: audio and
+/// a still picture.
+const FEEDBACK_TIMEOUT_STEP: Micros = 500_000;
+const FEEDBACK_TIMEOUT_DECREASE: f64 = 0.8;
+const FEEDBACK_TIMEOUT_RATE: f64 = 100_000.0;
+/// The factor by which the estimate rises with each feedback packet once feedback has returned.
+const FEEDBACK_RETURN_INCREASE: f64 = 1.3;
 /// When nothing was sent for this long though something is wanted, a probe is.
 const IDLE: Micros = 1_000_000;
 /// A peer's own estimate is believed up to this many times the last one for each second since,
@@ -108,17 +111,18 @@ pub(crate) struct BandwidthEstimator {
     idle_due: Micros,
     /// Since when packets are sent that no feedback has answered.
     unanswered: Option<Micros>,
-    /// When the silence takes its next part of the estimate, and what it left.
-    silence_due: Micros,
-    silence: f64,
+    /// When missing feedback lowers the estimate next.
+    feedback_timeout_due: Micros,
+    /// The factor, from 0 to 1, to which missing feedback has lowered the estimate.
+    feedback_timeout_factor: f64,
     report: ReportedLoss,
     probing: Probing,
     /// Reference time of the last transport-wide feedback; `None` when there never was one.
     reference: Option<i64>,
     /// Number after the latest packet that feedback told of.
     reported: u64,
-    /// Packets before this one went another way.
-    way_begins: u64,
+    /// Packets before this one took another path.
+    path_begins: u64,
     groups: ArrivalGroups,
     trendline: Trendline,
     queueing: QueueingDelay,
@@ -166,9 +170,9 @@ impl BandwidthEstimator {
             unanswered: None,
             last_sent: 0,
             idle_due: IDLE,
-            silence_due: 0,
-            silence: 1.0,
-            way_begins: 0,
+            feedback_timeout_due: 0,
+            feedback_timeout_factor: 1.0,
+            path_begins: 0,
             reported: 0,
             in_probe: false,
             probe_reported: false,
@@ -222,21 +226,21 @@ impl BandwidthEstimator {
         }
         self.probing.on_sent(number, len, probe);
         self.report.bytes += u64::from(len);
-        let paused = now - self.last_sent > SILENCE;
+        let paused = now - self.last_sent > FEEDBACK_TIMEOUT;
         self.last_sent = now;
         self.idle_due = now + IDLE;
         if paused || self.unanswered.is_none() {
             self.unanswered = Some(now);
-            self.silence_due = now + SILENCE;
+            self.feedback_timeout_due = now + FEEDBACK_TIMEOUT;
         }
         number as u16
     }
 
-    /// Packets go another way from now on, as to a peer that changed from one network to another:
-    /// nothing is known of that, so it begins as the first one did.
-    pub(crate) fn on_new_way(&mut self) {
+    /// Packets take another path from now on, as to a peer that changed from one network to another.
+    /// Nothing is known of the new path, so the estimator starts as it did at first.
+    pub(crate) fn on_path_change(&mut self) {
         self.rate = RateControl::new(self.bps().min(START_RATE));
-        self.way_begins = self.sent.next();
+        self.path_begins = self.sent.next();
         self.groups = ArrivalGroups::default();
         self.trendline = Trendline::default();
         self.queueing = QueueingDelay::default();
@@ -245,7 +249,7 @@ impl BandwidthEstimator {
         self.probing = Probing::default();
         self.report = ReportedLoss::default();
         (self.remb, self.rtt, self.unanswered) = (None, None, None);
-        (self.silence, self.in_probe, self.delays) = (1.0, false, None);
+        (self.feedback_timeout_factor, self.in_probe, self.delays) = (1.0, false, None);
     }
 
     /// The latest packet with that tag is repeated byte for byte: under the number that it had,
@@ -292,7 +296,7 @@ impl BandwidthEstimator {
         missing: &mut impl FnMut(u64),
     ) -> Option<Micros> {
         let packet = self.sent.report(sequence, arrival.is_some())?;
-        if packet.number < self.way_begins {
+        if packet.number < self.path_begins {
             return None;
         }
         let reported = self.reported;
@@ -317,7 +321,7 @@ impl BandwidthEstimator {
         let delay = arrival - packet.sent;
         if reported < packet.number {
             for (sent, len) in self.sent.assume_received(reported, packet.number) {
-                if packet.sent - sent < SILENCE / 2 {
+                if packet.sent - sent < FEEDBACK_TIMEOUT / 2 {
                     self.acknowledged.on_packet(sent + delay, len);
                 }
             }
@@ -360,12 +364,16 @@ impl BandwidthEstimator {
             probed: now < self.probed_until,
             unusual_loss: self.loss.take_unusual_loss(),
         });
-        if self.rate.take_longer_way() {
+        if self.rate.take_base_delay_rose() {
             self.queueing.rebase();
         }
         self.loss.update(self.rate.rate());
-        if self.silence < 1.0 && usage != Usage::Over && self.queueing.mean() < LONG_QUEUE {
-            self.silence = (self.silence * SILENCE_INCREASE).min(1.0);
+        if self.feedback_timeout_factor < 1.0
+            && usage != Usage::Over
+            && self.queueing.mean() < LONG_QUEUE
+        {
+            self.feedback_timeout_factor =
+                (self.feedback_timeout_factor * FEEDBACK_RETURN_INCREASE).min(1.0);
         }
         let known = self.knowledge(now);
         if let Some(found) = self.probing.update(known) {
@@ -377,7 +385,7 @@ impl BandwidthEstimator {
         Knowledge {
             now,
             estimate: self.bps(),
-            congested: self.congested(),
+            may_probe: self.may_probe(),
             has_fallen: self.rate.has_fallen(now),
             // Of which a packet of our own before it is a part, the longer the slower the link.
             usual_queueing: self.rate.usual_queueing() - (PACKET_BITS * 1e6 / self.bps()) as Micros,
@@ -436,8 +444,8 @@ impl BandwidthEstimator {
         if let Some(limit) = self.loss.limit() {
             rate = rate.min(limit);
         }
-        if self.silence < 1.0 {
-            rate = rate.min((rate * self.silence).max(SILENT_RATE));
+        if self.feedback_timeout_factor < 1.0 {
+            rate = rate.min((rate * self.feedback_timeout_factor).max(FEEDBACK_TIMEOUT_RATE));
         }
         rate.clamp(MIN_RATE, MAX_RATE)
     }
@@ -447,18 +455,20 @@ impl BandwidthEstimator {
         self.bps() as u64
     }
 
-    /// Whether more is sent now than the way carries, or nothing is known of it any more.
-    pub(crate) fn overloaded(&self) -> bool {
+    /// Whether more is sent now than the path carries, or feedback has been missing for so long that
+    /// nothing is known of it.
+    pub(crate) fn is_overusing(&self) -> bool {
         self.rate.is_draining()
             || self.trendline.usage() == Usage::Over
-            || self.loss.is_overloaded()
-            || self.silence < 1.0
+            || self.loss.is_overusing()
+            || self.feedback_timeout_factor < 1.0
     }
 
-    /// Whether the way is overloaded, or was just now and is known too little to send ahead of it:
-    /// nothing is probed, and pacing keeps to the estimate.
-    pub(crate) fn congested(&self) -> bool {
-        self.overloaded() || self.loss.limit().is_some()
+    /// Whether more may be sent than the estimate: not while the path is overused, nor while loss
+    /// limits the rate, as too little is known of the path then. Pacing keeps to the estimate
+    /// meanwhile.
+    pub(crate) fn may_probe(&self) -> bool {
+        !self.is_overusing() && self.loss.limit().is_none()
     }
 
     /// Round trip time, feedback's own delay included, once known.
@@ -480,8 +490,8 @@ impl BandwidthEstimator {
     }
 
     /// Once after a probe that the link was too slow for: the bits that it left waiting there.
-    pub(crate) fn take_left_waiting(&mut self) -> Option<u64> {
-        let bits = self.probing.take_left_waiting();
+    pub(crate) fn take_probe_backlog(&mut self) -> Option<u64> {
+        let bits = self.probing.take_probe_backlog();
         (bits > 0.0).then_some(bits as u64)
     }
 
@@ -538,33 +548,35 @@ impl BandwidthEstimator {
     /// Feedback may have been missing for too long, or nothing been sent that asks for it.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         let now = self.micros(now);
-        if self.silence_is_watched() && now >= self.silence_due {
-            self.silence *= SILENCE_DECREASE;
-            self.silence_due = now + SILENCE_STEP;
+        if self.feedback_timeout_is_watched() && now >= self.feedback_timeout_due {
+            self.feedback_timeout_factor *= FEEDBACK_TIMEOUT_DECREASE;
+            self.feedback_timeout_due = now + FEEDBACK_TIMEOUT_STEP;
         }
         if now >= self.idle_due {
             self.idle_due = now + IDLE;
             // What was lost before says nothing of the way now, and too little is sent to say
             // more.
             self.loss = LossControl::default();
-            self.probing.break_silence(self.bps());
+            self.probing.probe_after_idle(self.bps());
         }
     }
 
     /// When [`Self::handle_timeout`] is to be called; `None` while nothing is sent nor wanted.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let silence = self.silence_is_watched().then_some(self.silence_due);
+        let silence = self
+            .feedback_timeout_is_watched()
+            .then_some(self.feedback_timeout_due);
         let idle = self.probing.is_wanted(self.bps()).then_some(self.idle_due);
         let due = silence.into_iter().chain(idle).min()?;
         Some(self.epoch + Duration::from_micros(due as u64))
     }
 
-    /// Only of who has given feedback it means something that he gives none; and only for as
-    /// long as he is sent something.
-    fn silence_is_watched(&self) -> bool {
+    /// Missing feedback means something only for a peer that has given some, and only while packets
+    /// are sent to it.
+    fn feedback_timeout_is_watched(&self) -> bool {
         self.reference.is_some()
             && self.unanswered.is_some()
-            && self.silence_due - self.last_sent < SILENCE
-            && self.bps() > SILENT_RATE
+            && self.feedback_timeout_due - self.last_sent < FEEDBACK_TIMEOUT
+            && self.bps() > FEEDBACK_TIMEOUT_RATE
     }
 }

@@ -68,7 +68,7 @@ pub(super) struct Probing {
     due: Micros,
     interval: Micros,
     /// Bits that the last probe left waiting in the network, if nobody has asked yet.
-    left_waiting: f64,
+    probe_backlog: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +83,8 @@ enum Phase {
 pub(super) struct Knowledge {
     pub(super) now: Micros,
     pub(super) estimate: f64,
-    /// The queue is growing or being emptied, or loss limits the rate.
-    pub(super) congested: bool,
+    /// The queue neither grows nor is being drained, and loss does not limit the rate.
+    pub(super) may_probe: bool,
     /// The rate is far below what it was a short time ago.
     pub(super) has_fallen: bool,
     /// How much packets wait in ordinary times: that is jitter, and bursts of our own.
@@ -101,7 +101,7 @@ impl Default for Probing {
             phase: Phase::Idle,
             due: 0,
             interval: INTERVAL,
-            left_waiting: 0.0,
+            probe_backlog: 0.0,
         }
     }
 }
@@ -116,13 +116,13 @@ impl Probing {
     }
 
     /// Once after a probe: how many bits of it the link was too slow for when it had been sent.
-    pub(super) fn take_left_waiting(&mut self) -> f64 {
-        std::mem::take(&mut self.left_waiting)
+    pub(super) fn take_probe_backlog(&mut self) -> f64 {
+        std::mem::take(&mut self.probe_backlog)
     }
 
     /// Plans a probe if it is time for one, and takes a plan back that would do harm.
     fn consider(&mut self, known: Knowledge) {
-        if known.congested {
+        if !known.may_probe {
             self.planned = None;
             if known.has_fallen {
                 self.interval = INTERVAL;
@@ -151,7 +151,7 @@ impl Probing {
 
     /// Plans a probe whatever the way was like: nothing has been sent for so long that nothing
     /// else would tell when it carries again.
-    pub(super) fn break_silence(&mut self, estimate: f64) {
+    pub(super) fn probe_after_idle(&mut self, estimate: f64) {
         self.cluster = None;
         self.plan(later(estimate), estimate, 0);
     }
@@ -226,11 +226,11 @@ impl Probing {
             return None;
         };
         let (found, full) = (result.bps, result.full);
-        self.left_waiting = result.waiting;
+        self.probe_backlog = result.waiting;
         let start = self.phase == Phase::Start;
         let needed = if full && !start { CLEARLY_MORE } else { 1.0 };
         let raised = found > needed * known.estimate;
-        if start && found >= FOUND * cluster.probe.bps as f64 && !known.congested {
+        if start && found >= FOUND * cluster.probe.bps as f64 && known.may_probe {
             self.plan(NEXT * found, found, known.usual_queueing);
         } else {
             self.phase = Phase::Later;
@@ -294,7 +294,7 @@ mod tests {
     const KNOWN: Knowledge = Knowledge {
         now: 0,
         estimate: 300_000.0,
-        congested: false,
+        may_probe: true,
         has_fallen: false,
         usual_queueing: 0,
     };
@@ -346,7 +346,7 @@ mod tests {
         assert!(probing.poll(0).is_none());
         probing.want(1_000_000.0, KNOWN);
         probing.update(Knowledge {
-            congested: true,
+            may_probe: false,
             ..KNOWN
         });
         assert!(probing.poll(0).is_none());
@@ -364,7 +364,7 @@ mod tests {
             probing.want(1_000_000.0, KNOWN);
             probing.start(300_000.0);
             probing.update(Knowledge {
-                congested: true,
+                may_probe: false,
                 has_fallen,
                 ..KNOWN
             });

@@ -125,7 +125,7 @@ pub(super) struct RateControl {
     last: Option<Micros>,
     decreased: Option<Micros>,
     phase: Phase,
-    longer_way: bool,
+    base_delay_rose: bool,
     /// How many share the capacity, as far as is known since the last fall.
     sharers: u32,
     /// The rate fell for a queue, and nobody has asked yet.
@@ -150,7 +150,7 @@ impl RateControl {
             last: None,
             decreased: None,
             phase: Phase::Alone,
-            longer_way: false,
+            base_delay_rose: false,
             sharers: 1,
             fell: false,
             before: None,
@@ -182,8 +182,8 @@ impl RateControl {
     }
 
     /// True once after the delay turned out to be that of a longer way, not of a queue.
-    pub(super) fn take_longer_way(&mut self) -> bool {
-        std::mem::take(&mut self.longer_way)
+    pub(super) fn take_base_delay_rose(&mut self) -> bool {
+        std::mem::take(&mut self.base_delay_rose)
     }
 
     /// True once after the rate fell for a queue.
@@ -409,8 +409,8 @@ impl RateControl {
         let again = self
             .lengthened
             .is_some_and(|last| input.now - last < LENGTHENED_ONCE_IN);
-        self.longer_way = steady && !again;
-        if self.longer_way {
+        self.base_delay_rose = steady && !again;
+        if self.base_delay_rose {
             self.lengthened = Some(input.now);
         }
         let (trial, carried) = (*trial, *carried);
@@ -420,7 +420,7 @@ impl RateControl {
             self.start_drain(input, carried, true);
             return;
         }
-        self.phase = if self.longer_way {
+        self.phase = if self.base_delay_rose {
             Phase::Alone
         } else {
             Phase::Competing {

@@ -35,7 +35,7 @@ impl Engine {
     }
 
     pub(crate) fn forget_speaker(&mut self, room: RoomId, track: u32) {
-        self.forget_voice(room, track);
+        self.forget_audio_track(room, track);
         if let Some(speakers) = self.speakers.get_mut(&room) {
             speakers.tracks.retain(|&other| other != track);
             if speakers.tracks.is_empty() {

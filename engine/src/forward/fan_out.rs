@@ -9,7 +9,7 @@ use crate::forward::forwarder::Rewrite;
 use crate::receive::ingress::REPORT_INTERVAL;
 use crate::send::send_queue::{Form, QueuedPacket};
 use crate::state::packet::Received;
-use crate::state::repeat::again;
+use crate::state::repeat::requeue_for_retransmission;
 use crate::state::subscription::Subscription;
 use crate::state::timers::TimerOwner;
 use crate::state::track::Track;
@@ -25,7 +25,7 @@ impl Engine {
             statistics,
             events,
             timers,
-            flush,
+            ready,
             ..
         } = self.fan_out_parts();
         let track = &tracks[track_index as usize];
@@ -35,11 +35,11 @@ impl Engine {
             if state.srtp.is_none() {
                 continue;
             }
-            let Some(rewrite) = place(subscription, track, received, now) else {
+            let Some(rewrite) = select_and_rewrite(subscription, track, received, now) else {
                 continue;
             };
-            let undone_len = received.undone_len.filter(|_| !subscription.takes_red);
-            let len = undone_len.unwrap_or(received.len);
+            let primary_len = received.primary_len.filter(|_| !subscription.takes_red);
+            let len = primary_len.unwrap_or(received.len);
             let packet = QueuedPacket {
                 subscription: index,
                 track: track_index,
@@ -52,7 +52,7 @@ impl Engine {
                 ends_picture: rewrite.ends_picture,
                 form: Form::Media,
                 reported: subscription.transport_cc,
-                red_undone: undone_len.is_some(),
+                red_stripped: primary_len.is_some(),
                 len: len as u16,
             };
             let paced = track.kind == MediaKind::Video;
@@ -78,7 +78,7 @@ impl Engine {
                 state.report_due = Some(due);
                 timers.arm(TimerOwner::Peer(subscription.peer), &mut state.armed, due);
             }
-            flush.list(now, subscription.peer, state);
+            ready.push_peer(now, subscription.peer, state);
         }
     }
 
@@ -93,10 +93,10 @@ impl Engine {
         let subscription = &mut parts.subscriptions[index as usize];
         let track = &parts.tracks[subscription.track as usize];
         let state = &mut parts.peers[subscription.peer as usize];
-        state.again.refill(now, state.estimate());
+        state.retransmissions.refill(now, state.estimate());
         let rtt = state.bandwidth.rtt().unwrap_or(state.rtt);
         // To lose that too would cost a round trip, which a picture may not have.
-        let twice = state.loses_by_chance();
+        let twice = state.has_random_loss();
         for sequence in missing {
             if subscription.retransmissions_left == 0 {
                 break;
@@ -104,10 +104,14 @@ impl Engine {
             let sent = subscription.forwarder.sent_as(sequence);
             let needed = sent.is_some_and(|sent| subscription.is_needed(track.kind, &sent));
             let ssrc = subscription.ssrc;
-            if !state.again.may_send(now, ssrc, sequence, rtt, needed) {
+            if !state
+                .retransmissions
+                .may_send(now, ssrc, sequence, rtt, needed)
+            {
                 continue;
             }
-            let Some(packet) = again(index, subscription, track, sequence) else {
+            let Some(packet) = requeue_for_retransmission(index, subscription, track, sequence)
+            else {
                 // It may have been lost between the shards and come yet.
                 if let Some(sent) = sent
                     && parts.relay.want_packet(now, track, sent.layer, sent.source)
@@ -117,7 +121,7 @@ impl Engine {
                 continue;
             };
             let twin = (twice && matches!(packet.form, Form::Repair { .. }))
-                .then(|| again(index, subscription, track, sequence))
+                .then(|| requeue_for_retransmission(index, subscription, track, sequence))
                 .flatten();
             for packet in [Some(packet), twin].into_iter().flatten() {
                 let last = match packet.form {
@@ -125,7 +129,7 @@ impl Engine {
                     _ => &mut subscription.last_queued,
                 };
                 if state.enqueue(now, packet, last, false) {
-                    state.again.sent(now, ssrc, sequence, packet.len);
+                    state.retransmissions.sent(now, ssrc, sequence, packet.len);
                     parts.statistics.retransmissions += 1;
                     parts.statistics.packets_out += 1;
                     parts.statistics.bytes_out += u64::from(packet.len);
@@ -133,7 +137,7 @@ impl Engine {
             }
             subscription.retransmissions_left -= 1;
         }
-        parts.flush.list(now, subscription.peer, state);
+        parts.ready.push_peer(now, subscription.peer, state);
     }
 
     /// Sends again what a way loses, as transport feedback tells, when nobody has asked for it: what
@@ -148,7 +152,7 @@ impl Engine {
             let is_media = subscription.ssrc == ssrc && subscription.rtx_ssrc.is_some();
             if is_media
                 && !self.peers[peer as usize]
-                    .again
+                    .retransmissions
                     .has_sent(now, ssrc, sequence)
             {
                 self.retransmit(now, index, std::iter::once(sequence));
@@ -180,13 +184,13 @@ impl Engine {
 }
 
 /// Whether and how a subscriber gets a packet.
-fn place(
+fn select_and_rewrite(
     subscription: &mut Subscription,
     track: &Track,
     received: &Received,
     now: Instant,
 ) -> Option<Rewrite> {
-    if !subscription.wish.enabled {
+    if !subscription.settings.enabled {
         return None;
     }
     let layer = received.source.layer;

@@ -83,7 +83,7 @@ impl Engine {
         for (track, layer, sequence) in &batch.resends {
             self.relay_again(now, from, *track, *layer, *sequence);
         }
-        self.has_waited_since(arrived);
+        self.backdate_deadline(arrived);
     }
 
     /// Sends the packet in the scratch buffer to the shards that asked for its track.
@@ -182,7 +182,7 @@ impl Engine {
             codec,
             header_len: usize::from(cached.header_len),
             len: cached.packet.len(),
-            undone_len: red_payload::undone_len(cached.packet, usize::from(cached.header_len)),
+            primary_len: red_payload::primary_len(cached.packet, usize::from(cached.header_len)),
         };
         let batch = self.relay.batch(now, to);
         if batch.push_packet(id, ssrc, received, cached.packet) {

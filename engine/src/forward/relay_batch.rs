@@ -126,8 +126,8 @@ impl Relay {
         &mut self.outboxes[index].batch
     }
 
-    /// See [`Engine::has_waited_since`].
-    pub(crate) fn has_waited_since(&mut self, arrived: Instant) {
+    /// See [`Engine::backdate_deadline`].
+    pub(crate) fn backdate_deadline(&mut self, arrived: Instant) {
         self.due = self.due.map(|due| due.min(arrived + RELAY_INTERVAL));
     }
 

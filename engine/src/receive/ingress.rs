@@ -78,7 +78,7 @@ impl Engine {
         if let Some(received) = self.receive(now, &authentic, packet, &extensions) {
             if let Some(level) = extensions.audio_level {
                 self.hear(now, owner.track, level.dbov);
-                if !self.lets_pass(now, owner.track, level.dbov, &received.source) {
+                if !self.passes_last_n(now, owner.track, level.dbov, &received.source) {
                     return;
                 }
             }
@@ -86,7 +86,7 @@ impl Engine {
             self.fan_out(now, owner.track, &received);
             // A voice packet is a frame (RFC 7587, section 4.2).
             if authentic.header.marker || received.codec.kind() == MediaKind::Audio {
-                self.flush.completed(now, arrived);
+                self.ready.completed(now, arrived);
             }
         }
     }
@@ -257,8 +257,8 @@ impl Engine {
             codec,
             header_len,
             len,
-            undone_len: red
-                .then(|| red_payload::undone_len(&self.scratch[..len], header_len))
+            primary_len: red
+                .then(|| red_payload::primary_len(&self.scratch[..len], header_len))
                 .flatten(),
         })
     }

@@ -103,7 +103,7 @@ impl Engine {
             codec: Codec::Opus,
             header_len,
             len,
-            undone_len: None,
+            primary_len: None,
         })
     }
 }

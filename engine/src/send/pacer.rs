@@ -1,8 +1,8 @@
 //! How fast packets leave for one peer.
 //!
 //! A keyframe is ten times a frame, and a link takes it only as fast as it can: what comes faster
-//! waits in somebody's queue, where it delays the voice behind it. So video waits here instead,
-//! in the order in which it came, and audio, retransmissions and RTCP pass it.
+//! waits in a router's queue, where it delays the audio behind it. So video waits here instead,
+//! in the order in which it came, and audio, retransmissions and RTCP overtake it.
 //!
 //! The engine sends in ticks, so the budget of a tick is what leaves as one burst, and a burst is
 //! what the kernel sends as runs.
@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use crate::send::send_queue::QueuedPacket;
 
-/// Time for which unused budget is kept.
+/// Time for which unused budget is kept. Our choice: three ticks of the engine.
 const BURST: Duration = Duration::from_millis(10);
-/// What waits leaves at least as fast as would empty the queue in this time, however low the
-/// rate is, and half as fast whatever passes it: much later it is of no use. What has passed
-/// holds back what comes after it for no longer than this either.
+/// Delayed packets leave at least as fast as would empty the queue in this time, however low the
+/// rate is, and half as fast whatever overtakes them: much later they are of no use. The debt of
+/// packets that overtook holds back later ones for no longer than this either. Our choice: a picture
+/// that is a quarter of a second late is shown as a freeze.
 const DRAIN_TIME: Duration = Duration::from_millis(250);
-/// More than this many do not wait.
+/// Packets that are delayed at most.
 const MAX_DELAYED: usize = 4_096;
 /// Memory that an empty queue may keep, in packets.
 const KEPT_CAPACITY: usize = 64;
@@ -31,10 +32,10 @@ const KEPT_CAPACITY: usize = 64;
 pub(crate) struct Pacer {
     /// Bits that may leave now; below zero after a packet larger than what was left.
     budget: i64,
-    /// Bits of what waits that leave now in any case, and how many more do in a second, as of the
-    /// last packet that came to wait.
-    owed: i64,
-    owed_rate: u64,
+    /// Bits of the delayed packets that may leave now whatever the budget is.
+    guaranteed_drain: i64,
+    /// Bits a second by which `guaranteed_drain` grows, as of the last packet that was delayed.
+    guaranteed_drain_rate: u64,
     refilled: Option<Instant>,
     delayed: VecDeque<QueuedPacket>,
     delayed_bytes: usize,
@@ -71,7 +72,7 @@ impl Pacer {
         self.refilled = Some(now);
         let budget = self.budget.saturating_add(bits(rate, elapsed));
         self.budget = budget.clamp(-bits(rate, DRAIN_TIME), bits(rate, BURST));
-        self.owed += bits(self.owed_rate, elapsed);
+        self.guaranteed_drain += bits(self.guaranteed_drain_rate, elapsed);
     }
 
     /// The bits a second that empty the queue in its time.
@@ -81,11 +82,11 @@ impl Pacer {
 
     /// A packet of this length, in bytes, leaves.
     pub(crate) fn spend(&mut self, len: u16) {
-        self.owe(8 * u64::from(len));
+        self.add_debt(8 * u64::from(len));
     }
 
-    /// So many bits were sent beyond the rate.
-    pub(crate) fn owe(&mut self, bits: u64) {
+    /// Takes bits that were sent beyond the rate out of the budget.
+    pub(crate) fn add_debt(&mut self, bits: u64) {
         self.budget = self.budget.saturating_sub(bits as i64);
     }
 
@@ -95,22 +96,22 @@ impl Pacer {
             return false;
         }
         if self.delayed.is_empty() {
-            self.owed = -8 * i64::from(packet.len);
+            self.guaranteed_drain = -8 * i64::from(packet.len);
         }
         self.delayed_bytes += usize::from(packet.len);
-        self.owed_rate = self.draining() / 2;
+        self.guaranteed_drain_rate = self.draining() / 2;
         self.delayed.push_back(packet);
         true
     }
 
     /// The next packet whose time has come; its length is spent.
     pub(crate) fn release(&mut self) -> Option<QueuedPacket> {
-        if self.budget <= 0 && self.owed <= 0 {
+        if self.budget <= 0 && self.guaranteed_drain <= 0 {
             return None;
         }
         let packet = self.delayed.pop_front()?;
         let bits = 8 * i64::from(packet.len);
-        self.owed = (self.owed - bits).max(-bits);
+        self.guaranteed_drain = (self.guaranteed_drain - bits).max(-bits);
         self.delayed_bytes -= usize::from(packet.len);
         self.spend(packet.len);
         if self.delayed.is_empty() && self.delayed.capacity() > 2 * KEPT_CAPACITY {
@@ -193,7 +194,7 @@ mod tests {
             let mut now = test_clock::start();
             let mut pacer = Pacer::default();
             pacer.refill(now, Some(1_000_000));
-            pacer.owe(bits);
+            pacer.add_debt(bits);
             let mut ticks = 0;
             while !pacer.is_open() {
                 now += TICK;

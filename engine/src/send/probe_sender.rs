@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::api::codec::MediaKind;
 use crate::send::send_queue::{Form, QueuedPacket};
 use crate::state::peer::Peer;
-use crate::state::repeat::again;
+use crate::state::repeat::requeue_for_retransmission;
 use crate::state::subscription::Subscription;
 use crate::state::track::Track;
 use crate::wire::rtp::extensions::PADDING_HEADER;
@@ -48,7 +48,9 @@ pub(crate) fn fill(
         let packet = subscription
             .forwarder
             .latest()
-            .and_then(|latest| again(index, subscription, track, latest.wrapping_sub(back)))
+            .and_then(|latest| {
+                requeue_for_retransmission(index, subscription, track, latest.wrapping_sub(back))
+            })
             .or_else(|| padding(index, subscription, track));
         let Some(packet) = packet else {
             break;
@@ -81,7 +83,7 @@ fn padding(index: u32, subscription: &mut Subscription, track: &Track) -> Option
         ends_picture: false,
         form: Form::Padding { payload_type },
         reported: true,
-        red_undone: false,
+        red_stripped: false,
         len: (PADDING_HEADER + MOST_PADDING) as u16,
     })
 }

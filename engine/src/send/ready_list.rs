@@ -1,50 +1,51 @@
-//! The peers whose packets wait to be written, and until when.
+//! The peers that have packets to write, and the deadline until which these wait for more.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::api::io::GATHER_INTERVAL;
-use crate::send::coalescing::Gathering;
+use crate::api::io::COALESCING_INTERVAL;
+use crate::send::coalescing::Coalescing;
 use crate::state::peer::Peer;
 
-/// The peers with packets in their queues.
+/// The peers with packets in their queues, in the order in which they are written.
 #[derive(Debug, Default)]
-pub(crate) struct Flush {
+pub(crate) struct ReadyList {
     peers: VecDeque<u32>,
-    /// When the packets that wait are to leave.
+    /// When the packets are to be written; `None` while no peer has any that are not released.
     due: Option<Instant>,
-    /// How many of `peers`, from the front, are to be written now.
+    /// The number of `peers`, from the front, that are to be written now.
     released: usize,
-    gathering: Gathering,
+    coalescing: Coalescing,
 }
 
-impl Flush {
-    /// Puts a peer on the list when it has packets.
-    pub(crate) fn list(&mut self, now: Instant, peer: u32, state: &mut Peer) {
-        if state.listed || !state.has_packets() {
+impl ReadyList {
+    /// Appends a peer that has packets, unless it is in the list.
+    pub(crate) fn push_peer(&mut self, now: Instant, peer: u32, state: &mut Peer) {
+        if state.in_ready_list || !state.has_packets() {
             return;
         }
-        state.listed = true;
+        state.in_ready_list = true;
         self.peers.push_back(peer);
-        self.due.get_or_insert(now + GATHER_INTERVAL);
+        self.due.get_or_insert(now + COALESCING_INTERVAL);
     }
 
-    /// See [`Engine::has_waited_since`].
-    pub(crate) fn has_waited_since(&mut self, arrived: Instant) {
-        self.due = self.due.map(|due| due.min(arrived + GATHER_INTERVAL));
+    /// See [`Engine::backdate_deadline`].
+    pub(crate) fn backdate_deadline(&mut self, arrived: Instant) {
+        self.due = self.due.map(|due| due.min(arrived + COALESCING_INTERVAL));
     }
 
-    /// What has been queued ends with the last packet of a frame, which has `arrived` then.
+    /// The last packet of a frame has been queued; it `arrived` at the socket then. The frame is
+    /// released at once where waiting for others is not worth it.
     pub(crate) fn completed(&mut self, now: Instant, arrived: Instant) {
         if self.due.is_some() {
-            self.gathering.completed(arrived);
-            if !self.gathering.pays() {
+            self.coalescing.completed(arrived);
+            if !self.coalescing.should_wait() {
                 self.due = Some(now);
             }
         }
     }
 
-    /// When packets are to leave.
+    /// When packets are to be written.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
@@ -57,7 +58,7 @@ impl Flush {
         }
     }
 
-    /// Forgets a peer that is gone.
+    /// Removes a peer that has ended.
     pub(crate) fn forget(&mut self, peer: u32) {
         if let Some(index) = self.peers.iter().position(|&listed| listed == peer) {
             self.peers.remove(index);
@@ -67,15 +68,17 @@ impl Flush {
         }
     }
 
-    /// Who is at that place of the list.
-    pub(crate) fn listed(&self, place: usize) -> Option<u32> {
-        self.peers.get(place).copied()
+    /// The peer at a position, counted from the front.
+    pub(crate) fn peer_at(&self, position: usize) -> Option<u32> {
+        self.peers.get(position).copied()
     }
 
+    /// The next peer to write.
     pub(crate) fn next(&self) -> Option<u32> {
         (self.released > 0).then(|| self.peers.front().copied())?
     }
 
+    /// The peer at the front has been written.
     pub(crate) fn done(&mut self) {
         self.peers.pop_front();
         self.released -= 1;
@@ -88,19 +91,19 @@ mod tests {
     use crate::test_clock;
 
     #[test]
-    fn what_has_waited_to_be_read_gathers_for_the_rest_of_the_time() {
+    fn the_deadline_counts_from_when_the_packet_arrived() {
         let now = test_clock::start();
-        let mut flush = Flush {
-            due: Some(now + GATHER_INTERVAL),
-            ..Flush::default()
+        let mut ready = ReadyList {
+            due: Some(now + COALESCING_INTERVAL),
+            ..ReadyList::default()
         };
-        flush.has_waited_since(now);
-        assert_eq!(flush.due(), Some(now + GATHER_INTERVAL));
-        let arrived = now - GATHER_INTERVAL / 2;
-        flush.has_waited_since(arrived);
-        assert_eq!(flush.due(), Some(arrived + GATHER_INTERVAL));
-        let mut empty = Flush::default();
-        empty.has_waited_since(arrived);
+        ready.backdate_deadline(now);
+        assert_eq!(ready.due(), Some(now + COALESCING_INTERVAL));
+        let arrived = now - COALESCING_INTERVAL / 2;
+        ready.backdate_deadline(arrived);
+        assert_eq!(ready.due(), Some(arrived + COALESCING_INTERVAL));
+        let mut empty = ReadyList::default();
+        empty.backdate_deadline(arrived);
         assert_eq!(empty.due(), None);
     }
 }

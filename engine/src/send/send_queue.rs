@@ -17,14 +17,15 @@ const MAX_QUEUED: usize = 4_096;
 /// Memory that an empty queue may keep, in packets.
 const KEPT_CAPACITY: usize = 256;
 
-/// As what a packet leaves.
+/// The form in which a packet is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// For the first time.
     Media,
-    /// Once more, to the last byte as before: the index is the same, so the plaintext has to be.
+    /// A retransmission on the media's own SSRC: the SRTP index is the same, so the plaintext has to be
+    /// the same too.
     Repeat,
-    /// Once more, on the retransmission stream (RFC 4588).
+    /// A retransmission on the retransmission stream (RFC 4588).
     Repair {
         /// Payload type of the retransmission stream.
         payload_type: u8,
@@ -59,8 +60,8 @@ pub(crate) struct QueuedPacket {
     pub(crate) form: Form,
     /// Its arrival is reported, by its transport-wide sequence number.
     pub(crate) reported: bool,
-    /// It leaves without its redundancy (see `red.rs`).
-    pub(crate) red_undone: bool,
+    /// It is sent as plain Opus, stripped of the redundancy of RED (see `wire/red_payload.rs`).
+    pub(crate) red_stripped: bool,
     /// Length in the clear, as it leaves; 0 for one that is not to be sent any more.
     pub(crate) len: u16,
 }
@@ -262,7 +263,7 @@ pub(crate) mod tests {
             ends_picture: false,
             form: Form::Media,
             reported: true,
-            red_undone: false,
+            red_stripped: false,
             len,
         }
     }

@@ -1,6 +1,6 @@
 //! Sending: what has gathered in the peers' queues is written, encrypted and handed out.
 //!
-//! Packets gather for [`GATHER_INTERVAL`] where that pays (see `coalescing.rs`), because the kernel
+//! Packets gather for [`COALESCING_INTERVAL`] where that pays (see `coalescing.rs`), because the kernel
 //! takes a run of packets to one destination for little more than the price of one; and many runs
 //! in one call. One peer after
 //! the other is written into one and the same buffer, which is handed out before it outgrows the
@@ -35,9 +35,9 @@ impl Engine {
     /// Writes what is released, as much as a batch takes.
     pub(crate) fn write_released(&mut self, now: Instant) {
         while !self.outgoing.is_full()
-            && let Some(peer) = self.flush.next()
+            && let Some(peer) = self.ready.next()
         {
-            self.expect_writing();
+            self.prefetch_next_peers();
             let state = &mut self.peers[peer as usize];
             if !state.queue.is_begun() {
                 release_paced(now, state, &mut self.subscriptions);
@@ -54,9 +54,9 @@ impl Engine {
                 {
                     state.probe = None;
                 }
-                state.listed = false;
-                self.flush.done();
-                self.flush.list(now, peer, state);
+                state.in_ready_list = false;
+                self.ready.done();
+                self.ready.push_peer(now, peer, state);
             }
         }
     }
@@ -134,8 +134,8 @@ fn write_packet(
         Form::Repair { .. } => header_len + REPAIR_HEADER,
         _ => header_len,
     };
-    let len = if queued.red_undone {
-        red_payload::undone_len(packet, header_len)?
+    let len = if queued.red_stripped {
+        red_payload::primary_len(packet, header_len)?
     } else {
         packet.len() - header_len + body_start
     };
@@ -143,9 +143,9 @@ fn write_packet(
         return None;
     }
     outgoing.push(path, len + MAX_OVERHEAD, |out| {
-        if queued.red_undone {
+        if queued.red_stripped {
             // Its length is known, so it can be done.
-            red_payload::undo(packet, header_len, &mut out[..len]);
+            red_payload::strip(packet, header_len, &mut out[..len]);
         } else {
             out[..header_len].copy_from_slice(&packet[..header_len]);
             out[body_start..len].copy_from_slice(&packet[header_len..]);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::api::io::GATHER_INTERVAL;
+use crate::api::io::COALESCING_INTERVAL;
 use crate::bandwidth::Probe;
 
 /// A probe that has not come to its end by then is given up.
@@ -35,7 +35,7 @@ impl ActiveProbe {
 
     /// Bytes that have to be sent by the end of the tick that begins now.
     pub(crate) fn due(&self, now: Instant) -> u64 {
-        let time = now.saturating_duration_since(self.since) + GATHER_INTERVAL;
+        let time = now.saturating_duration_since(self.since) + COALESCING_INTERVAL;
         self.probe.bps * time.as_micros() as u64 / 8_000_000
     }
 }

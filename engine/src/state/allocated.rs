@@ -25,7 +25,7 @@ pub(crate) struct Allocated {
     /// Everything that is wanted is sent, and there is room to spare.
     pub(crate) satisfied: bool,
     /// More was sent then than the way carried.
-    pub(crate) overloaded: bool,
+    pub(crate) overusing: bool,
     /// When something was taken back last because more was sent than the way carried, and when
     /// something grew. Wishes begin anew.
     pub(crate) taken_back: Option<Instant>,

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use crate::allocation::policy::Reason;
 use crate::api::codec::{Codec, MediaKind};
-use crate::api::command::{NewSubscription, NewTrack, TrackSource, Wish};
+use crate::api::command::{NewSubscription, NewTrack, SubscriptionSettings, TrackSource};
 use crate::api::ids::{RoomId, ShardId, SubscriptionId, TrackId};
 use crate::engine::Engine;
 use crate::receive::received_streams::StreamOwner;
@@ -123,7 +123,7 @@ impl Engine {
         state.gives_feedback |= new.transport_cc;
         state.set_pace();
         self.update_relay(now, track);
-        self.allocate(now, peer, Reason::Wishes);
+        self.allocate(now, peer, Reason::Settings);
     }
 
     pub(crate) fn remove_subscription(&mut self, now: Instant, subscription: SubscriptionId) {
@@ -143,17 +143,17 @@ impl Engine {
         &mut self,
         now: Instant,
         subscription: SubscriptionId,
-        wish: Wish,
+        settings: SubscriptionSettings,
     ) {
         let Some(&index) = self.subscription_index.get(&subscription) else {
             return;
         };
         let state = &mut self.subscriptions[index as usize];
-        state.wish = wish;
-        if !wish.enabled {
+        state.settings = settings;
+        if !settings.enabled {
             state.forwarder.pause();
         }
         let peer = state.peer;
-        self.allocate(now, peer, Reason::Wishes);
+        self.allocate(now, peer, Reason::Settings);
     }
 }

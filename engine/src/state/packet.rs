@@ -10,6 +10,6 @@ pub(crate) struct Received {
     pub(crate) codec: Codec,
     pub(crate) header_len: usize,
     pub(crate) len: usize,
-    /// Its length without redundancy, when it has some (see `red.rs`).
-    pub(crate) undone_len: Option<usize>,
+    /// Its length as plain Opus, when it is RED (see `wire/red_payload.rs`).
+    pub(crate) primary_len: Option<usize>,
 }

@@ -27,7 +27,8 @@ use moim_native::prefetch::prefetch_head;
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// A longer one counts as this much.
 const MAX_RTT: Duration = Duration::from_secs(2);
-/// A way that loses a greater share of the packets than this is a lossy one.
+/// A path that loses a greater share of its packets than this is a lossy one: 2 %, below which
+/// libwebrtc's loss-based control raises the rate.
 const LOSSY: f64 = 0.02;
 
 /// Keys of both directions.
@@ -66,8 +67,8 @@ pub(crate) struct Peer {
     pub(crate) report_due: Option<Instant>,
     /// Where the peer's datagrams go, once that is known.
     pub(crate) path: Option<Path>,
-    /// Whether the engine has this peer on its list of those with packets to send.
-    pub(crate) listed: bool,
+    /// Whether this peer is in the list of those with packets to send.
+    pub(crate) in_ready_list: bool,
     /// The peer reports what arrives, or what it can take: the estimate means something.
     pub(crate) gives_feedback: bool,
     pub(crate) bandwidth: Box<BandwidthEstimator>,
@@ -84,9 +85,9 @@ pub(crate) struct Peer {
     /// Indexes of the subscriptions that this peer receives.
     pub(crate) subscriptions: Vec<u32>,
 
-    pub(crate) again: Retransmissions,
-    /// What is sent before any video: audio.
-    pub(crate) before_video: RateMeter,
+    pub(crate) retransmissions: Retransmissions,
+    /// The rate at which audio is sent, which is not part of what video tracks share.
+    pub(crate) audio_rate: RateMeter,
     /// Addresses under which the engine finds this peer.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) format: Box<ReceiveFormat>,
@@ -121,10 +122,10 @@ impl Peer {
             gives_feedback: false,
             pace: None,
             allocated: Allocated::default(),
-            again: Retransmissions::default(),
-            before_video: RateMeter::default(),
+            retransmissions: Retransmissions::default(),
+            audio_rate: RateMeter::default(),
             probe: None,
-            listed: false,
+            in_ready_list: false,
             addresses: Vec::new(),
             format: Box::default(),
             streams: ReceivedStreams::default(),
@@ -146,7 +147,7 @@ impl Peer {
 
     /// As [`Self::prefetch_head`], as far as reports touch it.
     pub(crate) fn prefetch_front(&self) {
-        prefetch_head(self, offset_of!(Peer, again));
+        prefetch_head(self, offset_of!(Peer, retransmissions));
     }
 
     /// Asks for what sending touches elsewhere. This itself is to be there.
@@ -192,16 +193,16 @@ impl Peer {
         self.path = remote.map(|destination| Path { destination, local });
         let moved = before.is_some() && before != remote.map(|destination| destination.ip());
         if moved {
-            self.bandwidth.on_new_way();
+            self.bandwidth.on_path_change();
             self.set_pace();
             self.probe = None;
         }
         moved
     }
 
-    /// Whether the way to this peer loses packets, and not because too much is sent.
-    pub(crate) fn loses_by_chance(&self) -> bool {
-        self.bandwidth.loss() > LOSSY && !self.bandwidth.congested()
+    /// Whether the path to this peer loses packets at random, and not because too much is sent.
+    pub(crate) fn has_random_loss(&self) -> bool {
+        self.bandwidth.loss() > LOSSY && self.bandwidth.may_probe()
     }
 
     /// Bits a second that may be sent to this peer in all; `None` while there is no bound.
@@ -226,7 +227,7 @@ impl Peer {
     /// be taken for a sign that the layer does not fit.
     fn find_pace(&self) -> Option<u64> {
         let estimate = self.estimate()?;
-        Some(if self.bandwidth.congested() {
+        Some(if !self.bandwidth.may_probe() {
             estimate
         } else if self.allocated.satisfied {
             estimate * 5 / 2
@@ -244,7 +245,7 @@ impl Peer {
         last: &mut LastQueued,
         paced: bool,
     ) -> bool {
-        if !self.listed {
+        if !self.in_ready_list {
             let pace = self.pace();
             self.pacer.refill(now, pace);
         }
@@ -252,8 +253,7 @@ impl Peer {
             return self.pacer.delay(packet);
         }
         if !paced && packet.form == Form::Media {
-            self.before_video
-                .add(usize::from(packet.len) + MAX_OVERHEAD);
+            self.audio_rate.add(usize::from(packet.len) + MAX_OVERHEAD);
         }
         self.pacer.spend(packet.len);
         self.queue.push(packet, last)

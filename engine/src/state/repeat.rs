@@ -14,13 +14,14 @@ use crate::wire::red_payload;
 use crate::wire::rtp::extensions::dependency_descriptor;
 use crate::wire::rtp::header::RtpHeader;
 
-/// Bytes that a retransmission has before the payload (RFC 4588, section 4).
+/// Length in bytes of the original sequence number that a retransmission has before the payload
+/// (RFC 4588, section 4).
 pub(crate) const REPAIR_HEADER: usize = 2;
 
-/// How a cached packet is sent once more: on the retransmission stream (RFC 4588) where the
-/// subscriber takes one, else exactly as it was. Byte for byte the same plaintext under the
-/// same index, so that the repeated SRTP nonce reveals nothing.
-pub(crate) fn again(
+/// Describes the retransmission of a cached packet: on the retransmission stream (RFC 4588) where the
+/// subscriber takes one, else byte for byte the same plaintext under the same SRTP index, so that the
+/// repeated nonce reveals nothing.
+pub(crate) fn requeue_for_retransmission(
     index: u32,
     subscription: &mut Subscription,
     track: &Track,
@@ -30,10 +31,10 @@ pub(crate) fn again(
     let layer = track.layers.get(usize::from(sent.layer))?;
     let cached = layer.cache.get(sent.source)?;
     let codec = layer.codec?;
-    let packet = as_it_came(codec, &cached)?;
+    let packet = describe_cached(codec, &cached)?;
     let rewrite = subscription.forwarder.rewrite_again(sent.sent, &packet)?;
-    let undone_len = (!subscription.takes_red)
-        .then(|| red_payload::undone_len(cached.packet, usize::from(cached.header_len)))
+    let primary_len = (!subscription.takes_red)
+        .then(|| red_payload::primary_len(cached.packet, usize::from(cached.header_len)))
         .flatten();
     let mut queued = QueuedPacket {
         subscription: index,
@@ -47,8 +48,8 @@ pub(crate) fn again(
         ends_picture: rewrite.ends_picture,
         form: Form::Repeat,
         reported: subscription.transport_cc,
-        red_undone: undone_len.is_some(),
-        len: undone_len.unwrap_or(cached.packet.len()) as u16,
+        red_stripped: primary_len.is_some(),
+        len: primary_len.unwrap_or(cached.packet.len()) as u16,
     };
     if let Some((ssrc, payload_type)) = subscription.rtx_ssrc.zip(codec.rtx_payload_type()) {
         queued.form = Form::Repair {
@@ -63,8 +64,8 @@ pub(crate) fn again(
     Some(queued)
 }
 
-/// What a cached packet was when it came in, as far as sending it again needs to know.
-fn as_it_came(codec: Codec, cached: &CachedPacket<'_>) -> Option<RepeatedPacket> {
+/// What sending a cached packet again needs to know of it, read from its bytes.
+fn describe_cached(codec: Codec, cached: &CachedPacket<'_>) -> Option<RepeatedPacket> {
     let header = RtpHeader::parse(cached.packet)?;
     let body = cached.packet.get(usize::from(cached.header_len)..)?;
     Some(RepeatedPacket {
@@ -78,14 +79,15 @@ fn as_it_came(codec: Codec, cached: &CachedPacket<'_>) -> Option<RepeatedPacket>
     })
 }
 
-/// As [`as_it_came`], for another shard. Nobody starts with it, nor changes layers there.
+/// A cached packet as [`describe_cached`] has it, for another shard. No subscriber starts with such a
+/// packet, nor switches layers at it.
 pub(crate) fn source_packet(
     layer: u8,
     sequence: u64,
     codec: Codec,
     cached: &CachedPacket<'_>,
 ) -> Option<SourcePacket> {
-    let packet = as_it_came(codec, cached)?;
+    let packet = describe_cached(codec, cached)?;
     Some(SourcePacket {
         layer,
         sequence,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::api::codec::MediaKind;
-use crate::api::command::{NewSubscription, Wish};
+use crate::api::command::{NewSubscription, SubscriptionSettings};
 use crate::api::ids::SubscriptionId;
 use crate::forward::forwarder::{Forwarder, SentPacket};
 use crate::send::send_queue::LastQueued;
@@ -26,7 +26,7 @@ pub(crate) struct Subscription {
     /// Redundant audio goes to it as it came.
     pub(crate) takes_red: bool,
     pub(crate) started: bool,
-    pub(crate) wish: Wish,
+    pub(crate) settings: SubscriptionSettings,
     pub(crate) packets: u32,
     pub(crate) octets: u32,
     pub(crate) last_queued: LastQueued,
@@ -77,7 +77,7 @@ impl Subscription {
             transport_cc: new.transport_cc,
             paused: false,
             takes_red: new.takes_red,
-            wish: new.wish,
+            settings: new.settings,
             target: None,
             // Half the range, so that a client that sees the second packet first does not
             // take it for the end of the former cycle (RFC 3711, section 3.3.1).
@@ -97,7 +97,7 @@ impl Subscription {
 
     /// Whether anything can be sent on a retransmission stream.
     pub(crate) fn can_repair(&self) -> bool {
-        self.rtx_ssrc.is_some() && self.transport_cc && self.wish.enabled
+        self.rtx_ssrc.is_some() && self.transport_cc && self.settings.enabled
     }
 
     /// Sets the layer of its track that should flow; `None` for none that is not flowing yet.
@@ -139,7 +139,7 @@ mod tests {
             rtx_ssrc: None,
             transport_cc: true,
             takes_red: true,
-            wish: Wish::default(),
+            settings: SubscriptionSettings::default(),
         };
         let mut subscription = Subscription::new(&new, 0, 0, 48_000, 7, 0);
         let source = |sequence| SourcePacket {

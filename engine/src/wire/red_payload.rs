@@ -76,15 +76,16 @@ fn primary(packet: &[u8]) -> Option<&[u8]> {
     Some(RedPayload::parse(header.payload(packet)?)?.primary)
 }
 
-/// The size that a cached packet has without its redundancy; `None` when it has none.
-pub(crate) fn undone_len(packet: &[u8], header_len: usize) -> Option<usize> {
+/// The length in bytes that a cached packet has when it is stripped of its redundancy; `None` when it
+/// is not RED.
+pub(crate) fn primary_len(packet: &[u8], header_len: usize) -> Option<usize> {
     let len = header_len + primary(packet)?.len();
     Some(padded_len(header_len, len, MediaKind::Audio))
 }
 
-/// Writes what somebody who does not take RED gets in place of a cached packet. It is the same to
-/// the last byte each time: it may be sent again under the same index.
-pub(crate) fn undo(packet: &[u8], header_len: usize, out: &mut [u8]) -> Option<()> {
+/// Writes a cached RED packet as plain Opus, for subscribers that do not take RED. The result is the
+/// same to the last byte each time, as it may be sent again under the same SRTP index.
+pub(crate) fn strip(packet: &[u8], header_len: usize, out: &mut [u8]) -> Option<()> {
     let frame = primary(packet)?;
     let len = header_len + frame.len();
     out.get_mut(..header_len)?
@@ -136,9 +137,9 @@ mod tests {
     fn who_does_not_take_it_gets_the_packets_own_frame() {
         for padding in [0, 7] {
             let packet = packet(padding);
-            let len = undone_len(&packet, 12).unwrap();
+            let len = primary_len(&packet, 12).unwrap();
             let mut out = vec![0xff; len];
-            undo(&packet, 12, &mut out).unwrap();
+            strip(&packet, 12, &mut out).unwrap();
             let header = RtpHeader::parse(&out).unwrap();
             assert_eq!(header.payload_type, Codec::Opus.payload_type());
             assert!(header.marker);
@@ -151,7 +152,7 @@ mod tests {
     fn what_is_not_red_is_left_alone() {
         let mut packet = packet(0);
         patch_payload_type(&mut packet, Codec::Opus.payload_type());
-        assert_eq!(undone_len(&packet, 12), None);
+        assert_eq!(primary_len(&packet, 12), None);
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl RoomMedia {
                 self.to_all(command);
             }
             // Only the home hears how loud its tracks are.
-            Command::SetLoudest { .. } => self.home().send(ShardInput::Command(command)),
+            Command::SetLastN { .. } => self.home().send(ShardInput::Command(command)),
             // Each shard answers for the connections that it has.
             Command::MeasureQuality { .. } => self.to_all(command),
             Command::SendData {

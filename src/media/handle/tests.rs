@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use super::*;
 use moim_engine::codec::MediaKind;
 use moim_engine::command::{
-    DataChannel, IceCredentials, NewSubscription, NewTrack, NewTransport, TrackSource, Wish,
+    DataChannel, IceCredentials, NewSubscription, NewTrack, NewTransport, SubscriptionSettings,
+    TrackSource,
 };
 use moim_engine::ids::{ShardId, TrackId, TransportId};
 
@@ -159,7 +160,7 @@ fn orders_go_to_the_shard_of_their_connection_and_messages_to_both() {
         rtx_ssrc: None,
         transport_cc: true,
         takes_red: false,
-        wish: Wish::default(),
+        settings: SubscriptionSettings::default(),
     }));
     room.command(Command::SendData {
         transports: vec![publisher, subscriber],

@@ -117,7 +117,8 @@ mod tests {
     use super::*;
     use moim_engine::codec::MediaKind;
     use moim_engine::command::{
-        Command, IceCredentials, NewSubscription, NewTrack, NewTransport, TrackSource, Wish,
+        Command, IceCredentials, NewSubscription, NewTrack, NewTransport, SubscriptionSettings,
+        TrackSource,
     };
     use moim_engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
     use moim_engine::io::EngineConfig;
@@ -164,7 +165,7 @@ mod tests {
             rtx_ssrc: None,
             transport_cc: true,
             takes_red: false,
-            wish: Wish::default(),
+            settings: SubscriptionSettings::default(),
         };
         engine.handle_command(now, Command::AddSubscription(new));
         engine.handle_command(now, Command::RemoveSubscription(subscription));

@@ -15,7 +15,7 @@ use super::socket::{Received, ShardSocket};
 use crate::media::handle::ShardInput;
 use crate::media::placement::ShardLoad;
 use moim_engine::Engine;
-use moim_engine::io::{EngineConfig, EngineStatistics, GATHER_INTERVAL, LocalSocket};
+use moim_engine::io::{COALESCING_INTERVAL, EngineConfig, EngineStatistics, LocalSocket};
 use moim_engine::transport::ServerCertificate;
 
 /// Token of the waker; sockets have their index.
@@ -28,7 +28,7 @@ const COMMANDS: usize = 256;
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(500);
 /// While datagrams keep coming they are read only this often. What is forwarded leaves no later
 /// for it, because the time for which it gathers begins with its arrival.
-const READ_INTERVAL: Duration = GATHER_INTERVAL;
+const READ_INTERVAL: Duration = COALESCING_INTERVAL;
 /// A room whose channel is full is tried again after this time.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -227,7 +227,7 @@ impl Shard {
 
     /// Until when what comes may wait; `None` when the next datagram or order is to wake us.
     fn sleeps_until(&self) -> Option<Instant> {
-        let gathered = self.engine.gathers_until();
+        let gathered = self.engine.flush_deadline();
         if gathered.is_some() {
             return gathered;
         }
@@ -378,10 +378,10 @@ impl Shard {
 /// Gives the engine a batch that was read.
 fn hand_over(engine: &mut Engine, socket: &mut ShardSocket, local: LocalSocket, count: usize) {
     let now = Instant::now();
-    engine.expect_datagrams(socket.messages(count));
+    engine.prefetch_for_reports(socket.messages(count));
     for (waited, source, datagram) in socket.datagrams(count) {
         let arrived = now.checked_sub(waited).unwrap_or(now);
-        engine.handle_waiting_datagram(now, arrived, source, local, datagram);
+        engine.handle_datagram_received_at(now, arrived, source, local, datagram);
     }
 }
 

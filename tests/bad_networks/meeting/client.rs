@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use moim_client_transport::Identity;
 use moim_engine::codec::Codec;
-use moim_engine::command::Wish;
+use moim_engine::command::SubscriptionSettings;
 use moim_engine::ids::{SubscriptionId, TrackId, TransportId};
 
 use super::connection::Connection;
@@ -157,7 +157,7 @@ impl Client {
         server: &mut Server,
         track: TrackId,
         codec: Codec,
-        wish: Wish,
+        wish: SubscriptionSettings,
     ) {
         let subscriber = self.subscriber.as_mut().expect("a subscribing connection");
         let ssrc = 1_000_000 + 2 * server.next_id();

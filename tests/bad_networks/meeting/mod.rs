@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use moim_client_transport::Identity;
 use moim_engine::Command;
 use moim_engine::codec::Codec;
-use moim_engine::command::Wish;
+use moim_engine::command::SubscriptionSettings;
 use moim_engine::ids::TrackId;
 use moim_engine::io::EngineStatistics;
 use moim_network::{LinkConfig, Statistics};
@@ -194,11 +194,16 @@ impl Meeting {
 
     /// The participant subscribes to a track.
     pub(crate) fn subscribe(&mut self, client: ClientId, track: Track) {
-        self.subscribe_as(client, track, Wish::default());
+        self.subscribe_as(client, track, SubscriptionSettings::default());
     }
 
     /// As [`Meeting::subscribe`], for what it wants of the track.
-    pub(crate) fn subscribe_as(&mut self, client: ClientId, track: Track, wish: Wish) {
+    pub(crate) fn subscribe_as(
+        &mut self,
+        client: ClientId,
+        track: Track,
+        wish: SubscriptionSettings,
+    ) {
         if self.clients[client.0].subscriber.is_none() {
             let (now, start) = (self.now, self.start);
             let id = self.server.next_id();
@@ -213,9 +218,12 @@ impl Meeting {
     }
 
     /// Changes what a subscriber wants of a track.
-    pub(crate) fn wish(&mut self, client: ClientId, track: Track, wish: Wish) {
+    pub(crate) fn wish(&mut self, client: ClientId, track: Track, wish: SubscriptionSettings) {
         let subscription = self.clients[client.0].subscription(track.id);
-        let command = Command::SetSubscription { subscription, wish };
+        let command = Command::SetSubscription {
+            subscription,
+            settings: wish,
+        };
         self.server.command(self.now, command);
     }
 

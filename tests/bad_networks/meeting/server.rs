@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use moim_engine::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
 use moim_engine::command::{
     Fingerprint, HeaderExtension, NewSubscription, NewTrack, NewTransport, Payload, ReceiveMapping,
-    TrackSource, Wish,
+    SubscriptionSettings, TrackSource,
 };
 use moim_engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use moim_engine::io::{EngineConfig, LocalSocket};
@@ -125,7 +125,7 @@ impl Server {
         track: TrackId,
         codec: Codec,
         ssrc: u32,
-        wish: Wish,
+        wish: SubscriptionSettings,
     ) -> SubscriptionId {
         let subscription = SubscriptionId(self.next_id());
         let new = NewSubscription {
@@ -136,7 +136,7 @@ impl Server {
             rtx_ssrc: (codec.kind() == MediaKind::Video).then_some(ssrc + 1),
             transport_cc: true,
             takes_red: true,
-            wish,
+            settings: wish,
         };
         self.command(now, Command::AddSubscription(new));
         subscription
@@ -172,7 +172,7 @@ impl Server {
         for (arrived, from, mut bytes) in self.reports.drain(..) {
             let local = LocalSocket::default();
             self.engine
-                .handle_waiting_datagram(now, arrived, from, local, &mut bytes);
+                .handle_datagram_received_at(now, arrived, from, local, &mut bytes);
         }
     }
 

@@ -11,7 +11,7 @@ mod session;
 use std::io::{BufRead, Write};
 
 use moim_engine::codec::Codec;
-use moim_engine::command::Wish;
+use moim_engine::command::SubscriptionSettings;
 use serde::{Deserialize, Serialize};
 
 use session::Session;
@@ -43,7 +43,7 @@ struct Step {
     muted: Option<bool>,
 }
 
-/// See [`Wish`].
+/// See [`SubscriptionSettings`].
 #[derive(Deserialize)]
 struct Wanted {
     enabled: bool,
@@ -77,11 +77,11 @@ fn main() -> anyhow::Result<()> {
         let step: Step = serde_json::from_str(&line?)?;
         session.advance(step.at);
         if let Some(wanted) = step.wish {
-            session.wish(Wish {
+            session.wish(SubscriptionSettings {
                 enabled: wanted.enabled,
                 max_layer: wanted.max_layer,
                 max_frame_rate: wanted.max_frame_rate,
-                ..Wish::default()
+                ..SubscriptionSettings::default()
             });
         }
         if let Some(muted) = step.muted {

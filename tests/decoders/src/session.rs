@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use moim_client_transport::Identity;
 use moim_engine::codec::{Codec, MediaKind};
 use moim_engine::command::{
-    HeaderExtension, NewSubscription, NewTrack, NewTransport, Payload, ReceiveMapping, TrackSource,
-    Wish,
+    HeaderExtension, NewSubscription, NewTrack, NewTransport, Payload, ReceiveMapping,
+    SubscriptionSettings, TrackSource,
 };
 use moim_engine::ids::{RoomId, SubscriptionId, TrackId, TransportId};
 use moim_engine::io::{EngineConfig, LocalSocket};
@@ -142,7 +142,7 @@ impl Session {
             // Without reports what is wished is what is sent.
             transport_cc: false,
             takes_red: false,
-            wish: Wish::default(),
+            settings: SubscriptionSettings::default(),
         }));
     }
 
@@ -169,10 +169,10 @@ impl Session {
         }
     }
 
-    pub(crate) fn wish(&mut self, wish: Wish) {
+    pub(crate) fn wish(&mut self, wish: SubscriptionSettings) {
         self.command(Command::SetSubscription {
             subscription: SUBSCRIPTION,
-            wish,
+            settings: wish,
         });
     }
 

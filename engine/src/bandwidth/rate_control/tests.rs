@@ -196,7 +196,7 @@ fn drain(least: impl Fn(i64) -> Micros) -> RateControl {
 #[test]
 fn beside_a_flow_that_fills_the_queue_loss_counts_and_delay_does_not() {
     let mut control = drain(|step| 180_000 + step * 2_000);
-    assert!(!control.take_longer_way());
+    assert!(!control.take_base_delay_rose());
     let mut full = input(3_200_000, Usage::Over, 1_000_000.0);
     (full.queueing, full.least_queueing) = (200_000, 190_000);
     let before = control.rate();
@@ -263,6 +263,6 @@ fn a_packet_on_a_slow_link_is_no_queue() {
 #[test]
 fn a_delay_that_does_not_change_is_a_longer_way() {
     let mut control = drain(|_| 180_000);
-    assert!(control.take_longer_way());
-    assert!(!control.take_longer_way());
+    assert!(control.take_base_delay_rose());
+    assert!(!control.take_base_delay_rose());
 }

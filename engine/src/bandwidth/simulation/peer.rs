@@ -125,7 +125,7 @@ impl Peer {
         let seconds = FLUSH as f64 / 1e6;
         let rate = match &self.probe {
             Some((probe, ..)) => probe.bps as f64,
-            None if self.estimator.congested() => self.estimate(),
+            None if !self.estimator.may_probe() => self.estimate(),
             None => PACE * self.estimate(),
         };
         self.credit = (self.credit + rate / 8.0 * seconds).min(rate / 8.0 * seconds + 1_500.0);

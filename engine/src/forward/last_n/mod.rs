@@ -14,30 +14,29 @@ use crate::wire::payload::reader::PacketLayers;
 use crate::wire::red_payload;
 use crate::wire::rtp::header::RtpHeader;
 
-use crate::forward::last_n::slots::{Loudest, Verdict};
-/// What is older than this is not, in units of RTP time: of a silent microphone there may be one
-/// packet in 400 ms.
-const LONG_BEFORE: u32 = Codec::Opus.clock_rate() / 5;
+use crate::forward::last_n::slots::{AudioSlots, Verdict};
+/// Held packets older than this are not forwarded, in ticks of Opus's RTP clock: 200 ms. With DTX a
+/// silent microphone sends one packet in 400 ms, and such a packet is not part of the next word.
+const MAX_PREROLL_AGE: u32 = Codec::Opus.clock_rate() / 5;
 impl Engine {
-    /// From now on a room's subscribers get only so many of its voices, or all of them with
-    /// `None`.
-    pub(crate) fn set_loudest(&mut self, room: RoomId, places: Option<u8>) {
-        match places {
-            Some(places) => match self.loudest.get_mut(&room) {
-                Some(loudest) => loudest.places = usize::from(places),
+    /// Sets how many audio tracks of a room are forwarded at a time; `None` for all of them.
+    pub(crate) fn set_last_n(&mut self, room: RoomId, slots: Option<u8>) {
+        match slots {
+            Some(slots) => match self.last_n.get_mut(&room) {
+                Some(last_n) => last_n.set_slots(slots),
                 None => {
-                    self.loudest.insert(room, Loudest::new(places));
+                    self.last_n.insert(room, AudioSlots::new(slots));
                 }
             },
             None => {
-                self.loudest.remove(&room);
+                self.last_n.remove(&room);
             }
         }
     }
 
-    /// Whether a packet of this level is forwarded. When it is the one by which its track is let
-    /// in, those that were held just before it are forwarded first.
-    pub(crate) fn lets_pass(
+    /// Whether a packet of this level, in -dBov, is forwarded. When its track is admitted with this
+    /// packet, the packets held just before it are forwarded first.
+    pub(crate) fn passes_last_n(
         &mut self,
         now: Instant,
         track_index: u32,
@@ -48,23 +47,23 @@ impl Engine {
         if track.kind != MediaKind::Audio || track.screen {
             return true;
         }
-        let Some(loudest) = self.loudest.get_mut(&track.room) else {
+        let Some(last_n) = self.last_n.get_mut(&track.room) else {
             return true;
         };
-        match loudest.observe(now, track_index, dbov, packet.sequence) {
+        match last_n.observe(now, track_index, dbov, packet.sequence) {
             Verdict::Forward => true,
             Verdict::Hold => false,
-            Verdict::LetOut => {
+            Verdict::Evict => {
                 self.pause_track(track_index);
                 false
             }
-            Verdict::LetIn { from, displaced } => {
-                if let Some(displaced) = displaced {
-                    self.pause_track(displaced);
+            Verdict::Admit { from, evicted } => {
+                if let Some(evicted) = evicted {
+                    self.pause_track(evicted);
                 }
                 for held in from..packet.sequence {
                     let received = cached(&self.tracks[track_index as usize], held);
-                    if let Some(received) = received.filter(|held| just_before(packet, held)) {
+                    if let Some(received) = received.filter(|held| is_preroll(packet, held)) {
                         self.relay_cached(now, track_index, held);
                         self.fan_out(now, track_index, &received);
                     }
@@ -74,21 +73,21 @@ impl Engine {
         }
     }
 
-    /// Whether a track is one of those that are not let in.
+    /// Whether a track has no slot, so that its packets are held.
     pub(crate) fn is_held(&self, track: u32) -> bool {
         let room = self.tracks[track as usize].room;
-        let loudest = self.loudest.get(&room);
-        loudest.is_some_and(|loudest| loudest.holds(track))
+        let last_n = self.last_n.get(&room);
+        last_n.is_some_and(|last_n| last_n.holds(track))
     }
 
-    pub(crate) fn forget_voice(&mut self, room: RoomId, track: u32) {
-        if let Some(loudest) = self.loudest.get_mut(&room) {
-            loudest.forget(track);
+    pub(crate) fn forget_audio_track(&mut self, room: RoomId, track: u32) {
+        if let Some(last_n) = self.last_n.get_mut(&room) {
+            last_n.forget(track);
         }
     }
 
-    /// The next packet of a track continues the numbers of the last one, whatever is left out
-    /// between them.
+    /// Pauses a track for all its subscribers: when it goes on, its sequence numbers continue after
+    /// the last packet that was forwarded, with no gap for those that were not.
     fn pause_track(&mut self, track: u32) {
         for &index in &self.tracks[track as usize].subscriptions {
             self.subscriptions[index as usize].forwarder.pause();
@@ -96,9 +95,9 @@ impl Engine {
     }
 }
 
-/// Whether a packet that was held is of so short a time ago that it is worth hearing.
-fn just_before(packet: &SourcePacket, held: &Received) -> bool {
-    packet.timestamp.wrapping_sub(held.source.timestamp) <= LONG_BEFORE
+/// Whether a held packet was sent so shortly before `packet` that it belongs to the same word.
+fn is_preroll(packet: &SourcePacket, held: &Received) -> bool {
+    packet.timestamp.wrapping_sub(held.source.timestamp) <= MAX_PREROLL_AGE
 }
 
 /// An audio packet as it was when it was received.
@@ -116,7 +115,7 @@ fn cached(track: &Track, sequence: u64) -> Option<Received> {
         codec: Codec::Opus,
         header_len,
         len: cached.packet.len(),
-        undone_len: red_payload::undone_len(cached.packet, header_len),
+        primary_len: red_payload::primary_len(cached.packet, header_len),
     })
 }
 
@@ -125,7 +124,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::slots::BEFORE;
+    use super::slots::PREROLL_PACKETS;
     use super::*;
     use crate::api::command::{Command, IceCredentials, NewTrack, NewTransport, TrackSource};
     use crate::api::ids::{ShardId, TrackId, TransportId};
@@ -163,9 +162,9 @@ mod tests {
                 screen: false,
                 source: TrackSource::default(),
             })),
-            Command::SetLoudest {
+            Command::SetLastN {
                 room,
-                places: Some(1),
+                slots: Some(1),
             },
         ];
         for command in commands {
@@ -175,15 +174,15 @@ mod tests {
         track.layers[0].restart(7);
         track.layers[0].codec = Some(Codec::Opus);
         track.relayed_to.push(ShardId(1));
-        // There are more voices than places.
-        let loudest = engine.loudest.get_mut(&room).unwrap();
-        loudest.observe(now, 1, QUIET, 0);
+        // There are more audio tracks than slots.
+        let last_n = engine.last_n.get_mut(&room).unwrap();
+        last_n.observe(now, 1, QUIET, 0);
         engine
     }
 
-    /// A microphone sends packets at these times, in milliseconds, the last two of them loud. How
-    /// many from before these are let in with them.
-    fn let_in_from_before(times: &[u64]) -> u64 {
+    /// A microphone sends packets at these times, in milliseconds, the last two of them loud. Gives
+    /// how many held packets are forwarded before these two.
+    fn admitted_from_before(times: &[u64]) -> u64 {
         let start = test_clock::start();
         let mut engine = engine(start);
         let loud_from = times.len() - 2;
@@ -202,7 +201,7 @@ mod tests {
                 layers: PacketLayers::whole(true),
             };
             let dbov = if place < loud_from { QUIET } else { LOUD };
-            let passes = engine.lets_pass(now, 0, dbov, &packet);
+            let passes = engine.passes_last_n(now, 0, dbov, &packet);
             assert_eq!(passes, place == times.len() - 1);
         }
         // The first loud packet was held too.
@@ -212,9 +211,9 @@ mod tests {
     #[test]
     fn what_was_said_long_before_stays_held() {
         let steady: Vec<u64> = (0..50).map(|packet| 20 * packet).collect();
-        assert_eq!(let_in_from_before(&steady), BEFORE - 1);
+        assert_eq!(admitted_from_before(&steady), PREROLL_PACKETS - 1);
         // Silence is sent as a packet in 400 ms (DTX).
-        assert_eq!(let_in_from_before(&[0, 400, 800, 1_200, 1_220]), 0);
-        assert_eq!(let_in_from_before(&[0, 400, 800, 850, 870]), 1);
+        assert_eq!(admitted_from_before(&[0, 400, 800, 1_200, 1_220]), 0);
+        assert_eq!(admitted_from_before(&[0, 400, 800, 850, 870]), 1);
     }
 }

@@ -1,51 +1,56 @@
-//! In a large room only the loudest voices are forwarded: many microphones that nobody speaks
-//! into are most of its packets.
+//! Which audio tracks of a large room are forwarded (last-N): many microphones that nobody speaks
+//! into are most of a room's packets.
 //!
-//! A voice is let in by its first loud packets, together with the packets just before them, so
-//! that no first syllable is clipped. A place that is taken is given up for somebody clearly
-//! louder, or once its owner has been silent. Where there are places for all, the first loud
-//! packet is enough: if it is a click, it costs nobody a place. Tracks without audio levels, and
-//! the sound of shared screens, always pass.
+//! A track is admitted to a slot by its first loud packets, together with the packets just before
+//! them, so that no first syllable is clipped. A slot is taken from its owner for a track that is
+//! clearly louder, or once the owner has paused; an owner that stays silent is evicted. While there
+//! are slots for all tracks, the first loud packet admits: if it is a click, it costs nobody a slot.
+//! Tracks without audio levels, and the sound of shared screens, are always forwarded.
 //!
-//! Invariant: of the voices that speak, as many are let in as there are places.
+//! Invariant: of the tracks in which somebody speaks, as many are admitted as there are slots.
 
 use std::time::{Duration, Instant};
 
-/// A packet this loud is one of somebody who speaks, in -dBov.
-const SPEECH: u8 = 45;
-/// So many loud packets in a row let somebody in: one alone is a click.
+/// A packet at this level or louder carries speech, in -dBov (RFC 6464). Our choice: room noise
+/// through a browser's automatic gain control stays below it.
+const SPEECH_LEVEL: u8 = 45;
+/// This many loud packets in a row admit a track: a single one is a click. Our choice.
 const LOUD_PACKETS: u8 = 2;
-/// Packets from before that are sent with the first one: 160 ms.
-pub(super) const BEFORE: u64 = 8;
-/// Who has not been loud for this long may be displaced by anybody who speaks.
+/// Held packets that are forwarded with the admitting one: 160 ms of Opus frames of 20 ms, the
+/// length of an unstressed first syllable. Our choice.
+pub(super) const PREROLL_PACKETS: u64 = 8;
+/// An owner that has not been loud for this long loses its slot to any track in which somebody
+/// speaks. Our choice: longer than the pauses between words.
 const PAUSE: Duration = Duration::from_millis(600);
-/// Who has not been loud for this long is let out.
+/// An owner that has not been loud for this long is evicted. Our choice.
 const SILENCE: Duration = Duration::from_secs(2);
-/// How much louder than the quietest one let in somebody must be to displace it, dB.
+/// How much louder than the quietest owner a track must be to take its slot, dB. Our choice.
 const MARGIN: f32 = 6.0;
-/// Shares of a packet's level in the smoothed one.
+/// Weight of a packet's level in the smoothed one while it rises. Our choice.
 const ATTACK: f32 = 0.5;
+/// Weight of a packet's level in the smoothed one while it falls. Our choice.
 const DECAY: f32 = 0.05;
 
+/// An audio track of the room, admitted or held.
 #[derive(Debug)]
-struct Voice {
+struct AudioTrack {
     /// Index of the track.
     track: u32,
-    let_in: bool,
+    admitted: bool,
     /// Smoothed level in dB above silence, 0 to 127.
     level: f32,
     loud_packets: u8,
     last_loud: Option<Instant>,
-    /// First packet that was not forwarded, while it is not let in.
+    /// Sequence number of the first packet that was held, while the track is not admitted.
     held_from: u64,
 }
 
-impl Voice {
+impl AudioTrack {
     fn observe(&mut self, dbov: u8, now: Instant) {
         let level = 127.0 - f32::from(dbov.min(127));
-        let share = if level > self.level { ATTACK } else { DECAY };
-        self.level += (level - self.level) * share;
-        if dbov <= SPEECH {
+        let weight = if level > self.level { ATTACK } else { DECAY };
+        self.level += (level - self.level) * weight;
+        if dbov <= SPEECH_LEVEL {
             self.loud_packets = self.loud_packets.saturating_add(1);
             self.last_loud = Some(now);
         } else {
@@ -59,125 +64,135 @@ impl Voice {
     }
 }
 
-/// What becomes of a packet.
+/// What is done with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
+    /// Its track has a slot.
     Forward,
+    /// Its track has none.
     Hold,
-    /// From this packet on it is held.
-    LetOut,
-    /// It is forwarded with those that were held, from this sequence number on, in place of
-    /// another track.
-    LetIn {
+    /// Its track loses its slot, and this is the first packet that is held.
+    Evict,
+    /// Its track gets a slot: the held packets from this sequence number on are forwarded before it.
+    Admit {
         from: u64,
-        displaced: Option<u32>,
+        /// The track whose slot it gets, if no slot was free.
+        evicted: Option<u32>,
     },
 }
 
-/// The voices of one room.
+/// The audio tracks of one room and the slots that they compete for.
 #[derive(Debug)]
-pub(crate) struct Loudest {
-    pub(super) places: usize,
-    voices: Vec<Voice>,
+pub(crate) struct AudioSlots {
+    slots: usize,
+    tracks: Vec<AudioTrack>,
 }
 
-impl Loudest {
-    pub(super) fn new(places: u8) -> Loudest {
-        Loudest {
-            places: usize::from(places),
-            voices: Vec::new(),
+impl AudioSlots {
+    pub(super) fn new(slots: u8) -> AudioSlots {
+        AudioSlots {
+            slots: usize::from(slots),
+            tracks: Vec::new(),
         }
     }
 
-    /// A packet of a track, and how loud it is.
+    /// Changes the number of slots. Tracks that were admitted stay so until they are evicted.
+    pub(super) fn set_slots(&mut self, slots: u8) {
+        self.slots = usize::from(slots);
+    }
+
+    /// Decides about a packet of a track by its level, in -dBov.
     pub(super) fn observe(&mut self, now: Instant, track: u32, dbov: u8, sequence: u64) -> Verdict {
-        let found = self.voices.iter().position(|voice| voice.track == track);
+        let found = self.tracks.iter().position(|known| known.track == track);
         let index = found.unwrap_or_else(|| {
-            self.voices.push(Voice {
+            self.tracks.push(AudioTrack {
                 track,
-                let_in: false,
+                admitted: false,
                 level: 0.0,
                 loud_packets: 0,
                 last_loud: None,
                 held_from: sequence,
             });
-            self.voices.len() - 1
+            self.tracks.len() - 1
         });
-        let all_have_places = self.voices.len() <= self.places;
-        let voice = &mut self.voices[index];
-        voice.observe(dbov, now);
-        if voice.let_in {
-            if !voice.is_quiet_for(SILENCE, now) {
+        let slots_for_all = self.tracks.len() <= self.slots;
+        let state = &mut self.tracks[index];
+        state.observe(dbov, now);
+        if state.admitted {
+            if !state.is_quiet_for(SILENCE, now) {
                 return Verdict::Forward;
             }
-            voice.let_in = false;
-            voice.held_from = sequence;
-            return Verdict::LetOut;
+            state.admitted = false;
+            state.held_from = sequence;
+            return Verdict::Evict;
         }
-        // The publisher may have begun anew with other numbers.
-        voice.held_from = voice.held_from.min(sequence);
-        let from = voice.held_from.max(sequence.saturating_sub(BEFORE));
-        let speaks = voice.loud_packets >= if all_have_places { 1 } else { LOUD_PACKETS };
-        let displaced = if speaks {
-            self.place_for(index, now)
+        // The publisher may have restarted with lower sequence numbers.
+        state.held_from = state.held_from.min(sequence);
+        let from = state
+            .held_from
+            .max(sequence.saturating_sub(PREROLL_PACKETS));
+        let speaks = state.loud_packets >= if slots_for_all { 1 } else { LOUD_PACKETS };
+        let slot = if speaks {
+            self.take_slot(index, now)
         } else {
             None
         };
-        match displaced {
-            Some(displaced) => {
-                self.voices[index].let_in = true;
-                Verdict::LetIn { from, displaced }
+        match slot {
+            Some(evicted) => {
+                self.tracks[index].admitted = true;
+                Verdict::Admit { from, evicted }
             }
-            // It was forwarded when there were places for all.
-            None if found.is_none() => Verdict::LetOut,
+            // Before the room had slots it was forwarded.
+            None if found.is_none() => Verdict::Evict,
             None => Verdict::Hold,
         }
     }
 
-    /// Makes a place; gives whose it was, if anybody's. `None` when all who have one keep it.
-    fn place_for(&mut self, index: usize, now: Instant) -> Option<Option<u32>> {
-        let taken = self.voices.iter().filter(|voice| voice.let_in).count();
-        if taken < self.places {
+    /// Takes a slot for a track: a free one, or that of the track that is given back. `None` when
+    /// every owner keeps its slot.
+    fn take_slot(&mut self, index: usize, now: Instant) -> Option<Option<u32>> {
+        let taken = self.tracks.iter().filter(|track| track.admitted).count();
+        if taken < self.slots {
             return Some(None);
         }
-        let level = self.voices[index].level;
-        let rank = |voice: &Voice| {
-            let pauses = voice.is_quiet_for(PAUSE, now);
-            (pauses, voice.level)
+        let level = self.tracks[index].level;
+        let rank = |track: &AudioTrack| {
+            let pauses = track.is_quiet_for(PAUSE, now);
+            (pauses, track.level)
         };
-        let first = self
-            .voices
+        let quietest = self
+            .tracks
             .iter_mut()
-            .filter(|voice| voice.let_in)
+            .filter(|track| track.admitted)
             .min_by(|a, b| {
                 let ((a_pauses, a_level), (b_pauses, b_level)) = (rank(a), rank(b));
                 b_pauses.cmp(&a_pauses).then(a_level.total_cmp(&b_level))
             })?;
-        if !first.is_quiet_for(PAUSE, now) && level < first.level + MARGIN {
+        if !quietest.is_quiet_for(PAUSE, now) && level < quietest.level + MARGIN {
             return None;
         }
-        first.let_in = false;
+        quietest.admitted = false;
         // What has been forwarded is not sent again: its next packet is the first one held.
-        first.held_from = u64::MAX;
-        first.loud_packets = 0;
-        Some(Some(first.track))
+        quietest.held_from = u64::MAX;
+        quietest.loud_packets = 0;
+        Some(Some(quietest.track))
     }
 
+    /// Whether a track is known and has no slot.
     pub(super) fn holds(&self, track: u32) -> bool {
-        let found = self.voices.iter().find(|voice| voice.track == track);
-        found.is_some_and(|voice| !voice.let_in)
+        let found = self.tracks.iter().find(|known| known.track == track);
+        found.is_some_and(|track| !track.admitted)
     }
 
+    /// Forgets a track that has ended.
     pub(super) fn forget(&mut self, track: u32) {
-        self.voices.retain(|voice| voice.track != track);
+        self.tracks.retain(|known| known.track != track);
     }
 }
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
-
     use crate::test_clock;
 
     const LOUD: u8 = 20;
@@ -185,15 +200,15 @@ mod tests {
 
     /// A room in which everybody sends a packet every 20 ms.
     struct Meeting {
-        loudest: Loudest,
+        slots: AudioSlots,
         now: Instant,
         sequence: u64,
     }
 
     impl Meeting {
-        pub(super) fn new(places: u8) -> Meeting {
+        pub(super) fn new(slots: u8) -> Meeting {
             Meeting {
-                loudest: Loudest::new(places),
+                slots: AudioSlots::new(slots),
                 now: test_clock::start(),
                 sequence: 1_000,
             }
@@ -206,7 +221,7 @@ mod tests {
             let (now, sequence) = (self.now, self.sequence);
             (0..)
                 .zip(levels)
-                .map(|(track, &dbov)| self.loudest.observe(now, track, dbov, sequence))
+                .map(|(track, &dbov)| self.slots.observe(now, track, dbov, sequence))
                 .collect()
         }
 
@@ -217,60 +232,52 @@ mod tests {
         }
 
         fn heard(&self) -> Vec<u32> {
-            let voices = self.loudest.voices.iter();
-            voices.filter(|v| v.let_in).map(|v| v.track).collect()
+            let tracks = self.slots.tracks.iter();
+            tracks.filter(|t| t.admitted).map(|t| t.track).collect()
         }
     }
 
     #[test]
-    fn who_speaks_is_let_in_at_once_with_what_came_just_before() {
+    fn who_speaks_is_admitted_at_once_with_what_came_just_before() {
         let mut meeting = Meeting::new(2);
         meeting.run(1_000, &[QUIET, QUIET, QUIET]);
         assert!(meeting.heard().is_empty());
         meeting.step(&[QUIET, LOUD, QUIET]);
         let verdicts = meeting.step(&[QUIET, LOUD, QUIET]);
-        let from = meeting.sequence - BEFORE;
-        let let_in = Verdict::LetIn {
+        let from = meeting.sequence - PREROLL_PACKETS;
+        let admit = Verdict::Admit {
             from,
-            displaced: None,
+            evicted: None,
         };
-        assert_eq!(verdicts, [Verdict::Hold, let_in, Verdict::Hold]);
+        assert_eq!(verdicts, [Verdict::Hold, admit, Verdict::Hold]);
         assert_eq!(meeting.step(&[QUIET; 3])[1], Verdict::Forward);
     }
 
     #[test]
-    fn nobody_who_speaks_waits_where_there_are_places_for_all() {
+    fn no_speaker_waits_where_there_are_slots_for_all() {
         let mut meeting = Meeting::new(2);
         meeting.run(1_000, &[QUIET, QUIET]);
         assert!(meeting.heard().is_empty());
         let verdicts = meeting.step(&[QUIET, LOUD]);
-        let is_let_in = |verdict| {
-            matches!(
-                verdict,
-                Verdict::LetIn {
-                    displaced: None,
-                    ..
-                }
-            )
-        };
-        assert!(is_let_in(verdicts[1]) && verdicts[0] == Verdict::Hold);
+        let is_admitted = |verdict| matches!(verdict, Verdict::Admit { evicted: None, .. });
+        assert!(is_admitted(verdicts[1]) && verdicts[0] == Verdict::Hold);
         // With a third one it matters who does.
         meeting.run(3_000, &[QUIET, QUIET, QUIET]);
         assert_eq!(meeting.step(&[QUIET, LOUD, QUIET])[1], Verdict::Hold);
     }
 
     #[test]
-    fn as_many_are_heard_as_there_are_places_when_more_speak() {
+    fn as_many_tracks_are_admitted_as_there_are_slots() {
         let mut meeting = Meeting::new(3);
         meeting.run(3_000, &[30, 28, 26, 24, 22, 20]);
         assert_eq!(meeting.heard().len(), 3);
         let before = meeting.heard();
         meeting.run(3_000, &[24, 24, 24, 24, 24, 24]);
-        assert_eq!(meeting.heard(), before, "equals keep their places");
+        assert_eq!(meeting.heard(), before, "equals keep their slots");
     }
 
     #[test]
-    fn somebody_clearly_louder_takes_the_place_of_the_quietest() {
+    fn a_track_that_is_clearly_louder_takes_the_slot_of_the_quietest() {
         let mut meeting = Meeting::new(2);
         meeting.run(1_000, &[40, 30, QUIET]);
         assert_eq!(meeting.heard(), [0, 1]);
@@ -279,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_free_for_anybody_once_its_owner_pauses() {
+    fn a_slot_is_free_for_any_speaker_once_its_owner_pauses() {
         let mut meeting = Meeting::new(1);
         meeting.run(1_000, &[20, QUIET]);
         meeting.run(700, &[QUIET, QUIET]);
@@ -289,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_click_lets_nobody_in_and_long_silence_lets_out() {
+    fn a_click_admits_nobody_and_long_silence_evicts() {
         let mut meeting = Meeting::new(2);
         meeting.run(40, &[QUIET; 3]);
         for _ in 0..20 {
@@ -321,7 +328,7 @@ mod tests {
                     assert!(meeting.sequence >= next);
                     next = meeting.sequence + 1;
                 }
-                Verdict::LetIn { from, .. } => {
+                Verdict::Admit { from, .. } => {
                     assert!(from >= next, "{from} again, {next} is next");
                     next = meeting.sequence + 1;
                 }

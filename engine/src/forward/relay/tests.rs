@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::api::codec::{Codec, MediaKind};
 use crate::api::command::{
-    Command, IceCredentials, NewSubscription, NewTrack, NewTransport, TrackSource, Wish,
+    Command, IceCredentials, NewSubscription, NewTrack, NewTransport, SubscriptionSettings,
+    TrackSource,
 };
 use crate::api::ids::{RoomId, SubscriptionId, TransportId};
 use crate::api::io::EngineConfig;
@@ -79,7 +80,7 @@ impl Shards {
             rtx_ssrc: None,
             transport_cc: true,
             takes_red: false,
-            wish: Wish::default(),
+            settings: SubscriptionSettings::default(),
         };
         self.far
             .handle_command(self.now, Command::AddSubscription(new));
@@ -107,7 +108,7 @@ impl Shards {
             codec: Codec::H264,
             header_len: 12,
             len: LEN,
-            undone_len: None,
+            primary_len: None,
         };
         self.home.relay_packet(self.now, 0, &received);
     }
