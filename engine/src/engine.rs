@@ -222,6 +222,7 @@ impl Engine {
                 self.set_subscription(now, subscription, settings);
             }
             Command::SetLastN { room, slots } => self.set_last_n(room, slots),
+            Command::CloseRoom(room) => self.close_room(now, room),
             Command::MeasureQuality { room, transports } => {
                 self.measure_quality(now, room, &transports);
             }
@@ -241,6 +242,20 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Ends what a room has here.
+    fn close_room(&mut self, now: Instant, room: RoomId) {
+        let peers = self.peers.iter().filter(|(_, peer)| peer.room == room);
+        for transport in peers.map(|(_, peer)| peer.id).collect::<Vec<_>>() {
+            self.remove_transport(now, transport);
+        }
+        // What is left is mirrored: its connections are on other shards.
+        let tracks = self.tracks.iter().filter(|(_, track)| track.room == room);
+        for track in tracks.map(|(_, track)| track.id).collect::<Vec<_>>() {
+            self.remove_track(now, track);
+        }
+        self.set_last_n(room, None);
     }
 
     /// Time has come to [`Engine::poll_timeout`].

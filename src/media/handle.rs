@@ -1,37 +1,37 @@
 //! What the rooms need of the media plane: a place on a shard, a way to give it orders, and
 //! its events.
 //!
-//! Orders go through a bounded channel and block the sender for the instant that a shard needs
-//! to make room; a shard never waits for rooms, so this cannot deadlock. Events come back
-//! through one bounded channel a room.
+//! A room gives orders without waiting; they gather in its [`RoomMedia`], and its task awaits
+//! that the shards have space for them ([`RoomMedia::flush`]). No thread ever blocks on a
+//! shard, and a shard never waits for rooms, so this cannot deadlock. Events come back through
+//! one bounded channel a room.
 
+pub(super) mod events;
+mod inbox;
+mod orders;
 mod room;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::SyncSender;
 
-use tokio::sync::mpsc;
-
+pub use events::{EventSender, RoomEvents};
+pub use inbox::ShardInbox;
 pub use room::RoomMedia;
 
 use super::placement::{ShardLoad, Spreading};
+use inbox::InboxSender;
 use moim_engine::command::{Command, Fingerprint};
-use moim_engine::event::Event;
 use moim_engine::ids::RoomId;
-
-/// Capacity, in events, of the channel from the shards to one room.
-pub const EVENTS_CAPACITY: usize = 4096;
 
 /// What a shard is told by the control plane.
 #[derive(Debug)]
 pub enum ShardInput {
     /// An order to the shard's engine.
     Command(Command),
-    /// Events of this room go to this channel from now on.
-    OpenRoom(RoomId, mpsc::Sender<Event>),
-    /// The room is over. What is left of its connections has been removed by commands before.
+    /// Events of this room go there from now on.
+    OpenRoom(RoomId, EventSender),
+    /// The room is over, and with it whatever it still has on the shard.
     CloseRoom(RoomId),
 }
 
@@ -49,39 +49,32 @@ pub struct ShardAddress {
 /// One shard as the control plane sees it.
 #[derive(Clone)]
 pub struct ShardHandle {
-    inbox: SyncSender<ShardInput>,
+    inbox: InboxSender,
     wake: Arc<dyn Fn() + Send + Sync>,
     addresses: Arc<[ShardAddress]>,
     load: Arc<ShardLoad>,
 }
 
 impl ShardHandle {
-    /// A handle on a shard that reads `inbox`, is woken by `wake` when something was put into
-    /// it, and is reached at `addresses`.
+    /// A handle on a shard that is reached at `addresses` and woken by `wake` when an order was
+    /// put into the inbox, which is what the shard reads.
     pub fn new(
-        inbox: SyncSender<ShardInput>,
         wake: impl Fn() + Send + Sync + 'static,
         addresses: Vec<ShardAddress>,
-    ) -> Self {
-        Self {
-            inbox,
+    ) -> (Self, ShardInbox) {
+        let (sender, inbox) = inbox::inbox();
+        let handle = Self {
+            inbox: sender,
             wake: Arc::new(wake),
             addresses: addresses.into(),
             load: Arc::default(),
-        }
+        };
+        (handle, inbox)
     }
 
     /// How loaded the shard is.
     pub fn load(&self) -> &Arc<ShardLoad> {
         &self.load
-    }
-
-    /// A shard that has ended takes nothing more; its rooms have heard of it by an event or
-    /// because their event channels end.
-    fn send(&self, input: ShardInput) {
-        if self.inbox.send(input).is_ok() {
-            (self.wake)();
-        }
     }
 }
 
@@ -131,8 +124,8 @@ impl Media {
         }))
     }
 
-    /// Puts a new room on the least loaded shard.
-    pub fn place_room(&self) -> RoomMedia {
+    /// Puts a new room on the least loaded shard: the way to give it orders, and its events.
+    pub fn place_room(&self) -> (RoomMedia, RoomEvents) {
         let shards = self.0.shards.iter().enumerate();
         let (home, _) = shards
             .min_by_key(|(_, shard)| shard.load.rank())

@@ -14,6 +14,7 @@ use super::participant::ParticipantKey;
 use super::registry::Shared;
 use super::seat::RoomSeat;
 use super::state::Room;
+use crate::media::handle::RoomEvents;
 use moim_engine::Event;
 
 /// Timeouts are looked at this often.
@@ -69,9 +70,7 @@ async fn run(
     sender: mpsc::WeakSender<RoomMessage>,
     mut inbox: mpsc::Receiver<RoomMessage>,
 ) {
-    let mut media = shared.media.place_room();
-    let (_, no_events) = mpsc::channel(1);
-    let mut events = std::mem::replace(&mut media.events, no_events);
+    let (media, mut events) = shared.media.place_room();
     shared.metrics.add_rooms(1);
     tracing::info!("the room begins");
     let mut room = Room::new(shared.clone(), name.clone(), sender, media);
@@ -102,6 +101,7 @@ async fn run(
             _ = ticks.tick() => room.handle_tick(Instant::now()),
         }
         room.flush(Instant::now());
+        room.media.flush().await;
         if room.is_over(Instant::now()) {
             break;
         }
@@ -119,12 +119,12 @@ async fn run(
     tracing::info!("the room ends");
 }
 
-fn handle_events(room: &mut Room, first: Event, events: &mut mpsc::Receiver<Event>) {
+fn handle_events(room: &mut Room, first: Event, events: &mut RoomEvents) {
     room.handle_event(first);
     for _ in 1..ROUND {
         match events.try_recv() {
-            Ok(event) => room.handle_event(event),
-            Err(_) => break,
+            Some(event) => room.handle_event(event),
+            None => break,
         }
     }
 }

@@ -3,10 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use moim::media::handle::{Media, RoomMedia, ShardAddress, ShardHandle, ShardInput};
+use moim::media::handle::{
+    Media, RoomEvents, RoomMedia, ShardAddress, ShardHandle, ShardInbox, ShardInput,
+};
 use moim::media::negotiation::{Candidate, LocalEndpoint, RemoteDescription};
 use moim::media::placement::Spreading;
 use moim_engine::RelayBatch;
@@ -52,8 +53,10 @@ pub(crate) struct Server {
     /// All tracks so far.
     pub(crate) published: Vec<Published>,
     room: RoomMedia,
+    /// Nothing is read of it: the engines' events are taken where they come out.
+    _room_events: RoomEvents,
     /// Orders to the engines.
-    inboxes: Vec<Receiver<ShardInput>>,
+    inboxes: Vec<ShardInbox>,
     /// The rooms that the shards were told to open: they hold their channels.
     open: Vec<ShardInput>,
     /// What the clients' SDP says, held back while this is `Some`.
@@ -78,12 +81,14 @@ impl Server {
             .map(shard)
             .unzip();
         let media = Media::with_spreading(handles, certificate.fingerprint(), ALWAYS);
+        let (room, room_events) = media.place_room();
         Server {
             engine: engine(seed),
             far: spread.then(|| engine(seed + 1)),
             events: Vec::new(),
             published: Vec::new(),
-            room: media.place_room(),
+            room,
+            _room_events: room_events,
             inboxes,
             open: Vec::new(),
             late_sdp: None,
@@ -135,6 +140,7 @@ impl Server {
             Some(late) if matches!(command, Command::SetRemote { .. }) => late.push(command),
             _ => {
                 self.room.command(command);
+                assert!(self.room.try_flush(), "the engines take orders at once");
                 self.take_commands(now);
             }
         }
@@ -225,7 +231,7 @@ impl Server {
     fn take_commands(&mut self, now: Instant) {
         let engines = [Some(&mut self.engine), self.far.as_mut()];
         for (engine, inbox) in engines.into_iter().flatten().zip(&self.inboxes) {
-            for input in inbox.try_iter() {
+            while let Some(input) = inbox.try_recv() {
                 match input {
                     ShardInput::Command(command) => engine.handle_command(now, command),
                     open => self.open.push(open),
@@ -235,13 +241,12 @@ impl Server {
     }
 }
 
-fn shard(address: SocketAddr) -> (ShardHandle, Receiver<ShardInput>) {
-    let (sender, inbox) = sync_channel(4_096);
+fn shard(address: SocketAddr) -> (ShardHandle, ShardInbox) {
     let ip: IpAddr = address.ip();
     let address = ShardAddress {
         ip,
         port: address.port(),
         tcp: false,
     };
-    (ShardHandle::new(sender, || {}, vec![address]), inbox)
+    ShardHandle::new(|| {}, vec![address])
 }

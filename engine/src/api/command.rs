@@ -101,6 +101,42 @@ pub enum Command {
         /// The message, at most 64 KiB.
         payload: Bytes,
     },
+    /// Ends whatever a room has here: its connections, and its mirrored tracks.
+    CloseRoom(RoomId),
+}
+
+impl Command {
+    /// Bytes that it points to, about: what it takes in a queue beyond its own size.
+    pub fn heap_size(&self) -> usize {
+        match self {
+            Command::AddTransport(new) => size_of::<NewTransport>() + new.local_ice.heap_size(),
+            Command::SetRemote { ice, .. } => ice.heap_size(),
+            Command::RestartIce { local_ice, .. } => local_ice.heap_size(),
+            Command::SetReceive { mapping, .. } => {
+                size_of::<ReceiveMapping>()
+                    + size_of_val(&mapping.payload_types[..])
+                    + size_of_val(&mapping.extensions[..])
+            }
+            Command::AddTrack(track) | Command::MirrorTrack { track, .. } => {
+                size_of::<NewTrack>() + track.source.heap_size()
+            }
+            Command::SetTrackSource { source, .. } => source.heap_size(),
+            Command::MeasureQuality { transports, .. } => size_of_val(&transports[..]),
+            Command::SendData {
+                transports,
+                payload,
+                ..
+            } => size_of_val(&transports[..]) + payload.len(),
+            Command::RemoveTransport(_)
+            | Command::RemoveTrack(_)
+            | Command::SetTrackMuted { .. }
+            | Command::AddSubscription(_)
+            | Command::RemoveSubscription(_)
+            | Command::SetSubscription { .. }
+            | Command::SetLastN { .. }
+            | Command::CloseRoom(_) => 0,
+        }
+    }
 }
 
 /// A username fragment and password (RFC 8445, section 5.3).
@@ -110,6 +146,12 @@ pub struct IceCredentials {
     pub ufrag: String,
     /// Password: the key of MESSAGE-INTEGRITY.
     pub pwd: String,
+}
+
+impl IceCredentials {
+    fn heap_size(&self) -> usize {
+        self.ufrag.len() + self.pwd.len()
+    }
 }
 
 impl std::fmt::Debug for IceCredentials {
@@ -245,6 +287,13 @@ pub struct TrackSource {
     pub rids: Vec<String>,
     /// `(media SSRC, its RTX SSRC)` where the SDP names them, lowest layer first.
     pub ssrcs: Vec<(u32, Option<u32>)>,
+}
+
+impl TrackSource {
+    fn heap_size(&self) -> usize {
+        let rids = self.rids.iter().map(|rid| size_of::<String>() + rid.len());
+        self.mid.len() + rids.sum::<usize>() + size_of_val(&self.ssrcs[..])
+    }
 }
 
 /// Parameters of [`Command::AddSubscription`].

@@ -7,11 +7,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 
-use tokio::sync::mpsc;
-
-use super::{EVENTS_CAPACITY, Media, ShardAddress, ShardHandle, ShardInput};
+use super::events::{CAPACITY, RoomEvents, WeakEventSender, events};
+use super::orders::Orders;
+use super::{Media, ShardAddress, ShardHandle, ShardInput};
 use moim_engine::command::{Command, DataChannel, Fingerprint, NewTrack};
-use moim_engine::event::Event;
 use moim_engine::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 
 /// One room's place in the media plane. The room is closed there when this is dropped.
@@ -27,9 +26,9 @@ pub struct RoomMedia {
     /// What is published, to be told to shards that the room comes to later.
     tracks: BTreeMap<TrackId, PublishedTrack>,
     /// What a further shard needs to reach the room. The shards alone keep the channel open.
-    sender: mpsc::WeakSender<Event>,
-    /// What happens in the room's media. Ends when the shards have ended.
-    pub events: mpsc::Receiver<Event>,
+    sender: WeakEventSender,
+    /// What the shards have not been told yet.
+    orders: Orders,
 }
 
 struct PublishedTrack {
@@ -38,13 +37,13 @@ struct PublishedTrack {
 }
 
 impl RoomMedia {
-    pub(super) fn open(media: Media, home: usize, room: RoomId) -> RoomMedia {
-        let (sender, events) = mpsc::channel(EVENTS_CAPACITY);
+    pub(super) fn open(media: Media, home: usize, room: RoomId) -> (RoomMedia, RoomEvents) {
+        let (sender, events) = events(CAPACITY);
         let weak = sender.downgrade();
-        let shard = &media.0.shards[home];
-        shard.load.place();
-        shard.send(ShardInput::OpenRoom(room, sender));
-        RoomMedia {
+        media.0.shards[home].load.place();
+        let mut orders = Orders::new(media.clone());
+        orders.push(home, ShardInput::OpenRoom(room, sender));
+        let room = RoomMedia {
             media,
             home,
             room,
@@ -52,18 +51,31 @@ impl RoomMedia {
             connections: HashMap::new(),
             tracks: BTreeMap::new(),
             sender: weak,
-            events,
-        }
+            orders,
+        };
+        (room, events)
     }
 
-    /// Gives an order to those of the room's shards that it concerns.
+    /// Hands the orders over to the shards, and waits where one has no space for them. To be
+    /// awaited after each round of orders; nothing is lost when it is given up in between.
+    pub async fn flush(&mut self) {
+        self.orders.flush().await;
+    }
+
+    /// As [`RoomMedia::flush`], without waiting. True when nothing is left to be handed over.
+    pub fn try_flush(&mut self) -> bool {
+        self.orders.try_flush()
+    }
+
+    /// Gives an order to those of the room's shards that it concerns. They have it after the
+    /// next [`RoomMedia::flush`].
     pub fn command(&mut self, command: Command) {
         match command {
             Command::AddTransport(_)
             | Command::SetRemote { .. }
             | Command::RestartIce { .. }
             | Command::SetReceive { .. }
-            | Command::AddSubscription(_) => self.to_connection(command),
+            | Command::AddSubscription(_) => self.order_at_connection(command),
             Command::RemoveTransport(transport) => self.remove_transport(transport),
             Command::AddTrack(new) => self.add_track(new),
             // Mirrors are made here alone.
@@ -72,26 +84,28 @@ impl RoomMedia {
                 if let Some(known) = self.tracks.get_mut(&track) {
                     known.new.source.clone_from(source);
                 }
-                self.to_all(command);
+                self.order_everywhere(command);
             }
             Command::SetTrackMuted { track, muted } => {
                 if let Some(known) = self.tracks.get_mut(&track) {
                     known.muted = muted;
                 }
-                self.to_all(command);
+                self.order_everywhere(command);
             }
             Command::RemoveTrack(track) => {
                 self.tracks.remove(&track);
-                self.to_all(command);
+                self.order_everywhere(command);
             }
             // A shard that does not have the subscription takes no notice.
             Command::RemoveSubscription(_) | Command::SetSubscription { .. } => {
-                self.to_all(command);
+                self.order_everywhere(command);
             }
             // Only the home hears how loud its tracks are.
-            Command::SetLastN { .. } => self.home().send(ShardInput::Command(command)),
+            Command::SetLastN { .. } => self.order(self.home, command),
+            // What the room's end is for its shards; see `Drop`.
+            Command::CloseRoom(_) => {}
             // Each shard answers for the connections that it has.
-            Command::MeasureQuality { .. } => self.to_all(command),
+            Command::MeasureQuality { .. } => self.order_everywhere(command),
             Command::SendData {
                 transports,
                 channel,
@@ -165,27 +179,20 @@ impl RoomMedia {
             return false;
         };
         self.spread.push(index);
-        let shard = &self.media.0.shards[index];
-        shard.load.place();
-        shard.send(ShardInput::OpenRoom(self.room, sender));
+        self.media.0.shards[index].load.place();
+        let open = ShardInput::OpenRoom(self.room, sender);
+        self.orders.push(index, open);
+        let mut tell = |command| self.orders.push(index, ShardInput::Command(command));
         for track in self.tracks.values() {
-            self.mirror(shard, &track.new);
+            tell(mirror_of(&track.new, self.room, self.home));
             if track.muted {
-                shard.send(ShardInput::Command(Command::SetTrackMuted {
+                tell(Command::SetTrackMuted {
                     track: track.new.track,
                     muted: true,
-                }));
+                });
             }
         }
         true
-    }
-
-    fn mirror(&self, shard: &ShardHandle, new: &NewTrack) {
-        shard.send(ShardInput::Command(Command::MirrorTrack {
-            track: Box::new(new.clone()),
-            room: self.room,
-            home: ShardId(self.home as u32),
-        }));
     }
 
     fn add_track(&mut self, new: Box<NewTrack>) {
@@ -194,10 +201,10 @@ impl RoomMedia {
             new: NewTrack::clone(&new),
             muted: false,
         };
-        self.home()
-            .send(ShardInput::Command(Command::AddTrack(new)));
-        for shard in self.others() {
-            self.mirror(shard, &published.new);
+        self.order(self.home, Command::AddTrack(new));
+        for index in self.spread.clone() {
+            let mirror = mirror_of(&published.new, self.room, self.home);
+            self.order(index, mirror);
         }
         if self.media.0.shards.len() > 1 {
             self.tracks.insert(published.new.track, published);
@@ -208,16 +215,15 @@ impl RoomMedia {
         let Some(index) = self.connections.remove(&transport) else {
             return;
         };
-        let shard = &self.media.0.shards[index];
-        shard.load.release(1);
-        shard.send(ShardInput::Command(Command::RemoveTransport(transport)));
+        self.media.0.shards[index].load.release(1);
+        self.order(index, Command::RemoveTransport(transport));
         // What it published ends with it on its own shard, and on the others by this.
         self.tracks.retain(|track, published| {
             let keep = published.new.transport != transport;
             if !keep {
                 for &index in &self.spread {
-                    let command = Command::RemoveTrack(*track);
-                    self.media.0.shards[index].send(ShardInput::Command(command));
+                    let remove = ShardInput::Command(Command::RemoveTrack(*track));
+                    self.orders.push(index, remove);
                 }
             }
             keep
@@ -225,7 +231,7 @@ impl RoomMedia {
     }
 
     fn send_data(
-        &self,
+        &mut self,
         transports: Vec<TransportId>,
         channel: DataChannel,
         payload: &bytes::Bytes,
@@ -242,12 +248,12 @@ impl RoomMedia {
                 channel,
                 payload: payload.clone(),
             };
-            self.media.0.shards[shard].send(ShardInput::Command(command));
+            self.order(shard, command);
         }
     }
 
     /// To the shard of the connection that the order names.
-    fn to_connection(&self, command: Command) {
+    fn order_at_connection(&mut self, command: Command) {
         let transport = match &command {
             Command::AddTransport(new) => new.transport,
             Command::AddSubscription(new) => new.transport,
@@ -256,28 +262,35 @@ impl RoomMedia {
             | Command::SetReceive { transport, .. } => *transport,
             _ => return,
         };
-        self.shard_of(transport).send(ShardInput::Command(command));
+        self.order(self.index_of(transport), command);
     }
 
-    fn to_all(&self, command: Command) {
-        for shard in self.others() {
-            shard.send(ShardInput::Command(command.clone()));
+    fn order_everywhere(&mut self, command: Command) {
+        for index in self.spread.clone() {
+            self.order(index, command.clone());
         }
-        self.home().send(ShardInput::Command(command));
+        self.order(self.home, command);
     }
 
-    fn home(&self) -> &ShardHandle {
-        &self.media.0.shards[self.home]
+    fn order(&mut self, shard: usize, command: Command) {
+        self.orders.push(shard, ShardInput::Command(command));
     }
 
-    fn others(&self) -> impl Iterator<Item = &ShardHandle> {
-        let shards = &self.media.0.shards;
-        self.spread.iter().map(|index| &shards[*index])
+    fn index_of(&self, transport: TransportId) -> usize {
+        let index = self.connections.get(&transport).copied();
+        index.unwrap_or(self.home)
     }
 
     fn shard_of(&self, transport: TransportId) -> &ShardHandle {
-        let index = self.connections.get(&transport).copied();
-        &self.media.0.shards[index.unwrap_or(self.home)]
+        &self.media.0.shards[self.index_of(transport)]
+    }
+}
+
+fn mirror_of(new: &NewTrack, room: RoomId, home: usize) -> Command {
+    Command::MirrorTrack {
+        track: Box::new(new.clone()),
+        room,
+        home: ShardId(home as u32),
     }
 }
 
@@ -286,9 +299,10 @@ impl Drop for RoomMedia {
         for index in self.connections.values() {
             self.media.0.shards[*index].load.release(1);
         }
-        for shard in self.others().chain([self.home()]) {
-            shard.load.release(1);
-            shard.send(ShardInput::CloseRoom(self.room));
+        let shards = self.spread.iter().copied().chain([self.home]);
+        for index in shards.clone() {
+            self.media.0.shards[index].load.release(1);
         }
+        self.orders.close(self.room, shards);
     }
 }

@@ -2,9 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use tokio::sync::mpsc::Sender;
-use tokio::sync::mpsc::error::TrySendError;
-
+use crate::media::handle::EventSender;
 use moim_engine::command::DataChannel;
 use moim_engine::ids::RoomId;
 use moim_engine::{Event, RoomEvent};
@@ -13,7 +11,7 @@ use moim_engine::{Event, RoomEvent};
 const MAX_KEPT: usize = 4_096;
 
 struct Mailbox {
-    sender: Sender<Event>,
+    sender: EventSender,
     kept: VecDeque<Event>,
     /// What is kept is the last there is.
     ending: bool,
@@ -27,7 +25,7 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    pub(super) fn open(&mut self, room: RoomId, sender: Sender<Event>) {
+    pub(super) fn open(&mut self, room: RoomId, sender: EventSender) {
         let kept = VecDeque::new();
         let ending = false;
         let mailbox = Mailbox {
@@ -69,9 +67,8 @@ impl Delivery {
         };
         // Order is kept: behind what waits, everything waits.
         if mailbox.kept.is_empty() {
-            match mailbox.sender.try_send(event) {
-                Ok(()) | Err(TrySendError::Closed(_)) => {}
-                Err(TrySendError::Full(event)) => keep(mailbox, event, &mut self.dropped),
+            if let Err(event) = mailbox.sender.try_send(event) {
+                keep(mailbox, event, &mut self.dropped);
             }
         } else {
             keep(mailbox, event, &mut self.dropped);
@@ -82,7 +79,7 @@ impl Delivery {
     pub(super) fn retry(&mut self) {
         for mailbox in self.rooms.values_mut() {
             while let Some(event) = mailbox.kept.pop_front() {
-                if let Err(TrySendError::Full(event)) = mailbox.sender.try_send(event) {
+                if let Err(event) = mailbox.sender.try_send(event) {
                     mailbox.kept.push_front(event);
                     break;
                 }
@@ -113,6 +110,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::media::handle::events::events;
     use moim_engine::ids::TransportId;
 
     fn data(number: u32, channel: DataChannel) -> RoomEvent {
@@ -128,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_room_that_is_slow_gets_reliable_events_later_and_in_order() {
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(2);
+        let (sender, mut receiver) = events(2);
         let mut delivery = Delivery::default();
         delivery.open(RoomId(1), sender);
         for number in 0..6 {
@@ -136,9 +134,12 @@ mod tests {
             delivery.deliver(data(100, DataChannel::Lossy));
         }
         let mut numbers = Vec::new();
-        while delivery.is_waiting() || !receiver.is_empty() {
-            while let Ok(Event::Data { transport, .. }) = receiver.try_recv() {
+        loop {
+            while let Some(Event::Data { transport, .. }) = receiver.try_recv() {
                 numbers.push(transport.0);
+            }
+            if !delivery.is_waiting() {
+                break;
             }
             delivery.retry();
         }
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_room_that_never_reads_costs_a_bounded_memory() {
-        let (sender, _receiver) = tokio::sync::mpsc::channel(1);
+        let (sender, _receiver) = events(1);
         let mut delivery = Delivery::default();
         delivery.open(RoomId(1), sender);
         for number in 0..20_000 {
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn every_room_hears_of_the_end_even_one_that_is_slow_and_nothing_after_it() {
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        let (sender, mut receiver) = events(1);
         let mut delivery = Delivery::default();
         delivery.open(RoomId(1), sender);
         for number in 0..3 {
@@ -168,12 +169,12 @@ mod tests {
         }
         delivery.end_all();
         delivery.deliver(data(9, DataChannel::Reliable));
-        assert!(matches!(receiver.try_recv(), Ok(Event::Data { .. })));
+        assert!(matches!(receiver.try_recv(), Some(Event::Data { .. })));
         assert!(delivery.is_waiting());
         delivery.retry();
-        assert!(matches!(receiver.try_recv(), Ok(Event::ShardEnded)));
+        assert!(matches!(receiver.try_recv(), Some(Event::ShardEnded)));
         delivery.retry();
-        assert!(receiver.try_recv().is_err());
+        assert!(receiver.try_recv().is_none());
         assert!(!delivery.is_waiting());
     }
 }

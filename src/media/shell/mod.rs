@@ -14,7 +14,6 @@ mod socket;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 pub use shard::ShardStatistics;
@@ -24,11 +23,8 @@ use reports::Reports;
 use shard::{Shard, ShardParts, WAKE};
 use socket::ShardSocket;
 
-use super::handle::{ShardAddress, ShardHandle, ShardInput};
+use super::handle::{ShardAddress, ShardHandle};
 use moim_engine::transport::ServerCertificate;
-
-/// Orders that wait for a shard.
-const INBOX_CAPACITY: usize = 16_384;
 
 /// What goes wrong when a shard is started.
 #[derive(Debug, thiserror::Error)]
@@ -156,10 +152,8 @@ impl PreparedShard {
         certificate: Arc<ServerCertificate>,
         links: Vec<Link>,
     ) -> Result<RunningShard, ShellError> {
-        let (sender, inbox) = sync_channel::<ShardInput>(INBOX_CAPACITY);
         let (wake, stop_waker) = (self.waker.clone(), self.waker);
-        let handle = ShardHandle::new(
-            sender,
+        let (handle, inbox) = ShardHandle::new(
             move || {
                 // Fails only when the shard is gone, which the closed channel tells.
                 let _ = wake.wake();

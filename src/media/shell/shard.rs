@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token};
@@ -12,11 +11,11 @@ use super::delivery::Delivery;
 use super::link::{self, Link};
 use super::reports::{Found, Reports};
 use super::socket::{Received, ShardSocket};
-use crate::media::handle::ShardInput;
+use crate::media::handle::{ShardInbox, ShardInput};
 use crate::media::placement::ShardLoad;
-use moim_engine::Engine;
 use moim_engine::io::{COALESCING_INTERVAL, EngineConfig, EngineStatistics, LocalSocket};
 use moim_engine::transport::ServerCertificate;
+use moim_engine::{Command, Engine};
 
 /// Token of the waker; sockets have their index.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -129,7 +128,7 @@ pub(super) struct ShardParts {
     pub(super) poll: Poll,
     pub(super) sockets: Vec<ShardSocket>,
     pub(super) reports: Reports,
-    pub(super) inbox: Receiver<ShardInput>,
+    pub(super) inbox: ShardInbox,
     pub(super) links: Vec<Link>,
     pub(super) certificate: Arc<ServerCertificate>,
     pub(super) statistics: Arc<ShardStatistics>,
@@ -344,14 +343,17 @@ impl Shard {
     fn take_commands(&mut self) -> bool {
         let mut now = None;
         for _ in 0..COMMANDS {
-            match self.parts.inbox.try_recv() {
-                Ok(ShardInput::Command(command)) => {
-                    let now = *now.get_or_insert_with(Instant::now);
-                    self.engine.handle_command(now, command);
+            let Some(input) = self.parts.inbox.try_recv() else {
+                return false;
+            };
+            let now = *now.get_or_insert_with(Instant::now);
+            match input {
+                ShardInput::Command(command) => self.engine.handle_command(now, command),
+                ShardInput::OpenRoom(room, sender) => self.delivery.open(room, sender),
+                ShardInput::CloseRoom(room) => {
+                    self.delivery.close(room);
+                    self.engine.handle_command(now, Command::CloseRoom(room));
                 }
-                Ok(ShardInput::OpenRoom(room, sender)) => self.delivery.open(room, sender),
-                Ok(ShardInput::CloseRoom(room)) => self.delivery.close(room),
-                Err(_) => return false,
             }
         }
         true

@@ -19,7 +19,7 @@ fn shard() -> (RunningShard, u16) {
     let shard = RunningShard::start(&config, certificate.clone()).unwrap();
     let media =
         crate::media::handle::Media::new(vec![shard.handle.clone()], certificate.fingerprint());
-    let mut room = media.place_room();
+    let (mut room, _events) = media.place_room();
     let transport = room.place_publisher();
     let port = room.addresses(transport)[0].port;
     (shard, port)
@@ -71,7 +71,7 @@ async fn events_reach_the_room_that_was_opened() {
     let certificate = ServerCertificate::generate().unwrap();
     let media =
         crate::media::handle::Media::new(vec![shard.handle.clone()], certificate.fingerprint());
-    let mut room = media.place_room();
+    let (mut room, mut events) = media.place_room();
     let transport = room.place_publisher();
     let id = room.room_id();
     room.command(Command::AddTransport(Box::new(NewTransport {
@@ -92,7 +92,8 @@ async fn events_reach_the_room_that_was_opened() {
             payload: bytes::Bytes::from(vec![0; 60_000]),
         });
     }
-    let event = tokio::time::timeout(Duration::from_secs(10), room.events.recv()).await;
+    room.flush().await;
+    let event = tokio::time::timeout(Duration::from_secs(10), events.recv()).await;
     let Ok(Some(Event::TransportFailed {
         transport: failed, ..
     })) = event
