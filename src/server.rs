@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use moim_signaling::session::{self, Limits};
+use moim_signaling::session::Limits;
 use moim_signaling::token::{ApiKeys, TokenIssuer};
+use moim_signaling::{ConnectionLimits, http};
 use tokio::net::TcpListener;
 
 use crate::api;
@@ -46,7 +47,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         issuer.clone(),
         Media::new(handles, fingerprint),
     );
-    let router = session::router(rooms.clone(), keys, Limits::default()).merge(api::router(
+    let router = http::router(
+        rooms.clone(),
+        keys,
+        Limits::default(),
+        ConnectionLimits::default(),
+    )
+    .merge(api::router(
         rooms.clone(),
         statistics,
         issuer,

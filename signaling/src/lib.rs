@@ -6,11 +6,18 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod connections;
+mod encoding;
+pub mod http;
+pub mod outbox;
 pub mod permission;
+mod rate;
 pub mod rooms;
 pub mod session;
 pub mod token;
 pub mod wire;
 
+pub use connections::{ClientAddress, ConnectionLimits};
 pub use permission::Permissions;
+pub use rate::Rate;
 pub use rooms::{Join, Refusal, Rooms, Seat, SeatClosed, SessionEnd};

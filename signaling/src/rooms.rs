@@ -2,18 +2,14 @@
 //!
 //! The server implements [`Rooms`]; the session ([`crate::session`]) drives it. Requests go in
 //! through the [`Seat`], one at a time, so that a room that is busy slows only the client that
-//! asks; responses come out through a bounded channel, so that a client that does not read is
-//! cut off by the room (its sender fails) and nobody waits for it.
+//! asks; responses come out through a bounded queue ([`crate::outbox`]), so that a room never
+//! waits for a client that does not read: its session ends.
 
 use std::future::Future;
 
-use tokio::sync::mpsc;
-
+use crate::outbox::OutboxReceiver;
 use crate::token::Claims;
-use crate::wire::{ClientInfo, SignalRequest, SignalResponse};
-
-/// Capacity, in messages, of the channel from a room to one session.
-pub const OUTBOX_CAPACITY: usize = 512;
+use crate::wire::{ClientInfo, SignalRequest};
 
 /// A client that wants a seat, its token already verified.
 #[derive(Debug, Clone)]
@@ -58,6 +54,9 @@ pub enum Refusal {
     /// 404: the room does not exist and is not created on join.
     #[error("{0}")]
     NotFound(String),
+    /// 429: too many of the same kind, or too fast.
+    #[error("{0}")]
+    TooMany(String),
     /// 503: the server takes no more for now.
     #[error("{0}")]
     Unavailable(String),
@@ -71,6 +70,7 @@ impl Refusal {
             Refusal::Unauthorized(_) => 401,
             Refusal::Forbidden(_) => 403,
             Refusal::NotFound(_) => 404,
+            Refusal::TooMany(_) => 429,
             Refusal::Unavailable(_) => 503,
         }
     }
@@ -117,5 +117,5 @@ pub trait Rooms: Clone + Send + Sync + 'static {
     fn join(
         &self,
         join: Join,
-    ) -> impl Future<Output = Result<(Self::Seat, mpsc::Receiver<SignalResponse>), Refusal>> + Send;
+    ) -> impl Future<Output = Result<(Self::Seat, OutboxReceiver), Refusal>> + Send;
 }

@@ -1,164 +1,98 @@
 //! The life of one WebSocket: requests in, responses out, until either side ends it.
 
-use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use futures_util::SinkExt;
-use futures_util::stream::{SplitSink, SplitStream, StreamExt};
-use prost::Message as _;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
-use tracing::Instrument;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, close_code};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use crate::admission::read_join;
-use crate::rooms::{Refusal, Rooms, Seat, SessionEnd};
-use crate::token::ApiKeys;
+use crate::encoding::{Encoding, Incoming, decode, encode, len_of};
+use crate::outbox::{OutboxEnd, OutboxReceiver};
+use crate::rate::{Rate, TokenBucket};
+use crate::rooms::{Seat, SessionEnd};
 use crate::wire::{
     DisconnectReason, LeaveRequest, Pong, SignalRequest, SignalResponse, leave_request,
     signal_request, signal_response,
 };
 
 /// Largest message of a client, bytes.
-const MAX_MESSAGE: usize = 2 << 20;
-/// Bytes that a WebSocket reads and writes at once. Most sessions are silent most of the time:
-/// their buffers are what they cost.
-const IO_BUFFER: usize = 4 << 10;
-
-/// A client has this long to close its side.
+pub(crate) const MAX_MESSAGE: usize = 2 << 20;
+/// How long the closing handshake may take (RFC 6455, section 7.1.1).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest reason in a close frame, bytes: a control frame has 125, two of which are the code
+/// (RFC 6455, section 5.5).
+const MAX_CLOSE_REASON: usize = 123;
 
 /// Bounds of a session.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// A client that says nothing for this long is lost.
+    /// The server sends a WebSocket PING this often (RFC 6455, section 5.5.2). Clients in Go
+    /// send nothing of their own: their PONG shows that they are there.
+    pub ping: Duration,
+    /// A client of which no frame is heard for this long is lost.
     pub silence: Duration,
-    /// A client that does not read for this long is lost.
+    /// A client that takes no byte of a message for this long is lost.
     pub write: Duration,
-    /// Messages a second that a client may send for long.
-    pub rate: u32,
-    /// Messages that it may send at once.
-    pub burst: u32,
+    /// Frames that a client may send.
+    pub frames: Rate,
+    /// Bytes that a client may send.
+    pub bytes: Rate,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Limits {
+            ping: Duration::from_secs(10),
             silence: Duration::from_secs(15),
             write: Duration::from_secs(5),
-            rate: 500,
-            burst: 2_000,
+            frames: Rate {
+                per_second: 500.0,
+                burst: 2_000.0,
+            },
+            bytes: Rate {
+                per_second: (1 << 20) as f64,
+                burst: (16 << 20) as f64,
+            },
         }
     }
 }
 
-struct Service<R> {
-    rooms: R,
-    keys: ApiKeys,
-    limits: Limits,
+/// Why a session is over.
+#[derive(Debug, PartialEq, Eq)]
+enum SessionOutcome {
+    /// The room has dismissed the participant.
+    Dismissed,
+    /// The client has said that it leaves.
+    Left,
+    /// The client has closed its WebSocket and may come back.
+    Closed,
+    /// The connection broke.
+    Broken,
+    /// Nothing was heard for too long.
+    Silent,
+    /// The client did not read, or too slowly for what it is sent.
+    NotReading,
+    /// The client broke the protocol.
+    Violation { code: u16, reason: String },
 }
 
-impl<R: Clone> Clone for Service<R> {
-    fn clone(&self) -> Self {
-        Service {
-            rooms: self.rooms.clone(),
-            keys: self.keys.clone(),
-            limits: self.limits,
+impl SessionOutcome {
+    fn end(&self) -> SessionEnd {
+        match self {
+            Self::Left | Self::Violation { .. } | Self::Dismissed => SessionEnd::Final,
+            Self::Closed | Self::Broken | Self::Silent | Self::NotReading => SessionEnd::Lost,
         }
     }
-}
-
-/// The routes of the signaling service.
-pub fn router<R: Rooms>(rooms: R, keys: ApiKeys, limits: Limits) -> Router {
-    let service = Service {
-        rooms,
-        keys,
-        limits,
-    };
-    Router::new()
-        .route("/rtc", get(connect::<R>).options(preflight))
-        .route("/rtc/validate", get(validate::<R>).options(preflight))
-        .route("/rtc/{*rest}", axum::routing::any(not_found))
-        .with_state(service)
-}
-
-/// An answer that scripts of other origins may read: clients ask from everywhere.
-fn open_to_all(response: impl IntoResponse) -> Response {
-    let mut response = response.into_response();
-    let headers = response.headers_mut();
-    let any = HeaderValue::from_static("*");
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any.clone());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, any);
-    response
-}
-
-fn refused(refusal: &Refusal) -> Response {
-    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    open_to_all((status, refusal.to_string()))
-}
-
-async fn preflight() -> Response {
-    open_to_all(StatusCode::NO_CONTENT)
-}
-
-/// Clients try newer paths first and fall back when there is nothing.
-async fn not_found() -> Response {
-    open_to_all((StatusCode::NOT_FOUND, "404 page not found\n"))
-}
-
-async fn validate<R: Rooms>(
-    State(service): State<Service<R>>,
-    Query(query): Query<HashMap<String, String>>,
-    headers: HeaderMap,
-) -> Response {
-    let join = match read_join(&service.keys, &query, &headers, unix_seconds()) {
-        Ok(join) => join,
-        Err(refusal) => return refused(&refusal),
-    };
-    match service.rooms.admits(&join).await {
-        Ok(()) => open_to_all("success"),
-        Err(refusal) => refused(&refusal),
-    }
-}
-
-async fn connect<R: Rooms>(
-    State(service): State<Service<R>>,
-    Query(query): Query<HashMap<String, String>>,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
-) -> Response {
-    // The token first: a stranger learns nothing else.
-    let join = match read_join(&service.keys, &query, &headers, unix_seconds()) {
-        Ok(join) => join,
-        Err(refusal) => return refused(&refusal),
-    };
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return open_to_all(rejection),
-    };
-    let span = tracing::info_span!("session", room = %join.room, participant = %join.identity);
-    let joined = service.rooms.join(join).instrument(span.clone()).await;
-    let (seat, outbox) = match joined {
-        Ok(joined) => joined,
-        Err(refusal) => return refused(&refusal),
-    };
-    let limits = service.limits;
-    let guard = SeatGuard(Some(seat));
-    upgrade
-        .read_buffer_size(IO_BUFFER)
-        .write_buffer_size(IO_BUFFER)
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
-        .on_upgrade(move |socket| run(socket, guard, outbox, limits).instrument(span))
 }
 
 /// Tells the room of the end also when the connection dies before the session has begun.
-struct SeatGuard<S: Seat>(Option<S>);
+pub(crate) struct SeatGuard<S: Seat>(Option<S>);
+
+impl<S: Seat> SeatGuard<S> {
+    pub(crate) fn new(seat: S) -> SeatGuard<S> {
+        SeatGuard(Some(seat))
+    }
+}
 
 impl<S: Seat> Drop for SeatGuard<S> {
     fn drop(&mut self) {
@@ -168,122 +102,117 @@ impl<S: Seat> Drop for SeatGuard<S> {
     }
 }
 
-/// Which form the client understands: that of its last message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Binary,
-    Json,
+/// A WebSocket, or what stands for one.
+pub(crate) trait Socket:
+    Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin + Send
+{
 }
 
-/// Why a session is over.
-#[derive(Debug)]
-enum Over {
-    /// The room has dismissed the participant.
-    Dismissed,
-    /// The client has left.
-    Left,
-    /// The socket is closed or broken, or the client does not read.
-    Broken,
-    /// Nothing was heard for too long.
-    Silent,
-    /// The client broke the protocol.
-    Violation { code: u16, reason: String },
+impl<T> Socket for T where
+    T: Stream<Item = Result<Message, axum::Error>>
+        + Sink<Message, Error = axum::Error>
+        + Unpin
+        + Send
+{
 }
 
-async fn run<S: Seat>(
-    socket: WebSocket,
+/// Runs a session until it is over, and closes its WebSocket.
+pub(crate) async fn run<S: Seat>(
+    socket: impl Socket,
     mut guard: SeatGuard<S>,
-    outbox: mpsc::Receiver<SignalResponse>,
+    mut outbox: OutboxReceiver,
     limits: Limits,
 ) {
-    let (sink, mut stream) = socket.split();
-    let mut session = Session {
-        sink,
-        form: Form::Binary,
-        limits,
-        tokens: f64::from(limits.burst),
-        refilled: Instant::now(),
-    };
     let Some(seat) = guard.0.as_mut() else {
         return;
     };
-    let over = session.drive(&mut stream, seat, outbox).await;
-    tracing::debug!(?over, "the session is over");
-    let end = match over {
-        Over::Left | Over::Violation { .. } | Over::Dismissed => SessionEnd::Final,
-        Over::Broken | Over::Silent => SessionEnd::Lost,
-    };
+    let mut session = Session::new(socket, limits);
+    let outcome = session.run_until_over(seat, &mut outbox).await;
+    // What is queued is of no use any more, and may be much.
+    drop(outbox);
+    tracing::debug!(?outcome, "the session is over");
     // The room first: the seat should not wait for a socket that may not drain.
     if let Some(seat) = guard.0.take() {
-        seat.end(end).await;
+        seat.end(outcome.end()).await;
     }
-    session.close(over, &mut stream).await;
+    session.close(outcome).await;
 }
 
-struct Session {
-    sink: SplitSink<WebSocket, Message>,
-    form: Form,
+struct Session<T> {
+    socket: T,
+    encoding: Encoding,
     limits: Limits,
-    /// Messages that may come now.
-    tokens: f64,
-    refilled: Instant,
+    frames: TokenBucket,
+    bytes: TokenBucket,
 }
 
-impl Session {
-    async fn drive<S: Seat>(
+impl<T: Socket> Session<T> {
+    fn new(socket: T, limits: Limits) -> Session<T> {
+        let now = Instant::now();
+        Session {
+            socket,
+            encoding: Encoding::Binary,
+            limits,
+            frames: TokenBucket::new(limits.frames, now),
+            bytes: TokenBucket::new(limits.bytes, now),
+        }
+    }
+
+    async fn run_until_over<S: Seat>(
         &mut self,
-        stream: &mut SplitStream<WebSocket>,
         seat: &mut S,
-        mut outbox: mpsc::Receiver<SignalResponse>,
-    ) -> Over {
+        outbox: &mut OutboxReceiver,
+    ) -> SessionOutcome {
         let mut heard = Instant::now();
+        let mut pings = interval_at(heard + self.limits.ping, self.limits.ping);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                response = outbox.recv() => match response {
-                    Some(response) => {
-                        if let Err(over) = self.send(response).await {
-                            return over;
-                        }
-                    }
-                    None => return Over::Dismissed,
-                },
-                message = stream.next() => {
-                    heard = Instant::now();
-                    let message = match message {
-                        Some(Ok(message)) => message,
-                        Some(Err(error)) => return broken(&error),
-                        None => return Over::Broken,
+            // What was received goes first: after a long wait for a busy room, it is not silence.
+            let step = tokio::select! {
+                biased;
+                message = self.socket.next() => {
+                    let step = match message {
+                        Some(Ok(message)) => self.receive(message, seat).await,
+                        Some(Err(error)) => Err(broken(&error)),
+                        None => Err(SessionOutcome::Broken),
                     };
-                    if let Err(over) = self.receive(message, seat).await {
-                        return over;
-                    }
+                    heard = Instant::now();
+                    step
                 }
-                () = tokio::time::sleep_until(heard + self.limits.silence) => return Over::Silent,
+                response = outbox.receive() => match response {
+                    Ok(response) => self.send(&response).await,
+                    Err(OutboxEnd::Dropped) => Err(SessionOutcome::Dismissed),
+                    Err(OutboxEnd::Overflowed) => Err(SessionOutcome::NotReading),
+                },
+                _ = pings.tick() => self.write(Message::Ping(Default::default())).await,
+                () = tokio::time::sleep_until(heard + self.limits.silence) => {
+                    Err(SessionOutcome::Silent)
+                }
+            };
+            if let Err(outcome) = step {
+                return outcome;
             }
         }
     }
 
-    async fn receive<S: Seat>(&mut self, message: Message, seat: &mut S) -> Result<(), Over> {
-        self.take_token()?;
-        let request = match message {
-            Message::Binary(bytes) => {
-                self.form = Form::Binary;
-                SignalRequest::decode(bytes).map_err(|error| malformed(&error))?
-            }
-            Message::Text(text) => {
-                self.form = Form::Json;
-                serde_json::from_str(&text).map_err(|error| malformed(&error))?
-            }
-            Message::Close(_) => return Err(Over::Broken),
-            // Answered by the library.
-            Message::Ping(_) | Message::Pong(_) => return Ok(()),
+    async fn receive<S: Seat>(
+        &mut self,
+        message: Message,
+        seat: &mut S,
+    ) -> Result<(), SessionOutcome> {
+        self.take_tokens(&message)?;
+        let (request, encoding) = match decode(message).map_err(|error| malformed(&error))? {
+            Incoming::Request(request, encoding) => (request, encoding),
+            Incoming::Control => return Ok(()),
+            Incoming::Close => return Err(SessionOutcome::Closed),
         };
+        self.encoding = encoding;
         match request.message {
-            // A message from a newer protocol.
+            // A message of a newer protocol.
             None => Ok(()),
             Some(signal_request::Message::Ping(_)) => {
-                self.answer(signal_response::Message::Pong(unix_millis()))
-                    .await
+                let pong = signal_response::Message::Pong(unix_millis());
+                self.answer(pong).await
             }
             Some(signal_request::Message::PingReq(ping)) => {
                 let pong = Pong {
@@ -297,107 +226,110 @@ impl Session {
                 let request = SignalRequest {
                     message: Some(message),
                 };
-                if seat.request(request).await.is_err() {
-                    // What the room said last is still in the outbox.
-                    return Ok(());
+                // A seat that is closed has its last words in the outbox, and then its end.
+                let _ = seat.request(request).await;
+                if leaves {
+                    return Err(SessionOutcome::Left);
                 }
-                if leaves { Err(Over::Left) } else { Ok(()) }
+                Ok(())
             }
         }
     }
 
-    fn take_token(&mut self) -> Result<(), Over> {
+    fn take_tokens(&mut self, message: &Message) -> Result<(), SessionOutcome> {
         let now = Instant::now();
-        let earned = (now - self.refilled).as_secs_f64() * f64::from(self.limits.rate);
-        self.tokens = (self.tokens + earned).min(f64::from(self.limits.burst));
-        self.refilled = now;
-        self.tokens -= 1.0;
-        if self.tokens < 0.0 {
-            return Err(Over::Violation {
-                code: 1008,
-                reason: "too many messages".into(),
-            });
-        }
-        Ok(())
-    }
-
-    async fn answer(&mut self, message: signal_response::Message) -> Result<(), Over> {
-        self.send(SignalResponse {
-            message: Some(message),
-        })
-        .await
-    }
-
-    async fn send(&mut self, response: SignalResponse) -> Result<(), Over> {
-        let message = match self.form {
-            Form::Binary => Message::Binary(response.encode_to_vec().into()),
-            Form::Json => match serde_json::to_string(&response) {
-                Ok(text) => Message::Text(text.into()),
-                Err(_) => return Ok(()),
-            },
+        let reason = if !self.frames.take(1.0, now) {
+            "too many messages"
+        } else if !self.bytes.take(len_of(message) as f64, now) {
+            "too many bytes"
+        } else {
+            return Ok(());
         };
-        match timeout(self.limits.write, self.sink.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(Over::Broken),
+        Err(SessionOutcome::Violation {
+            code: close_code::POLICY,
+            reason: reason.into(),
+        })
+    }
+
+    async fn answer(&mut self, message: signal_response::Message) -> Result<(), SessionOutcome> {
+        let message = Some(message);
+        self.send(&SignalResponse { message }).await
+    }
+
+    async fn send(&mut self, response: &SignalResponse) -> Result<(), SessionOutcome> {
+        match encode(response, self.encoding) {
+            Some(message) => self.write(message).await,
+            None => Ok(()),
         }
     }
 
-    /// Says why, where somebody listens, and waits for the client to close its side: what is
-    /// still unread when a socket is dropped takes the last words with it.
-    async fn close(&mut self, over: Over, stream: &mut SplitStream<WebSocket>) {
-        let (code, reason) = match over {
-            Over::Violation { code, reason } => {
+    async fn write(&mut self, message: Message) -> Result<(), SessionOutcome> {
+        match timeout(self.limits.write, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(SessionOutcome::Broken),
+            Err(_) => Err(SessionOutcome::NotReading),
+        }
+    }
+
+    /// Completes the closing handshake (RFC 6455, section 7.1.2), or begins it and says why.
+    /// Reads on until the client has closed its side as well: data that is unread when a socket
+    /// is dropped makes TCP reset the connection, and the last words are lost.
+    async fn close(&mut self, outcome: SessionOutcome) {
+        let frame = match outcome {
+            // Its close frame is answered by the library when the socket is read.
+            SessionOutcome::Closed => None,
+            SessionOutcome::Broken => return,
+            SessionOutcome::Dismissed | SessionOutcome::Left => {
+                Some((close_code::NORMAL, String::new()))
+            }
+            SessionOutcome::Silent => Some((close_code::AWAY, "nothing was heard".into())),
+            SessionOutcome::NotReading => {
+                let reason = "messages were not read in time";
+                Some((close_code::POLICY, reason.into()))
+            }
+            SessionOutcome::Violation { code, reason } => {
                 let leave = LeaveRequest {
                     reason: DisconnectReason::UnknownReason as i32,
                     action: leave_request::Action::Disconnect as i32,
                     ..Default::default()
                 };
                 let _ = self.answer(signal_response::Message::Leave(leave)).await;
-                (code, reason)
-            }
-            Over::Silent => (1001, "nothing was heard".into()),
-            Over::Dismissed | Over::Left => (1000, String::new()),
-            Over::Broken => return,
-        };
-        let frame = CloseFrame {
-            code,
-            reason: Utf8Bytes::from(reason),
-        };
-        let close = async {
-            if self.sink.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = stream.next().await {}
+                Some((code, reason))
             }
         };
-        let _ = timeout(CLOSE_TIMEOUT, close).await;
+        let handshake = async {
+            if let Some((code, reason)) = frame {
+                let reason = Utf8Bytes::from(reason);
+                let close = Message::Close(Some(CloseFrame { code, reason }));
+                if self.socket.send(close).await.is_err() {
+                    return;
+                }
+            }
+            while let Some(Ok(_)) = self.socket.next().await {}
+        };
+        let _ = timeout(CLOSE_TIMEOUT, handshake).await;
     }
 }
 
-fn malformed(error: &dyn std::fmt::Display) -> Over {
-    Over::Violation {
-        code: 1007,
-        // A close frame holds 123 bytes.
-        reason: format!("malformed message: {error}")
-            .chars()
-            .take(100)
-            .collect(),
+fn malformed(error: &str) -> SessionOutcome {
+    let mut reason = format!("malformed message: {error}");
+    reason.truncate(reason.floor_char_boundary(MAX_CLOSE_REASON));
+    SessionOutcome::Violation {
+        code: close_code::INVALID,
+        reason,
     }
 }
 
-fn broken(error: &axum::Error) -> Over {
+fn broken(error: &axum::Error) -> SessionOutcome {
+    // The library's error is not reachable through axum's.
     let text = error.to_string();
     if text.contains("too long") || text.contains("too big") {
-        return Over::Violation {
-            code: 1009,
+        return SessionOutcome::Violation {
+            code: close_code::SIZE,
             reason: format!("a message may have at most {MAX_MESSAGE} bytes"),
         };
     }
-    Over::Broken
-}
-
-fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SessionOutcome::Broken
 }
 
 fn unix_millis() -> i64 {
@@ -405,3 +337,6 @@ fn unix_millis() -> i64 {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as i64)
 }
+
+#[cfg(test)]
+mod tests;

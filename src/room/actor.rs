@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moim_signaling::wire::{SignalRequest, SignalResponse};
+use moim_signaling::outbox::OutboxReceiver;
+use moim_signaling::wire::SignalRequest;
 use moim_signaling::{Join, Refusal, SessionEnd};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -24,7 +25,7 @@ const TICK: Duration = Duration::from_millis(500);
 const ROUND: usize = 64;
 
 /// What a join is answered with.
-pub(super) type Joined = Result<(RoomSeat, mpsc::Receiver<SignalResponse>), Refusal>;
+pub(super) type Joined = Result<(RoomSeat, OutboxReceiver), Refusal>;
 
 /// What a room is told.
 #[derive(Debug)]

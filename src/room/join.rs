@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use moim_signaling::rooms::OUTBOX_CAPACITY;
+use moim_signaling::outbox::{Outbox, outbox};
 use moim_signaling::token::Renewal;
 use moim_signaling::wire::{
     DisconnectReason, JoinResponse, ServerInfo, SubscriptionPermissionUpdate, leave_request,
     participant_info, server_info, signal_response,
 };
 use moim_signaling::{Join, Refusal, SessionEnd};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::actor::Joined;
@@ -72,7 +71,7 @@ impl Room {
             );
         }
         let key = self.next_key();
-        let (outbox, responses) = mpsc::channel(OUTBOX_CAPACITY);
+        let (outbox, responses) = outbox();
         let participant = new_participant(key, join, outbox);
         tracing::info!(participant = %participant.identity, sid = %participant.sid, "joined");
         self.shared.metrics.add_participants(1);
@@ -320,11 +319,7 @@ impl Room {
     }
 }
 
-fn new_participant(
-    key: ParticipantKey,
-    join: Join,
-    outbox: mpsc::Sender<moim_signaling::wire::SignalResponse>,
-) -> Participant {
+fn new_participant(key: ParticipantKey, join: Join, outbox: Outbox) -> Participant {
     let mut attributes = join.claims.attributes.clone();
     attributes.extend(join.attributes);
     let now = Instant::now();

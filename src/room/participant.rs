@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use moim_signaling::Permissions;
+use moim_signaling::outbox::{Outbox, OutboxError};
 use moim_signaling::token::Claims;
 use moim_signaling::wire::{
     AddTrackRequest, ClientInfo, ParticipantInfo, SignalResponse, participant_info, signal_response,
 };
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use crate::media::negotiation::{PublisherNegotiation, SubscriberNegotiation};
@@ -78,7 +77,7 @@ pub(super) struct Participant {
     /// Unix time, ms.
     pub(super) joined_at_ms: i64,
     /// Gone while the WebSocket is lost, or when the client did not read.
-    pub(super) outbox: Option<mpsc::Sender<SignalResponse>>,
+    pub(super) outbox: Option<Outbox>,
     /// Which session this is; messages of former ones are ignored.
     pub(super) session: u32,
     pub(super) session_since: Instant,
@@ -108,14 +107,14 @@ impl Participant {
         let response = SignalResponse {
             message: Some(message),
         };
-        match outbox.try_send(response) {
+        match outbox.send(response) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
+            Err(OutboxError::Full) => {
                 tracing::warn!(participant = %self.identity, "the client does not read its messages");
                 self.outbox = None;
             }
             // The session is just ending and will say so.
-            Err(TrySendError::Closed(_)) => self.outbox = None,
+            Err(OutboxError::Closed) => self.outbox = None,
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use moim_signaling::outbox::OutboxReceiver;
 use moim_signaling::token::TokenIssuer;
-use moim_signaling::wire::SignalResponse;
 use moim_signaling::{Join, Refusal, Rooms};
 use tokio::sync::{mpsc, oneshot};
 
@@ -121,10 +121,7 @@ impl Rooms for Registry {
         answer.await.unwrap_or(Ok(()))
     }
 
-    async fn join(
-        &self,
-        join: Join,
-    ) -> Result<(RoomSeat, mpsc::Receiver<SignalResponse>), Refusal> {
+    async fn join(&self, join: Join) -> Result<(RoomSeat, OutboxReceiver), Refusal> {
         for _ in 0..JOIN_ATTEMPTS {
             let room = self.find_or_create(&join.room)?;
             let (reply, answer) = oneshot::channel();

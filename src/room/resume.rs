@@ -1,12 +1,11 @@
 //! A client that lost its WebSocket comes back: its connections and tracks are still there.
 
 use moim_signaling::Join;
-use moim_signaling::rooms::OUTBOX_CAPACITY;
+use moim_signaling::outbox::{Outbox, outbox};
 use moim_signaling::wire::{
     DisconnectReason, LeaveRequest, ReconnectResponse, RoomUpdate, SignalResponse, leave_request,
     signal_response,
 };
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::actor::Joined;
@@ -21,7 +20,7 @@ impl Room {
             .participants
             .values_mut()
             .find(|participant| participant.identity == join.identity && participant.sid == sid);
-        let (outbox, responses) = mpsc::channel(OUTBOX_CAPACITY);
+        let (outbox, responses) = outbox();
         let Some(participant) = found else {
             return Ok((self.refuse_resume(&outbox)?, responses));
         };
@@ -63,10 +62,7 @@ impl Room {
     }
 
     /// The client is told to join anew: nothing of it is known here.
-    fn refuse_resume(
-        &self,
-        outbox: &mpsc::Sender<SignalResponse>,
-    ) -> Result<RoomSeat, moim_signaling::Refusal> {
+    fn refuse_resume(&self, outbox: &Outbox) -> Result<RoomSeat, moim_signaling::Refusal> {
         let leave = LeaveRequest {
             can_reconnect: true,
             reason: DisconnectReason::StateMismatch as i32,
@@ -74,7 +70,7 @@ impl Room {
             ..Default::default()
         };
         // The channel is new and empty: there is room.
-        let _ = outbox.try_send(SignalResponse {
+        let _ = outbox.send(SignalResponse {
             message: Some(signal_response::Message::Leave(leave)),
         });
         let gone = || moim_signaling::Refusal::Unavailable("the room is just ending".into());

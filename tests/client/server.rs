@@ -11,8 +11,9 @@ use moim::media::shell::{RunningShard, ShardConfig};
 use moim::room::{Registry, RoomSettings};
 use moim_engine::io::EngineStatistics;
 use moim_engine::transport::ServerCertificate;
-use moim_signaling::session::{self, Limits};
+use moim_signaling::session::Limits;
 use moim_signaling::token::{ApiKeys, TokenIssuer};
+use moim_signaling::{ConnectionLimits, http};
 
 /// Every subscriber goes to another shard than the publishers.
 const ALWAYS: Spreading = Spreading {
@@ -81,7 +82,7 @@ impl Server {
             TokenIssuer::new(keys.clone()),
             media,
         );
-        let router = session::router(rooms, keys, Limits::default());
+        let router = http::router(rooms, keys, Limits::default(), ConnectionLimits::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a free port");
         let http = listener.local_addr().expect("an address").to_string();
