@@ -12,12 +12,11 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rustc_hash::FxHashMap;
-use slab::Slab;
 
 use crate::allocation::policy::{Candidate, Reason};
 use crate::api::command::Command;
 use crate::api::event::{Event, RoomEvent};
-use crate::api::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+use crate::api::ids::{RoomId, TransportId};
 use crate::api::io::{EngineConfig, EngineStatistics, LocalSocket};
 use crate::bandwidth::coupling::Coupling;
 use crate::forward::last_n::slots::AudioSlots;
@@ -26,9 +25,9 @@ use crate::forward::room_speakers::RoomSpeakers;
 use crate::send::ready_list::ReadyList;
 use crate::send::send_batch::{Path, SendBatch, Transmits};
 use crate::state::peer::{Peer, Srtp};
-use crate::state::subscription::Subscription;
+use crate::state::table::PeerIx;
 use crate::state::timers::{TimerOwner, Timers};
-use crate::state::track::Track;
+use crate::state::{Peers, Subscriptions, Tracks};
 use crate::transport::{TransportEvent, username_fragment};
 use crate::wire::rtp::{self, PacketClass};
 use crate::wire::srtp::{SrtpKeys, SrtpReceiver, SrtpSender};
@@ -47,14 +46,11 @@ pub struct Engine {
     pub(crate) config: EngineConfig,
     pub(crate) started: Instant,
     pub(crate) rng: SmallRng,
-    pub(crate) peers: Slab<Peer>,
-    pub(crate) tracks: Slab<Track>,
-    pub(crate) subscriptions: Slab<Subscription>,
-    pub(crate) peer_index: FxHashMap<TransportId, u32>,
-    pub(crate) track_index: FxHashMap<TrackId, u32>,
-    pub(crate) subscription_index: FxHashMap<SubscriptionId, u32>,
-    by_address: FxHashMap<SocketAddr, u32>,
-    by_ufrag: FxHashMap<Box<[u8]>, u32>,
+    pub(crate) peers: Peers,
+    pub(crate) tracks: Tracks,
+    pub(crate) subscriptions: Subscriptions,
+    by_address: FxHashMap<SocketAddr, PeerIx>,
+    by_ufrag: FxHashMap<Box<[u8]>, PeerIx>,
     pub(crate) speakers: FxHashMap<RoomId, RoomSpeakers>,
     /// The rooms in which not all audio tracks are forwarded.
     pub(crate) last_n: FxHashMap<RoomId, AudioSlots>,
@@ -73,16 +69,16 @@ pub struct Engine {
     /// Tags of packets that feedback tells are missing; kept for its memory.
     pub(crate) missing: Vec<u64>,
     /// The peers whose reports are handled next; kept for its memory.
-    pub(crate) reporting: Vec<u32>,
+    pub(crate) reporting: Vec<PeerIx>,
     /// The packet being forwarded, in the form that subscribers get.
     pub(crate) scratch: Box<[u8; MAX_DATAGRAM]>,
 }
 
 /// What the way out touches, borrowed apart: one track is read while many peers are written.
 pub(crate) struct FanOut<'a> {
-    pub(crate) tracks: &'a Slab<Track>,
-    pub(crate) subscriptions: &'a mut Slab<Subscription>,
-    pub(crate) peers: &'a mut Slab<Peer>,
+    pub(crate) tracks: &'a Tracks,
+    pub(crate) subscriptions: &'a mut Subscriptions,
+    pub(crate) peers: &'a mut Peers,
     pub(crate) statistics: &'a mut EngineStatistics,
     pub(crate) events: &'a mut VecDeque<RoomEvent>,
     pub(crate) timers: &'a mut Timers,
@@ -97,12 +93,9 @@ impl Engine {
             rng: SmallRng::seed_from_u64(config.seed),
             config,
             started: now,
-            peers: Slab::new(),
-            tracks: Slab::new(),
-            subscriptions: Slab::new(),
-            peer_index: FxHashMap::default(),
-            track_index: FxHashMap::default(),
-            subscription_index: FxHashMap::default(),
+            peers: Peers::default(),
+            tracks: Tracks::default(),
+            subscriptions: Subscriptions::default(),
             by_address: FxHashMap::default(),
             by_ufrag: FxHashMap::default(),
             speakers: FxHashMap::default(),
@@ -157,7 +150,7 @@ impl Engine {
             (PacketClass::Rtp, Some(peer)) => self.handle_rtp(now, arrived, peer, datagram),
             (PacketClass::Stun, _) => self.handle_stun(now, source, local, datagram),
             (PacketClass::Dtls, Some(peer)) => {
-                self.peers[peer as usize]
+                self.peers[peer]
                     .transport
                     .handle_dtls(now, source, datagram);
                 self.settle_transport(now, peer);
@@ -184,7 +177,7 @@ impl Engine {
                 fingerprint,
             } => {
                 if let Some(peer) = self.find_peer(transport) {
-                    self.peers[peer as usize]
+                    self.peers[peer]
                         .transport
                         .set_remote(now, &ice, fingerprint);
                     self.settle_transport(now, peer);
@@ -197,13 +190,13 @@ impl Engine {
                 if let Some(peer) = self.find_peer(transport) {
                     let ufrag = local_ice.ufrag.as_bytes().into();
                     self.by_ufrag.insert(ufrag, peer);
-                    self.peers[peer as usize].transport.restart_ice(&local_ice);
+                    self.peers[peer].transport.restart_ice(&local_ice);
                 }
             }
             Command::RemoveTransport(transport) => self.remove_transport(now, transport),
             Command::SetReceive { transport, mapping } => {
                 if let Some(peer) = self.find_peer(transport) {
-                    self.peers[peer as usize].set_mapping(&mapping);
+                    self.peers[peer].set_mapping(&mapping);
                 }
             }
             Command::AddTrack(new) => self.add_track(&new),
@@ -234,9 +227,7 @@ impl Engine {
                 for transport in transports {
                     if let Some(peer) = self.find_peer(transport) {
                         self.statistics.messages_out += 1;
-                        self.peers[peer as usize]
-                            .transport
-                            .send_data(now, channel, &payload);
+                        self.peers[peer].transport.send_data(now, channel, &payload);
                         self.settle_transport(now, peer);
                     }
                 }
@@ -246,13 +237,13 @@ impl Engine {
 
     /// Ends what a room has here.
     fn close_room(&mut self, now: Instant, room: RoomId) {
-        let peers = self.peers.iter().filter(|(_, peer)| peer.room == room);
-        for transport in peers.map(|(_, peer)| peer.id).collect::<Vec<_>>() {
+        let peers = self.peers.values().filter(|peer| peer.room == room);
+        for transport in peers.map(|peer| peer.id).collect::<Vec<_>>() {
             self.remove_transport(now, transport);
         }
         // What is left is mirrored: its connections are on other shards.
-        let tracks = self.tracks.iter().filter(|(_, track)| track.room == room);
-        for track in tracks.map(|(_, track)| track.id).collect::<Vec<_>>() {
+        let tracks = self.tracks.values().filter(|track| track.room == room);
+        for track in tracks.map(|track| track.id).collect::<Vec<_>>() {
             self.remove_track(now, track);
         }
         self.set_last_n(room, None);
@@ -265,7 +256,7 @@ impl Engine {
         while let Some((when, owner)) = self.timers.pop_due(now) {
             match owner {
                 TimerOwner::Peer(peer) => {
-                    let Some(state) = self.peers.get_mut(peer as usize) else {
+                    let Some(state) = self.peers.get_mut(peer) else {
                         continue;
                     };
                     if state.armed == Some(when) {
@@ -315,14 +306,14 @@ impl Engine {
     pub fn statistics(&self) -> EngineStatistics {
         let caches: usize = self
             .tracks
-            .iter()
-            .flat_map(|(_, track)| &track.layers)
+            .values()
+            .flat_map(|track| &track.layers)
             .map(|layer| layer.cache.memory())
             .sum();
         let queues: usize = self
             .peers
-            .iter()
-            .map(|(_, p)| p.queue.memory() + p.pacer.memory() + p.retransmissions.memory())
+            .values()
+            .map(|p| p.queue.memory() + p.pacer.memory() + p.retransmissions.memory())
             .sum();
         EngineStatistics {
             transports: self.peers.len() as u64,
@@ -334,12 +325,12 @@ impl Engine {
     }
 
     /// The peer whose datagrams come from there.
-    pub(crate) fn peer_at(&self, source: SocketAddr) -> Option<u32> {
+    pub(crate) fn peer_at(&self, source: SocketAddr) -> Option<PeerIx> {
         self.by_address.get(&source).copied()
     }
 
-    pub(crate) fn find_peer(&self, transport: TransportId) -> Option<u32> {
-        self.peer_index.get(&transport).copied()
+    pub(crate) fn find_peer(&self, transport: TransportId) -> Option<PeerIx> {
+        self.peers.find(transport)
     }
 
     pub(crate) fn emit(&mut self, room: RoomId, event: Event) {
@@ -363,35 +354,31 @@ impl Engine {
     fn add_transport(&mut self, now: Instant, new: &crate::api::command::NewTransport) {
         let transport = crate::transport::Transport::new(new, self.config.certificate.clone(), now);
         let feedback_ssrc = self.rng.random();
-        let peer = self.peers.insert(Peer::new(
-            new.transport,
-            new.room,
-            transport,
-            feedback_ssrc,
-            now,
-        )) as u32;
-        self.peer_index.insert(new.transport, peer);
+        let peer = Peer::new(new.transport, new.room, transport, feedback_ssrc, now);
+        let peer = self.peers.insert(new.transport, peer);
         self.by_ufrag
             .insert(new.local_ice.ufrag.as_bytes().into(), peer);
         self.settle_transport(now, peer);
     }
 
     fn remove_transport(&mut self, now: Instant, transport: TransportId) {
-        let Some(peer) = self.peer_index.remove(&transport) else {
+        let Some(peer) = self.peers.find(transport) else {
             return;
         };
-        let state = &self.peers[peer as usize];
+        let state = &self.peers[peer];
         for track in state.tracks.clone() {
-            let id = self.tracks[track as usize].id;
+            let id = self.tracks[track].id;
             self.remove_track(now, id);
         }
-        for subscription in self.peers[peer as usize].subscriptions.clone() {
-            let id = self.subscriptions[subscription as usize].id;
+        for subscription in self.peers[peer].subscriptions.clone() {
+            let id = self.subscriptions[subscription].id;
             self.remove_subscription(now, id);
         }
-        self.peers[peer as usize].transport.close(now);
+        self.peers[peer].transport.close(now);
         self.queue_control(peer);
-        let state = self.peers.remove(peer as usize);
+        let Some((_, state)) = self.peers.remove(transport) else {
+            return;
+        };
         for address in state.addresses {
             if self.by_address.get(&address) == Some(&peer) {
                 self.by_address.remove(&address);
@@ -413,7 +400,7 @@ impl Engine {
             self.statistics.datagrams_dropped += 1;
             return;
         };
-        let state = &mut self.peers[peer as usize];
+        let state = &mut self.peers[peer];
         state.transport.handle_stun(now, source, datagram);
         if state.transport.is_validated(source) {
             state.local = local;
@@ -426,8 +413,8 @@ impl Engine {
 
     /// Datagrams from `source` belong to `peer` from now on. Addresses that are no longer
     /// validated are forgotten.
-    fn remember_address(&mut self, peer: u32, source: SocketAddr) {
-        let state = &mut self.peers[peer as usize];
+    fn remember_address(&mut self, peer: PeerIx, source: SocketAddr) {
+        let state = &mut self.peers[peer];
         let by_address = &mut self.by_address;
         state.addresses.retain(|address| {
             let keep = state.transport.is_validated(*address);
@@ -442,25 +429,25 @@ impl Engine {
     }
 
     /// After anything happened to a peer's transport: its datagrams, events and timer.
-    pub(crate) fn settle_transport(&mut self, now: Instant, peer: u32) {
-        while let Some(event) = self.peers[peer as usize].transport.poll_event() {
+    pub(crate) fn settle_transport(&mut self, now: Instant, peer: PeerIx) {
+        while let Some(event) = self.peers[peer].transport.poll_event() {
             self.transport_event(now, peer, event);
         }
         self.queue_control(peer);
-        let state = &mut self.peers[peer as usize];
+        let state = &mut self.peers[peer];
         if state.update_path() {
             // What the former path carried says nothing of this one.
             self.allocate(now, peer, Reason::Settings);
         }
-        let state = &mut self.peers[peer as usize];
+        let state = &mut self.peers[peer];
         if let Some(when) = state.transport.poll_timeout() {
             self.timers
                 .arm(TimerOwner::Peer(peer), &mut state.armed, when);
         }
     }
 
-    fn queue_control(&mut self, peer: u32) {
-        let state = &mut self.peers[peer as usize];
+    fn queue_control(&mut self, peer: PeerIx) {
+        let state = &mut self.peers[peer];
         while let Some((destination, contents)) = state.transport.poll_transmit() {
             let path = Path {
                 destination,
@@ -470,8 +457,8 @@ impl Engine {
         }
     }
 
-    fn transport_event(&mut self, now: Instant, peer: u32, event: TransportEvent) {
-        let state = &mut self.peers[peer as usize];
+    fn transport_event(&mut self, now: Instant, peer: PeerIx, event: TransportEvent) {
+        let state = &mut self.peers[peer];
         let (id, room) = (state.id, state.room);
         match event {
             TransportEvent::SecureWith {
@@ -512,8 +499,8 @@ impl Engine {
         }
     }
 
-    fn peer_timeout(&mut self, now: Instant, peer: u32) {
-        self.peers[peer as usize].transport.handle_timeout(now);
+    fn peer_timeout(&mut self, now: Instant, peer: PeerIx) {
+        self.peers[peer].transport.handle_timeout(now);
         self.settle_transport(now, peer);
         self.send_feedback(now, peer);
         self.send_reports(now, peer);
@@ -522,8 +509,8 @@ impl Engine {
     }
 
     /// Arms a peer for its feedback and reports.
-    pub(crate) fn arm_media_timers(&mut self, peer: u32) {
-        let state = &mut self.peers[peer as usize];
+    pub(crate) fn arm_media_timers(&mut self, peer: PeerIx) {
+        let state = &mut self.peers[peer];
         let due = [state.feedback_due, state.report_due];
         for when in due.into_iter().flatten() {
             self.timers

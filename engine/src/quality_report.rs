@@ -22,8 +22,8 @@ impl Engine {
         let qualities = transports
             .iter()
             .filter_map(|&transport| {
-                let state = self.peers.get(self.find_peer(transport)? as usize)?;
-                let published = state.tracks.iter().map(|&i| &self.tracks[i as usize]);
+                let state = self.peers.get(self.find_peer(transport)?)?;
+                let published = state.tracks.iter().map(|&i| &self.tracks[i]);
                 let received = state.subscriptions.iter();
                 Some(TransportQuality {
                     transport,
@@ -33,8 +33,8 @@ impl Engine {
                         .map(|track| track_quality(track, now))
                         .collect(),
                     subscriptions: received
-                        .map(|&index| &self.subscriptions[index as usize])
-                        .map(|s| subscription_quality(s, &self.tracks[s.track as usize], now))
+                        .map(|&index| &self.subscriptions[index])
+                        .map(|s| subscription_quality(s, &self.tracks[s.track], now))
                         .collect(),
                 })
             })

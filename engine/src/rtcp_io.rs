@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::forward::fan_out::needs_keyframe;
 use crate::receive::ingress::REPORT_INTERVAL;
 use crate::state::subscription::SentReport;
+use crate::state::table::{PeerIx, SubscriptionIx, TrackIx};
 use crate::state::track::{Feed, SenderReport};
 use crate::wire::rtcp::{self, ReportBlock, RtcpPacket};
 use crate::wire::srtp::MAX_RTCP_OVERHEAD;
@@ -26,10 +27,10 @@ impl Engine {
         &mut self,
         now: Instant,
         arrived: Instant,
-        peer: u32,
+        peer: PeerIx,
         datagram: &mut [u8],
     ) {
-        let state = &mut self.peers[peer as usize];
+        let state = &mut self.peers[peer];
         let Some(len) = state
             .srtp
             .as_mut()
@@ -52,7 +53,7 @@ impl Engine {
         &mut self,
         now: Instant,
         arrived: Instant,
-        peer: u32,
+        peer: PeerIx,
         packet: RtcpPacket<'_>,
     ) {
         match packet {
@@ -93,13 +94,13 @@ impl Engine {
         }
     }
 
-    fn note_sender_report(&mut self, at: Instant, peer: u32, ssrc: u32, ntp: u64, rtp: u32) {
-        let state = &self.peers[peer as usize];
+    fn note_sender_report(&mut self, at: Instant, peer: PeerIx, ssrc: u32, ntp: u64, rtp: u32) {
+        let state = &self.peers[peer];
         let Some(index) = state.streams.find(ssrc) else {
             return;
         };
         let owner = state.streams.get(index).owner;
-        let track = &mut self.tracks[owner.track as usize];
+        let track = &mut self.tracks[owner.track];
         if let Some(layer) = track.layers.get_mut(usize::from(owner.layer))
             && !owner.repair
         {
@@ -108,11 +109,11 @@ impl Engine {
         }
     }
 
-    fn note_report(&mut self, now: Instant, arrived: Instant, peer: u32, block: &ReportBlock) {
+    fn note_report(&mut self, now: Instant, arrived: Instant, peer: PeerIx, block: &ReportBlock) {
         let Some(index) = self.subscription_of(peer, block.ssrc) else {
             return;
         };
-        let subscription = &mut self.subscriptions[index as usize];
+        let subscription = &mut self.subscriptions[index];
         if subscription.ssrc == block.ssrc {
             subscription.reported_lost = block.cumulative_lost.max(0) as u32;
         }
@@ -125,7 +126,7 @@ impl Engine {
         let held = Duration::from_secs_f64(f64::from(block.delay_since_sr) / 65_536.0);
         let since = arrived.saturating_duration_since(sent.at);
         let rtt = since.saturating_sub(held);
-        let state = &mut self.peers[peer as usize];
+        let state = &mut self.peers[peer];
         state
             .bandwidth
             .on_report(now, block.fraction_lost, Some(rtt));
@@ -133,12 +134,12 @@ impl Engine {
         state.note_rtt(rtt);
     }
 
-    fn keyframe_requested(&mut self, now: Instant, peer: u32, ssrc: u32) {
+    fn keyframe_requested(&mut self, now: Instant, peer: PeerIx, ssrc: u32) {
         let Some(index) = self.subscription_of(peer, ssrc) else {
             return;
         };
         self.statistics.keyframe_requests_in += 1;
-        let subscription = &self.subscriptions[index as usize];
+        let subscription = &self.subscriptions[index];
         let forwarder = &subscription.forwarder;
         if let Some(layer) = forwarder.layer().or(forwarder.needs_keyframe()) {
             self.want_keyframe(now, subscription.track, layer);
@@ -146,18 +147,18 @@ impl Engine {
     }
 
     /// Index of the subscription that a peer receives under an SSRC.
-    pub(crate) fn subscription_of(&self, peer: u32, ssrc: u32) -> Option<u32> {
-        let of_peer = &self.peers[peer as usize].subscriptions;
+    pub(crate) fn subscription_of(&self, peer: PeerIx, ssrc: u32) -> Option<SubscriptionIx> {
+        let of_peer = &self.peers[peer].subscriptions;
         of_peer.iter().copied().find(|&index| {
-            let subscription = &self.subscriptions[index as usize];
+            let subscription = &self.subscriptions[index];
             subscription.ssrc == ssrc || subscription.rtx_ssrc == Some(ssrc)
         })
     }
 
     /// Asks the publisher for a keyframe of a layer, unless it was asked a moment ago. It is
     /// asked again until one arrives.
-    pub(crate) fn want_keyframe(&mut self, now: Instant, track_index: u32, layer: u8) {
-        let track = &mut self.tracks[track_index as usize];
+    pub(crate) fn want_keyframe(&mut self, now: Instant, track_index: TrackIx, layer: u8) {
+        let track = &mut self.tracks[track_index];
         if !needs_keyframe(track) {
             return;
         }
@@ -175,7 +176,7 @@ impl Engine {
             self.send_rtcp(publisher, |sender, out| rtcp::write_pli(out, sender, media));
         }
         if let Some(again) = again {
-            let state = &mut self.peers[publisher as usize];
+            let state = &mut self.peers[publisher];
             state.feedback_due = Some(state.feedback_due.map_or(again, |due| due.min(again)));
             self.arm_media_timers(publisher);
         }
@@ -183,19 +184,19 @@ impl Engine {
 
     /// What a publisher has to hear soon: transport-wide feedback, missing packets, keyframes
     /// that are still waited for.
-    pub(crate) fn send_feedback(&mut self, now: Instant, peer: u32) {
-        let state = &mut self.peers[peer as usize];
+    pub(crate) fn send_feedback(&mut self, now: Instant, peer: PeerIx) {
+        let state = &mut self.peers[peer];
         if state.feedback_due.is_none_or(|due| due > now) {
             return;
         }
         state.feedback_due = None;
         self.send_transport_cc(peer);
         let mut next: Option<Instant> = None;
-        let rtt = self.peers[peer as usize].rtt;
-        for place in 0..self.peers[peer as usize].tracks.len() {
-            let track_index = self.peers[peer as usize].tracks[place];
-            for layer_index in 0..self.tracks[track_index as usize].layers.len() {
-                let layer = &mut self.tracks[track_index as usize].layers[layer_index];
+        let rtt = self.peers[peer].rtt;
+        for place in 0..self.peers[peer].tracks.len() {
+            let track_index = self.peers[peer].tracks[place];
+            for layer_index in 0..self.tracks[track_index].layers.len() {
+                let layer = &mut self.tracks[track_index].layers[layer_index];
                 let Some(media) = layer.ssrc else {
                     continue;
                 };
@@ -225,18 +226,18 @@ impl Engine {
         if let Some(next) = next {
             // Never in the past: what is due but cannot be done now waits one interval.
             let next = next.max(now + Duration::from_millis(5));
-            self.peers[peer as usize].feedback_due = Some(next);
+            self.peers[peer].feedback_due = Some(next);
         }
     }
 
-    fn send_transport_cc(&mut self, peer: u32) {
+    fn send_transport_cc(&mut self, peer: PeerIx) {
         // One datagram holds hundreds of packets; a few are enough for any burst.
         for _ in 0..4 {
             let mut body = [0u8; MAX_RTCP];
-            let state = &mut self.peers[peer as usize];
+            let state = &mut self.peers[peer];
             let sender = state.feedback_ssrc;
             let media = state.tracks.first().and_then(|&track| {
-                let layers = &self.tracks[track as usize].layers;
+                let layers = &self.tracks[track].layers;
                 layers.iter().find_map(|layer| layer.ssrc)
             });
             let len = state
@@ -254,8 +255,8 @@ impl Engine {
 
     /// Once a second while packets flow: receiver reports to publishers, sender reports to
     /// subscribers, and a fresh look at which layers are alive.
-    pub(crate) fn send_reports(&mut self, now: Instant, peer: u32) {
-        let state = &mut self.peers[peer as usize];
+    pub(crate) fn send_reports(&mut self, now: Instant, peer: PeerIx) {
+        let state = &mut self.peers[peer];
         if state.report_due.is_none_or(|due| due > now) {
             return;
         }
@@ -267,20 +268,20 @@ impl Engine {
             self.allocate_again(now, peer);
         }
         if received || sent {
-            self.peers[peer as usize].report_due = Some(now + REPORT_INTERVAL);
+            self.peers[peer].report_due = Some(now + REPORT_INTERVAL);
         }
     }
 
     /// True when any stream of the peer is alive.
-    fn send_receiver_reports(&mut self, now: Instant, peer: u32) -> bool {
+    fn send_receiver_reports(&mut self, now: Instant, peer: PeerIx) -> bool {
         let mut alive = false;
-        for place in 0..self.peers[peer as usize].tracks.len() {
-            let track_index = self.peers[peer as usize].tracks[place];
+        for place in 0..self.peers[peer].tracks.len() {
+            let track_index = self.peers[peer].tracks[place];
             self.look_at_layers(now, track_index);
             self.relay_layers(now, track_index);
             let mut blocks = [ReportBlock::default(); 3];
             let mut count = 0;
-            let layers = &mut self.tracks[track_index as usize].layers;
+            let layers = &mut self.tracks[track_index].layers;
             for (layer, block) in layers.iter_mut().zip(&mut blocks) {
                 alive |= layer.is_alive(now);
                 if let (Some(ssrc), true) = (layer.ssrc, layer.is_alive(now)) {
@@ -304,13 +305,13 @@ impl Engine {
     }
 
     /// True when anything was sent to the peer since the last time.
-    fn send_sender_reports(&mut self, now: Instant, peer: u32) -> bool {
+    fn send_sender_reports(&mut self, now: Instant, peer: PeerIx) -> bool {
         let mut reports = [0u8; MAX_RTCP];
         let mut len = 0;
         let mut flowing = false;
-        for place in 0..self.peers[peer as usize].subscriptions.len() {
-            let index = self.peers[peer as usize].subscriptions[place];
-            let subscription = &mut self.subscriptions[index as usize];
+        for place in 0..self.peers[peer].subscriptions.len() {
+            let index = self.peers[peer].subscriptions[place];
+            let subscription = &mut self.subscriptions[index];
             subscription.renew_retransmissions();
             if subscription.packets == subscription.packets_reported {
                 continue;
@@ -319,7 +320,7 @@ impl Engine {
             let Some((ntp, rtp)) = self.report_times(now, index) else {
                 continue;
             };
-            let subscription = &mut self.subscriptions[index as usize];
+            let subscription = &mut self.subscriptions[index];
             subscription.packets_reported = subscription.packets;
             subscription.last_report = Some(SentReport {
                 compact_ntp: (ntp >> 16) as u32,
@@ -347,9 +348,9 @@ impl Engine {
 
     /// The same instant as NTP time and as RTP timestamp of a subscription. The NTP time is the
     /// publisher's where it has told it, so that its audio and video stay in step.
-    fn report_times(&self, now: Instant, index: u32) -> Option<(u64, u32)> {
-        let subscription = &self.subscriptions[index as usize];
-        let track = &self.tracks[subscription.track as usize];
+    fn report_times(&self, now: Instant, index: SubscriptionIx) -> Option<(u64, u32)> {
+        let subscription = &self.subscriptions[index];
+        let track = &self.tracks[subscription.track];
         let layer = &track.layers[usize::from(subscription.forwarder.layer()?)];
         let offset = subscription.forwarder.timestamp_offset()?;
         let clock_rate = u64::from(layer.codec?.clock_rate());
@@ -370,8 +371,8 @@ impl Engine {
 
     /// Encrypts what `write` puts into the buffer of what leaves next. `write` gets our
     /// SSRC for feedback.
-    fn send_rtcp(&mut self, peer: u32, write: impl FnOnce(u32, &mut [u8]) -> usize) {
-        let state = &mut self.peers[peer as usize];
+    fn send_rtcp(&mut self, peer: PeerIx, write: impl FnOnce(u32, &mut [u8]) -> usize) {
+        let state = &mut self.peers[peer];
         let sender = state.feedback_ssrc;
         let (Some(path), Some(srtp)) = (state.path, &mut state.srtp) else {
             return;

@@ -14,6 +14,7 @@ use crate::api::ids::TransportId;
 use crate::bandwidth::coupling;
 use crate::engine::Engine;
 use crate::state::allocated::{Allocated, LOOKED_AT_AGAIN};
+use crate::state::table::PeerIx;
 use crate::state::timers::TimerOwner;
 use crate::wire::payload::layers::LayerId;
 use crate::wire::rtcp::TransportFeedback;
@@ -35,7 +36,7 @@ impl Engine {
     /// one that gives no feedback, which is sent whatever it wants.
     pub fn estimate(&self, transport: TransportId) -> Option<u64> {
         let peer = self.find_peer(transport)?;
-        self.peers[peer as usize].estimate()
+        self.peers[peer].estimate()
     }
 
     /// Transport-wide feedback, which has waited to be read since it `arrived`.
@@ -43,11 +44,11 @@ impl Engine {
         &mut self,
         now: Instant,
         arrived: Instant,
-        peer: u32,
+        peer: PeerIx,
         feedback: &TransportFeedback<'_>,
     ) {
         let mut missing = std::mem::take(&mut self.missing);
-        let state = &mut self.peers[peer as usize];
+        let state = &mut self.peers[peer];
         let has_random_loss = state.has_random_loss();
         state.bandwidth.on_feedback(now, arrived, feedback, |tag| {
             if has_random_loss && missing.len() < MAX_MISSING {
@@ -76,9 +77,9 @@ impl Engine {
 
     /// Estimates of peers who share a link are made equal.
     fn share_links(&mut self, now: Instant) {
-        let (peers, index) = (&self.peers, &self.peer_index);
+        let peers = &self.peers;
         let parts = self.coupling.compare(now, |id, site| {
-            let peer = &peers[*index.get(&id)? as usize];
+            let peer = &peers[peers.find(id)?];
             let address = peer.path?.destination.ip();
             let last = &peer.allocated;
             let demand = last.wanted.max(last.sent);
@@ -87,45 +88,43 @@ impl Engine {
         let sharers = parts.len() as u32;
         for (id, bps) in parts {
             if let Some(peer) = self.find_peer(id) {
-                self.peers[peer as usize].bandwidth.share(bps, sharers);
+                self.peers[peer].bandwidth.share(bps, sharers);
                 self.estimate_changed(now, peer);
-                self.ready
-                    .push_peer(now, peer, &mut self.peers[peer as usize]);
+                self.ready.push_peer(now, peer, &mut self.peers[peer]);
             }
         }
     }
 
     /// A peer tells its own estimate, in bits a second.
-    pub(crate) fn receiver_estimate(&mut self, now: Instant, peer: u32, bps: u64) {
-        let state = &mut self.peers[peer as usize];
+    pub(crate) fn receiver_estimate(&mut self, now: Instant, peer: PeerIx, bps: u64) {
+        let state = &mut self.peers[peer];
         state.bandwidth.on_remb(now, bps);
         state.gives_feedback = true;
         self.estimate_changed(now, peer);
     }
 
     /// The estimator's own time has come, if it has.
-    pub(crate) fn bandwidth_timeout(&mut self, now: Instant, peer: u32) {
-        let state = &mut self.peers[peer as usize];
+    pub(crate) fn bandwidth_timeout(&mut self, now: Instant, peer: PeerIx) {
+        let state = &mut self.peers[peer];
         if state.bandwidth.poll_timeout().is_some_and(|due| due <= now) {
             state.bandwidth.handle_timeout(now);
             self.estimate_changed(now, peer);
-            self.ready
-                .push_peer(now, peer, &mut self.peers[peer as usize]);
+            self.ready.push_peer(now, peer, &mut self.peers[peer]);
         }
         self.arm_bandwidth(peer);
     }
 
-    fn arm_bandwidth(&mut self, peer: u32) {
-        let state = &mut self.peers[peer as usize];
+    fn arm_bandwidth(&mut self, peer: PeerIx) {
+        let state = &mut self.peers[peer];
         if let Some(when) = state.bandwidth.poll_timeout() {
             self.timers
                 .arm(TimerOwner::Peer(peer), &mut state.armed, when);
         }
     }
 
-    fn estimate_changed(&mut self, now: Instant, peer: u32) {
+    fn estimate_changed(&mut self, now: Instant, peer: PeerIx) {
         self.arm_bandwidth(peer);
-        let state = &mut self.peers[peer as usize];
+        let state = &mut self.peers[peer];
         state.set_pace();
         let Some(estimate) = state.estimate() else {
             return;
@@ -144,8 +143,8 @@ impl Engine {
     }
 
     /// As [`Engine::allocate`], while nobody has changed a settings.
-    pub(crate) fn allocate_again(&mut self, now: Instant, peer: u32) {
-        let reason = if self.peers[peer as usize].bandwidth.is_overusing() {
+    pub(crate) fn allocate_again(&mut self, now: Instant, peer: PeerIx) {
+        let reason = if self.peers[peer].bandwidth.is_overusing() {
             Reason::Congestion
         } else {
             Reason::Budget
@@ -154,11 +153,11 @@ impl Engine {
     }
 
     /// Chooses for each video track of a peer what is sent of it.
-    pub(crate) fn allocate(&mut self, now: Instant, peer: u32, reason: Reason) {
+    pub(crate) fn allocate(&mut self, now: Instant, peer: PeerIx, reason: Reason) {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
         self.collect_candidates(now, peer, &mut candidates);
-        let state = &mut self.peers[peer as usize];
+        let state = &mut self.peers[peer];
         let audio_rate = state.audio_rate.rate(now);
         let estimate = state.estimate();
         let mut budget = estimate.map_or(BOUNDLESS, |all| {
@@ -208,10 +207,10 @@ impl Engine {
     }
 
     /// Finds the video tracks of a peer that want a share. Voices are sent whatever there is room for.
-    fn collect_candidates(&mut self, now: Instant, peer: u32, candidates: &mut Vec<Candidate>) {
-        for &index in &self.peers[peer as usize].subscriptions {
-            let subscription = &mut self.subscriptions[index as usize];
-            let track = &self.tracks[subscription.track as usize];
+    fn collect_candidates(&mut self, now: Instant, peer: PeerIx, candidates: &mut Vec<Candidate>) {
+        for &index in &self.peers[peer].subscriptions {
+            let subscription = &mut self.subscriptions[index];
+            let track = &self.tracks[subscription.track];
             let flows = subscription.settings.enabled && !track.muted;
             if track.kind == MediaKind::Audio {
                 subscription.set_target(track, flows.then(LayerId::default));
@@ -231,8 +230,8 @@ impl Engine {
     /// Sends of a track what was chosen.
     fn choose(&mut self, now: Instant, candidate: &Candidate) {
         let index = candidate.subscription;
-        let subscription = &mut self.subscriptions[index as usize];
-        let track = &self.tracks[subscription.track as usize];
+        let subscription = &mut self.subscriptions[index];
+        let track = &self.tracks[subscription.track];
         let choices = Choices::new(track, &subscription.settings, now);
         let target = candidate.chosen.and_then(|choice| choices.get(choice));
         let paused = target.is_none() && !choices.is_empty();

@@ -97,6 +97,7 @@ mod tests {
     use crate::api::codec::MediaKind;
     use crate::api::command::TrackSource;
     use crate::api::ids::{RoomId, TrackId};
+    use crate::state::table::PeerIx;
     use crate::state::track::Feed;
     use crate::test_clock;
     use crate::wire::payload::layers::LayerSet;
@@ -109,7 +110,7 @@ mod tests {
             ssrcs: Vec::new(),
         };
         let (id, room) = (TrackId(1), RoomId(1));
-        Track::new(id, room, Feed::Peer(0), MediaKind::Video, source)
+        Track::new(id, room, Feed::Peer(PeerIx(0)), MediaKind::Video, source)
     }
 
     fn sizes(track: &Track, max_layer: u8, now: Instant) -> Vec<u8> {

@@ -9,6 +9,7 @@
 //! arrives or is too little more to be taken back, and for the smallest size of what is not to be
 //! paused.
 
+use crate::state::table::SubscriptionIx;
 use std::cmp::Reverse;
 
 /// Ways in which one track can be sent, at most.
@@ -44,7 +45,7 @@ impl Rank {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
     /// Index of the subscription.
-    pub(crate) subscription: u32,
+    pub(crate) subscription: SubscriptionIx,
     rank: Rank,
     /// It may get nothing.
     allow_pause: bool,
@@ -61,7 +62,7 @@ pub(crate) struct Candidate {
 
 impl Candidate {
     /// A track without choices. `allow_pause` as in [`crate::api::command::SubscriptionSettings`].
-    pub(crate) fn new(subscription: u32, rank: Rank, allow_pause: bool) -> Candidate {
+    pub(crate) fn new(subscription: SubscriptionIx, rank: Rank, allow_pause: bool) -> Candidate {
         Candidate {
             subscription,
             rank,
@@ -298,7 +299,7 @@ mod tests {
     const CAMERA: [u64; 3] = [150, 500, 1_700];
 
     fn candidate(subscription: u32, rank: Rank, bitrates: &[u64]) -> Candidate {
-        let mut candidate = Candidate::new(subscription, rank, true);
+        let mut candidate = Candidate::new(SubscriptionIx(subscription), rank, true);
         for bitrate in bitrates {
             candidate.add(*bitrate, false);
         }
@@ -315,7 +316,7 @@ mod tests {
     }
 
     fn chosen(candidates: &[Candidate], subscription: u32) -> Option<usize> {
-        let of = |c: &&Candidate| c.subscription == subscription;
+        let of = |c: &&Candidate| c.subscription == SubscriptionIx(subscription);
         candidates.iter().find(of).and_then(|c| c.chosen)
     }
 
@@ -512,7 +513,7 @@ mod tests {
             let mut candidates: Vec<Candidate> = (0..rng.random_range(1..20))
                 .map(|n| {
                     let rank = Rank::new(rng.random(), rng.random_range(0..4));
-                    let mut candidate = Candidate::new(n, rank, true);
+                    let mut candidate = Candidate::new(SubscriptionIx(n), rank, true);
                     for _ in 0..rng.random_range(0..15u8) {
                         candidate.add(rng.random_range(1..1_000), rng.random());
                     }

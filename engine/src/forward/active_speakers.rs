@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::api::event::Event;
 use crate::api::ids::{RoomId, TrackId};
 use crate::engine::Engine;
+use crate::state::table::TrackIx;
 use crate::state::timers::TimerOwner;
 
 /// The levels are looked at this often.
@@ -14,8 +15,8 @@ const STEPS: f32 = 8.0;
 
 impl Engine {
     /// A packet of a track had this level, in -dBov: 0 loudest, 127 silent.
-    pub(crate) fn hear(&mut self, now: Instant, track: u32, dbov: u8) {
-        let state = &mut self.tracks[track as usize];
+    pub(crate) fn hear(&mut self, now: Instant, track: TrackIx, dbov: u8) {
+        let state = &mut self.tracks[track];
         if state.muted {
             return;
         }
@@ -34,7 +35,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn forget_speaker(&mut self, room: RoomId, track: u32) {
+    pub(crate) fn forget_speaker(&mut self, room: RoomId, track: TrackIx) {
         self.forget_audio_track(room, track);
         if let Some(speakers) = self.speakers.get_mut(&room) {
             speakers.tracks.retain(|&other| other != track);
@@ -57,7 +58,7 @@ impl Engine {
             .tracks
             .iter()
             .filter_map(|&index| {
-                let track = tracks.get_mut(index as usize)?;
+                let track = tracks.get_mut(index)?;
                 let level = track.audio_level.level(now).filter(|_| !track.muted)?;
                 let step = ((level * STEPS).ceil() / STEPS).min(1.0);
                 (step > 0.0).then_some((track.id, step))

@@ -11,13 +11,14 @@ use crate::send::send_queue::{Form, QueuedPacket};
 use crate::state::packet::Received;
 use crate::state::repeat::requeue_for_retransmission;
 use crate::state::subscription::Subscription;
+use crate::state::table::{PeerIx, SubscriptionIx, TrackIx};
 use crate::state::timers::TimerOwner;
 use crate::state::track::Track;
 
 impl Engine {
     /// Queues a packet that has just been put into its cache for every subscriber of the track
     /// that is to have it.
-    pub(crate) fn fan_out(&mut self, now: Instant, track_index: u32, received: &Received) {
+    pub(crate) fn fan_out(&mut self, now: Instant, track_index: TrackIx, received: &Received) {
         let FanOut {
             tracks,
             subscriptions,
@@ -28,10 +29,10 @@ impl Engine {
             ready,
             ..
         } = self.fan_out_parts();
-        let track = &tracks[track_index as usize];
+        let track = &tracks[track_index];
         for &index in &track.subscriptions {
-            let subscription = &mut subscriptions[index as usize];
-            let state = &mut peers[subscription.peer as usize];
+            let subscription = &mut subscriptions[index];
+            let state = &mut peers[subscription.peer];
             if state.srtp.is_none() {
                 continue;
             }
@@ -86,13 +87,13 @@ impl Engine {
     pub(crate) fn retransmit(
         &mut self,
         now: Instant,
-        index: u32,
+        index: SubscriptionIx,
         missing: impl Iterator<Item = u16>,
     ) {
         let parts = self.fan_out_parts();
-        let subscription = &mut parts.subscriptions[index as usize];
-        let track = &parts.tracks[subscription.track as usize];
-        let state = &mut parts.peers[subscription.peer as usize];
+        let subscription = &mut parts.subscriptions[index];
+        let track = &parts.tracks[subscription.track];
+        let state = &mut parts.peers[subscription.peer];
         state.retransmissions.refill(now, state.estimate());
         let rtt = state.bandwidth.rtt().unwrap_or(state.rtt);
         // To lose that too would cost a round trip, which a picture may not have.
@@ -142,16 +143,16 @@ impl Engine {
 
     /// Sends again what a way loses, as transport feedback tells, when nobody has asked for it: what
     /// asks for it gets lost too. `missing` are tags as in `send/write.rs`.
-    pub(crate) fn send_missing(&mut self, now: Instant, peer: u32, missing: &[u64]) {
+    pub(crate) fn send_missing(&mut self, now: Instant, peer: PeerIx, missing: &[u64]) {
         for &tag in missing {
             let (ssrc, sequence) = ((tag >> 32) as u32, tag as u16);
             let Some(index) = self.subscription_of(peer, ssrc) else {
                 continue;
             };
-            let subscription = &self.subscriptions[index as usize];
+            let subscription = &self.subscriptions[index];
             let is_media = subscription.ssrc == ssrc && subscription.rtx_ssrc.is_some();
             if is_media
-                && !self.peers[peer as usize]
+                && !self.peers[peer]
                     .retransmissions
                     .has_sent(now, ssrc, sequence)
             {
@@ -161,8 +162,8 @@ impl Engine {
     }
 
     /// Allocates the subscribers of a track anew when layers of it have come or gone.
-    pub(crate) fn look_at_layers(&mut self, now: Instant, track: u32) {
-        let state = &mut self.tracks[track as usize];
+    pub(crate) fn look_at_layers(&mut self, now: Instant, track: TrackIx) {
+        let state = &mut self.tracks[track];
         let alive = state.streams_alive(now);
         if std::mem::replace(&mut state.known_alive, alive) != alive {
             self.choose_layers(now, track);
@@ -170,11 +171,11 @@ impl Engine {
     }
 
     /// What there is of a track has changed: each of its subscribers is allocated anew.
-    pub(crate) fn choose_layers(&mut self, now: Instant, track: u32) {
-        for place in 0..self.tracks[track as usize].subscriptions.len() {
-            let index = self.tracks[track as usize].subscriptions[place];
-            let subscription = &mut self.subscriptions[index as usize];
-            if self.tracks[track as usize].muted {
+    pub(crate) fn choose_layers(&mut self, now: Instant, track: TrackIx) {
+        for place in 0..self.tracks[track].subscriptions.len() {
+            let index = self.tracks[track].subscriptions[place];
+            let subscription = &mut self.subscriptions[index];
+            if self.tracks[track].muted {
                 subscription.forwarder.pause();
             }
             let peer = subscription.peer;

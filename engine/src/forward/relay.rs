@@ -21,6 +21,7 @@ use crate::forward::relay_batch::{LAYERS, LayerState, MAX_PACKETS, RelayBatch, R
 use crate::state::packet::Received;
 use crate::state::packet_cache::CachedFrame;
 use crate::state::repeat::source_packet;
+use crate::state::table::TrackIx;
 use crate::state::track::{Feed, Layer, Track};
 use crate::wire::red_payload;
 use crate::wire::srtp::MAX_OVERHEAD;
@@ -56,8 +57,8 @@ impl Engine {
             match item {
                 RelayItem::Begin(track) => self.begin_relay(now, from, *track),
                 RelayItem::Stop(track) => {
-                    if let Some(&index) = self.track_index.get(track) {
-                        let to = &mut self.tracks[index as usize].relayed_to;
+                    if let Some(index) = self.tracks.find(*track) {
+                        let to = &mut self.tracks[index].relayed_to;
                         to.retain(|shard| *shard != from);
                     }
                 }
@@ -76,7 +77,7 @@ impl Engine {
             }
         }
         for (track, layer) in &batch.keyframes {
-            if let Some(&index) = self.track_index.get(track) {
+            if let Some(index) = self.tracks.find(*track) {
                 self.want_keyframe(now, index, *layer);
             }
         }
@@ -87,8 +88,8 @@ impl Engine {
     }
 
     /// Sends the packet in the scratch buffer to the shards that asked for its track.
-    pub(crate) fn relay_packet(&mut self, now: Instant, track: u32, received: &Received) {
-        let track = &self.tracks[track as usize];
+    pub(crate) fn relay_packet(&mut self, now: Instant, track: TrackIx, received: &Received) {
+        let track = &self.tracks[track];
         if track.relayed_to.is_empty() {
             return;
         }
@@ -108,8 +109,8 @@ impl Engine {
     }
 
     /// Sends a packet that was held back to the shards that asked for its track.
-    pub(crate) fn relay_cached(&mut self, now: Instant, track: u32, sequence: u64) {
-        let track = &self.tracks[track as usize];
+    pub(crate) fn relay_cached(&mut self, now: Instant, track: TrackIx, sequence: u64) {
+        let track = &self.tracks[track];
         let id = track.id;
         for to in track.relayed_to.clone() {
             self.relay_again(now, to, id, 0, sequence);
@@ -117,8 +118,8 @@ impl Engine {
     }
 
     /// Tells the shards that asked for a track which of its layers are alive.
-    pub(crate) fn relay_layers(&mut self, now: Instant, track: u32) {
-        let track = &self.tracks[track as usize];
+    pub(crate) fn relay_layers(&mut self, now: Instant, track: TrackIx) {
+        let track = &self.tracks[track];
         for &to in &track.relayed_to {
             let batch = self.relay.batch(now, to);
             if batch.items.len() < MAX_PACKETS {
@@ -130,8 +131,8 @@ impl Engine {
 
     /// After a track got its first subscriber or lost its last one: if it lives on another
     /// shard, that one has to know.
-    pub(crate) fn update_relay(&mut self, now: Instant, track: u32) {
-        let track = &mut self.tracks[track as usize];
+    pub(crate) fn update_relay(&mut self, now: Instant, track: TrackIx) {
+        let track = &mut self.tracks[track];
         let Feed::Shard(home) = track.feed else {
             return;
         };
@@ -149,10 +150,10 @@ impl Engine {
     }
 
     fn begin_relay(&mut self, now: Instant, to: ShardId, track: TrackId) {
-        let Some(&index) = self.track_index.get(&track) else {
+        let Some(index) = self.tracks.find(track) else {
             return;
         };
-        let track = &mut self.tracks[index as usize];
+        let track = &mut self.tracks[index];
         if !track.relayed_to.contains(&to) {
             track.relayed_to.push(to);
         }
@@ -160,10 +161,10 @@ impl Engine {
     }
 
     fn relay_again(&mut self, now: Instant, to: ShardId, id: TrackId, layer: u8, sequence: u64) {
-        let Some(&index) = self.track_index.get(&id) else {
+        let Some(index) = self.tracks.find(id) else {
             return;
         };
-        let track = &self.tracks[index as usize];
+        let track = &self.tracks[index];
         let Some((layer_state, (ssrc, codec))) = track
             .layers
             .get(usize::from(layer))
@@ -193,9 +194,9 @@ impl Engine {
     }
 
     /// Index of a track that another shard feeds.
-    fn fed_by(&self, from: ShardId, track: TrackId) -> Option<u32> {
-        let index = *self.track_index.get(&track)?;
-        (self.tracks[index as usize].feed == Feed::Shard(from)).then_some(index)
+    fn fed_by(&self, from: ShardId, track: TrackId) -> Option<TrackIx> {
+        let index = self.tracks.find(track)?;
+        (self.tracks[index].feed == Feed::Shard(from)).then_some(index)
     }
 
     fn note_layers(
@@ -208,7 +209,7 @@ impl Engine {
         let Some(index) = self.fed_by(from, track) else {
             return;
         };
-        let layers = &mut self.tracks[index as usize].layers;
+        let layers = &mut self.tracks[index].layers;
         for (layer, state) in layers.iter_mut().zip(states) {
             if let Some(state) = state {
                 begin_layer(layer, state.ssrc);
@@ -237,7 +238,7 @@ impl Engine {
             return;
         };
         let source = &received.source;
-        let track = &mut self.tracks[index as usize];
+        let track = &mut self.tracks[index];
         let Some(layer) = track.layers.get_mut(usize::from(source.layer)) else {
             return;
         };

@@ -8,10 +8,12 @@ use crate::api::event::Event;
 use crate::engine::Engine;
 use crate::forward::forwarder::SourcePacket;
 use crate::receive::received_streams::StreamOwner;
+use crate::state::Tracks;
 use crate::state::packet::Received;
 use crate::state::packet_cache::CachedFrame;
 use crate::state::peer::Peer;
-use crate::state::track::{Feed, Track};
+use crate::state::table::{PeerIx, TrackIx};
+use crate::state::track::Feed;
 use crate::wire::padding::pad;
 use crate::wire::payload::reader::PacketLayers;
 use crate::wire::red_payload;
@@ -44,7 +46,7 @@ impl Engine {
         &mut self,
         now: Instant,
         arrived: Instant,
-        peer: u32,
+        peer: PeerIx,
         datagram: &mut [u8],
     ) {
         let Some(authentic) = self.authenticate(peer, datagram) else {
@@ -55,7 +57,7 @@ impl Engine {
         self.statistics.bytes_in += authentic.len as u64;
         let packet = &datagram[..authentic.len];
 
-        let state = &mut self.peers[peer as usize];
+        let state = &mut self.peers[peer];
         let extensions =
             ReceivedExtensions::read(&authentic.header, packet, &state.format.extensions);
         if let Some(sequence) = extensions.transport_cc {
@@ -93,9 +95,9 @@ impl Engine {
 
     /// Verifies and decrypts a datagram in place and finds whose packet it is. Only a packet
     /// that authenticates can teach us a new SSRC.
-    fn authenticate(&mut self, peer: u32, datagram: &mut [u8]) -> Option<Authentic> {
+    fn authenticate(&mut self, peer: PeerIx, datagram: &mut [u8]) -> Option<Authentic> {
         let header = RtpHeader::parse(datagram)?;
-        let state = &mut self.peers[peer as usize];
+        let state = &mut self.peers[peer];
         let payload = state.payload(header.payload_type)?;
         let known = state.streams.find(header.ssrc);
         let srtp = state.srtp.as_ref()?;
@@ -141,7 +143,7 @@ impl Engine {
         extensions: &ReceivedExtensions<'_>,
     ) -> Option<Received> {
         let owner = authentic.owner;
-        let track = self.tracks.get_mut(owner.track as usize)?;
+        let track = self.tracks.get_mut(owner.track)?;
         let header = &authentic.header;
         let layer = track.layers.get_mut(usize::from(owner.layer))?;
         let codec = authentic.payload.codec();
@@ -163,7 +165,7 @@ impl Engine {
             if let (Some(round_trip), Feed::Peer(publisher)) =
                 (layer.nack.repaired(sequence, now), track.feed)
             {
-                self.peers[publisher as usize].note_rtt(round_trip);
+                self.peers[publisher].note_rtt(round_trip);
             }
         } else {
             if layer.ssrc != Some(header.ssrc) {
@@ -240,7 +242,7 @@ impl Engine {
             self.choose_layers(now, owner.track);
         }
         if let (Some(due), Feed::Peer(publisher)) = (nack_due, feed) {
-            let state = &mut self.peers[publisher as usize];
+            let state = &mut self.peers[publisher];
             state.feedback_due = Some(state.feedback_due.map_or(due, |earlier| earlier.min(due)));
             self.arm_media_timers(publisher);
         }
@@ -264,9 +266,9 @@ impl Engine {
     }
 
     /// A layer's stream began anew: whoever gets it goes on with its first keyframe.
-    pub(crate) fn end_flow(&mut self, track: u32, layer: u8) {
-        for &index in &self.tracks[track as usize].subscriptions {
-            let forwarder = &mut self.subscriptions[index as usize].forwarder;
+    pub(crate) fn end_flow(&mut self, track: TrackIx, layer: u8) {
+        for &index in &self.tracks[track].subscriptions {
+            let forwarder = &mut self.subscriptions[index].forwarder;
             if forwarder.layer() == Some(layer) {
                 forwarder.pause();
             }
@@ -274,9 +276,9 @@ impl Engine {
     }
 
     /// A layer came to life: the room hears of it, and subscribers may want it.
-    fn layer_started(&mut self, now: Instant, track: u32, layer: u8, codec: Codec, ssrc: u32) {
+    fn layer_started(&mut self, now: Instant, track: TrackIx, layer: u8, codec: Codec, ssrc: u32) {
         let (id, room) = {
-            let track = &self.tracks[track as usize];
+            let track = &self.tracks[track];
             (track.id, track.room)
         };
         self.emit(
@@ -305,7 +307,7 @@ fn original_sequence(highest: u64, sequence: u16) -> Option<u64> {
 /// track of its kind.
 fn find_owner(
     state: &Peer,
-    tracks: &slab::Slab<Track>,
+    tracks: &Tracks,
     header: &RtpHeader,
     packet: &[u8],
     payload: Payload,
@@ -314,7 +316,7 @@ fn find_owner(
     let (repair, codec) = (matches!(payload, Payload::Rtx(_)), payload.codec());
     let track = match extensions.mid {
         Some(mid) => state.tracks.iter().copied().find(|&index| {
-            let track = &tracks[index as usize];
+            let track = &tracks[index];
             track.source.mid.as_bytes() == mid && track.kind == codec.kind()
         })?,
         None => {
@@ -322,7 +324,7 @@ fn find_owner(
                 .tracks
                 .iter()
                 .copied()
-                .filter(|&index| tracks[index as usize].kind == codec.kind());
+                .filter(|&index| tracks[index].kind == codec.kind());
             let only = of_kind.next()?;
             if of_kind.next().is_some() {
                 return None;
@@ -335,9 +337,9 @@ fn find_owner(
     } else {
         extensions.rid
     };
-    let simulcast = tracks[track as usize].source.rids.len() > 1;
+    let simulcast = tracks[track].source.rids.len() > 1;
     let layer = match rid {
-        Some(rid) => tracks[track as usize]
+        Some(rid) => tracks[track]
             .layer_of_rid(rid)
             .or((!simulcast).then_some(0))?,
         None if simulcast => return None,

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::state::table::TrackIx;
 use crate::wire::srtp::ReplayWindow;
 
 /// Streams of one publisher: every layer of every track, each with its retransmissions. More
@@ -17,7 +18,7 @@ const MAX_REPLACED: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamOwner {
     /// Index of the track.
-    pub(crate) track: u32,
+    pub(crate) track: TrackIx,
     /// Layer, 0 lowest.
     pub(crate) layer: u8,
     /// Retransmissions of that layer (RFC 4588).
@@ -83,7 +84,7 @@ impl ReceivedStreams {
     }
 
     /// Forgets all streams of a track.
-    pub(crate) fn unbind_track(&mut self, track: u32) {
+    pub(crate) fn unbind_track(&mut self, track: TrackIx) {
         let mut index = 0;
         while index < self.streams.len() {
             if self.streams[index].owner.track == track {
@@ -102,7 +103,7 @@ mod tests {
 
     fn owner(layer: u8, repair: bool) -> StreamOwner {
         StreamOwner {
-            track: 1,
+            track: TrackIx(1),
             layer,
             repair,
         }
@@ -138,7 +139,7 @@ mod tests {
         }
         assert_eq!(streams.ssrcs.len(), 1);
         assert_eq!(streams.replaced.len(), MAX_REPLACED);
-        streams.unbind_track(1);
+        streams.unbind_track(TrackIx(1));
         assert!(streams.find(9_999).is_none());
     }
 }

@@ -61,7 +61,7 @@ impl Engine {
         timestamp: u32,
         block: Redundant<'_>,
     ) -> Option<Received> {
-        let track = self.tracks.get_mut(owner.track as usize)?;
+        let track = self.tracks.get_mut(owner.track)?;
         let layer = track.layers.get_mut(usize::from(owner.layer))?;
         if track.kind != MediaKind::Audio
             || layer.ssrc != Some(ssrc)

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::send::send_queue::QueuedPacket;
+use crate::state::table::TrackIx;
 
 /// Time for which unused budget is kept. Our choice: three ticks of the engine.
 const BURST: Duration = Duration::from_millis(10);
@@ -121,7 +122,7 @@ impl Pacer {
     }
 
     /// Lets go of what waits of a track.
-    pub(crate) fn cancel(&mut self, track: u32) {
+    pub(crate) fn cancel(&mut self, track: TrackIx) {
         self.delayed.retain(|packet| packet.track != track);
         self.delayed_bytes = self.delayed.iter().map(|p| usize::from(p.len)).sum();
     }

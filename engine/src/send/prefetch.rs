@@ -24,13 +24,13 @@ impl Engine {
         });
         peers.extend(reports.filter_map(|(source, _)| self.peer_at(source)));
         for &peer in &peers {
-            self.peers[peer as usize].prefetch_front();
+            self.peers[peer].prefetch_front();
         }
         for &peer in &peers {
-            self.peers[peer as usize].prefetch_for_report();
+            self.peers[peer].prefetch_for_report();
         }
         for &peer in &peers {
-            self.peers[peer as usize].bandwidth.prefetch_unreported();
+            self.peers[peer].bandwidth.prefetch_unreported();
         }
         peers.clear();
         self.reporting = peers;
@@ -40,7 +40,7 @@ impl Engine {
     pub(crate) fn prefetch_next_peers(&self) {
         let peer = |position| {
             let index = self.ready.peer_at(position)?;
-            self.peers.get(index as usize)
+            self.peers.get(index)
         };
         if let Some(third) = peer(3) {
             third.prefetch_head();

@@ -6,14 +6,14 @@
 
 use std::time::Instant;
 
-use slab::Slab;
-
 use crate::api::codec::MediaKind;
 use crate::send::send_queue::{Form, QueuedPacket};
 use crate::state::peer::Peer;
 use crate::state::repeat::requeue_for_retransmission;
 use crate::state::subscription::Subscription;
+use crate::state::table::SubscriptionIx;
 use crate::state::track::Track;
+use crate::state::{Subscriptions, Tracks};
 use crate::wire::rtp::extensions::PADDING_HEADER;
 
 /// Packets that one tick adds at most.
@@ -22,23 +22,23 @@ const MAX_ADDED: usize = 64;
 pub(crate) fn fill(
     now: Instant,
     state: &mut Peer,
-    subscriptions: &mut Slab<Subscription>,
-    tracks: &Slab<Track>,
+    subscriptions: &mut Subscriptions,
+    tracks: &Tracks,
 ) {
     let Some(active) = &state.probe else {
         return;
     };
-    let repairs = |index: &&u32| {
-        let subscription = &subscriptions[**index as usize];
-        let video = tracks[subscription.track as usize].kind == MediaKind::Video;
+    let repairs = |index: &&SubscriptionIx| {
+        let subscription = &subscriptions[**index];
+        let video = tracks[subscription.track].kind == MediaKind::Video;
         video && subscription.can_repair()
     };
     let Some(index) = state.subscriptions.iter().find(repairs).copied() else {
         state.probe = None;
         return;
     };
-    let subscription = &mut subscriptions[index as usize];
-    let track = &tracks[subscription.track as usize];
+    let subscription = &mut subscriptions[index];
+    let track = &tracks[subscription.track];
     let queued = u64::from(active.bytes) + state.queue.bytes();
     let mut missing = active.due(now).saturating_sub(queued);
     for back in 0..MAX_ADDED as u16 {
@@ -66,7 +66,11 @@ pub(crate) fn fill(
 const MOST_PADDING: usize = 255;
 
 /// A packet of padding alone.
-fn padding(index: u32, subscription: &mut Subscription, track: &Track) -> Option<QueuedPacket> {
+fn padding(
+    index: SubscriptionIx,
+    subscription: &mut Subscription,
+    track: &Track,
+) -> Option<QueuedPacket> {
     let codec = track.layers.iter().find_map(|layer| layer.codec)?;
     let payload_type = codec.rtx_payload_type()?;
     let sequence = subscription.rtx_sequence;

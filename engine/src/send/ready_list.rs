@@ -6,11 +6,12 @@ use std::time::Instant;
 use crate::api::io::COALESCING_INTERVAL;
 use crate::send::coalescing::Coalescing;
 use crate::state::peer::Peer;
+use crate::state::table::PeerIx;
 
 /// The peers with packets in their queues, in the order in which they are written.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyList {
-    peers: VecDeque<u32>,
+    peers: VecDeque<PeerIx>,
     /// When the packets are to be written; `None` while no peer has any that are not released.
     due: Option<Instant>,
     /// The number of `peers`, from the front, that are to be written now.
@@ -20,7 +21,7 @@ pub(crate) struct ReadyList {
 
 impl ReadyList {
     /// Appends a peer that has packets, unless it is in the list.
-    pub(crate) fn push_peer(&mut self, now: Instant, peer: u32, state: &mut Peer) {
+    pub(crate) fn push_peer(&mut self, now: Instant, peer: PeerIx, state: &mut Peer) {
         if state.in_ready_list || !state.has_packets() {
             return;
         }
@@ -59,7 +60,7 @@ impl ReadyList {
     }
 
     /// Removes a peer that has ended.
-    pub(crate) fn forget(&mut self, peer: u32) {
+    pub(crate) fn forget(&mut self, peer: PeerIx) {
         if let Some(index) = self.peers.iter().position(|&listed| listed == peer) {
             self.peers.remove(index);
             if index < self.released {
@@ -69,12 +70,12 @@ impl ReadyList {
     }
 
     /// The peer at a position, counted from the front.
-    pub(crate) fn peer_at(&self, position: usize) -> Option<u32> {
+    pub(crate) fn peer_at(&self, position: usize) -> Option<PeerIx> {
         self.peers.get(position).copied()
     }
 
     /// The next peer to write.
-    pub(crate) fn next(&self) -> Option<u32> {
+    pub(crate) fn next(&self) -> Option<PeerIx> {
         (self.released > 0).then(|| self.peers.front().copied())?
     }
 

@@ -10,6 +10,7 @@
 //! take any other for loss and ask for a retransmission.
 
 use crate::send::send_order::{Group, SendOrder, Stretch};
+use crate::state::table::{SubscriptionIx, TrackIx};
 use crate::wire::payload::counters::PictureCounters;
 
 /// More than this many do not wait; it is far above what the fastest link takes in one interval.
@@ -43,9 +44,9 @@ pub(crate) enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueuedPacket {
     /// Index of the subscription.
-    pub(crate) subscription: u32,
+    pub(crate) subscription: SubscriptionIx,
     /// Index of the track.
-    pub(crate) track: u32,
+    pub(crate) track: TrackIx,
     pub(crate) layer: u8,
     /// Extended sequence number within the layer, by which the cache has it.
     pub(crate) source: u64,
@@ -193,7 +194,7 @@ impl SendQueue {
     }
 
     /// Lets go of what is queued of a track.
-    pub(crate) fn cancel(&mut self, track: u32) {
+    pub(crate) fn cancel(&mut self, track: TrackIx) {
         for waiting in &mut self.waiting {
             if waiting.first.track == track {
                 waiting.first.len = 0;
@@ -252,8 +253,8 @@ pub(crate) mod tests {
 
     pub(crate) fn packet(ssrc: u32, sequence: u64, len: u16) -> QueuedPacket {
         QueuedPacket {
-            subscription: ssrc,
-            track: ssrc,
+            subscription: SubscriptionIx(ssrc),
+            track: TrackIx(ssrc),
             layer: 0,
             source: sequence,
             sequence,

@@ -8,8 +8,6 @@
 
 use std::time::Instant;
 
-use slab::Slab;
-
 use crate::api::codec::Codec;
 use crate::engine::Engine;
 use crate::send::probe_sender;
@@ -18,8 +16,7 @@ use crate::send::send_queue::{Form, QueuedPacket};
 use crate::state::active_probe::ActiveProbe;
 use crate::state::peer::Peer;
 use crate::state::repeat::REPAIR_HEADER;
-use crate::state::subscription::Subscription;
-use crate::state::track::Track;
+use crate::state::{Subscriptions, Tracks};
 use crate::wire::payload::dependency_descriptor::patch_frame_number;
 use crate::wire::payload::{self, counters::PictureCounters};
 use crate::wire::red_payload;
@@ -38,7 +35,7 @@ impl Engine {
             && let Some(peer) = self.ready.next()
         {
             self.prefetch_next_peers();
-            let state = &mut self.peers[peer as usize];
+            let state = &mut self.peers[peer];
             if !state.queue.is_begun() {
                 release_paced(now, state, &mut self.subscriptions);
                 start_probe(now, state);
@@ -63,12 +60,12 @@ impl Engine {
 }
 
 /// Puts those of a peer's paced packets into its queue whose time has come.
-fn release_paced(now: Instant, state: &mut Peer, subscriptions: &mut Slab<Subscription>) {
+fn release_paced(now: Instant, state: &mut Peer, subscriptions: &mut Subscriptions) {
     let pace = state.pace();
     state.pacer.refill(now, pace);
     while let Some(packet) = state.pacer.release() {
         // What ends takes its packets with it, so the stream is there.
-        if let Some(subscription) = subscriptions.get_mut(packet.subscription as usize) {
+        if let Some(subscription) = subscriptions.get_mut(packet.subscription) {
             state.queue.push(packet, &mut subscription.last_queued);
         }
     }
@@ -83,7 +80,7 @@ fn start_probe(now: Instant, state: &mut Peer) {
 }
 
 /// Writes the next packets of a peer's queue.
-fn write_queue(now: Instant, outgoing: &mut SendBatch, state: &mut Peer, tracks: &Slab<Track>) {
+fn write_queue(now: Instant, outgoing: &mut SendBatch, state: &mut Peer, tracks: &Tracks) {
     let (Some(path), Some(srtp)) = (state.path, &state.srtp) else {
         state.queue.take(usize::MAX).for_each(drop);
         return;
@@ -115,7 +112,7 @@ fn write_packet(
     outgoing: &mut SendBatch,
     path: Path,
     sender: &SrtpSender,
-    tracks: &Slab<Track>,
+    tracks: &Tracks,
     queued: &QueuedPacket,
     number: u16,
 ) -> Option<()> {
@@ -124,7 +121,7 @@ fn write_packet(
         return Some(());
     }
     let layer = tracks
-        .get(queued.track as usize)?
+        .get(queued.track)?
         .layers
         .get(usize::from(queued.layer))?;
     let cached = layer.cache.get(queued.source)?;

@@ -11,6 +11,7 @@ use crate::api::ids::{RoomId, ShardId, SubscriptionId, TrackId};
 use crate::engine::Engine;
 use crate::receive::received_streams::StreamOwner;
 use crate::state::subscription::Subscription;
+use crate::state::table::{PeerIx, TrackIx};
 use crate::state::track::{Feed, Track};
 
 impl Engine {
@@ -18,34 +19,32 @@ impl Engine {
         let Some(peer) = self.find_peer(new.transport) else {
             return;
         };
-        if self.track_index.contains_key(&new.track) {
+        if self.tracks.contains(new.track) {
             return;
         }
-        let room = self.peers[peer as usize].room;
+        let room = self.peers[peer].room;
         let index = self.insert_track(new, room, Feed::Peer(peer));
-        self.peers[peer as usize].tracks.push(index);
+        self.peers[peer].tracks.push(index);
         self.bind_declared(peer, index, &new.source);
     }
 
     pub(crate) fn mirror_track(&mut self, new: &NewTrack, room: RoomId, home: ShardId) {
-        if !self.track_index.contains_key(&new.track) {
+        if !self.tracks.contains(new.track) {
             self.insert_track(new, room, Feed::Shard(home));
         }
     }
 
-    fn insert_track(&mut self, new: &NewTrack, room: RoomId, feed: Feed) -> u32 {
+    fn insert_track(&mut self, new: &NewTrack, room: RoomId, feed: Feed) -> TrackIx {
         let mut track = Track::new(new.track, room, feed, new.kind, new.source.clone());
         track.screen = new.screen;
-        let index = self.tracks.insert(track) as u32;
-        self.track_index.insert(new.track, index);
-        index
+        self.tracks.insert(new.track, track)
     }
 
     pub(crate) fn set_track_source(&mut self, track: TrackId, source: TrackSource) {
-        let Some(&index) = self.track_index.get(&track) else {
+        let Some(index) = self.tracks.find(track) else {
             return;
         };
-        let state = &mut self.tracks[index as usize];
+        let state = &mut self.tracks[index];
         if state.source == source {
             return;
         }
@@ -56,8 +55,8 @@ impl Engine {
     }
 
     /// Binds the SSRCs that the SDP names.
-    fn bind_declared(&mut self, peer: u32, track: u32, source: &TrackSource) {
-        let state = &mut self.peers[peer as usize];
+    fn bind_declared(&mut self, peer: PeerIx, track: TrackIx, source: &TrackSource) {
+        let state = &mut self.peers[peer];
         for (layer, &(ssrc, rtx)) in source.ssrcs.iter().take(3).enumerate() {
             let layer = layer as u8;
             let owner = |repair| StreamOwner {
@@ -73,16 +72,18 @@ impl Engine {
     }
 
     pub(crate) fn remove_track(&mut self, now: Instant, track: TrackId) {
-        let Some(index) = self.track_index.remove(&track) else {
+        let Some(index) = self.tracks.find(track) else {
             return;
         };
-        for subscription in self.tracks[index as usize].subscriptions.clone() {
-            let id = self.subscriptions[subscription as usize].id;
+        for subscription in self.tracks[index].subscriptions.clone() {
+            let id = self.subscriptions[subscription].id;
             self.remove_subscription(now, id);
         }
-        let removed = self.tracks.remove(index as usize);
+        let Some((_, removed)) = self.tracks.remove(track) else {
+            return;
+        };
         if let Feed::Peer(peer) = removed.feed {
-            let state = &mut self.peers[peer as usize];
+            let state = &mut self.peers[peer];
             state.tracks.retain(|&other| other != index);
             state.streams.unbind_track(index);
         }
@@ -92,33 +93,31 @@ impl Engine {
     }
 
     pub(crate) fn set_track_muted(&mut self, now: Instant, track: TrackId, muted: bool) {
-        let Some(&index) = self.track_index.get(&track) else {
+        let Some(index) = self.tracks.find(track) else {
             return;
         };
-        self.tracks[index as usize].muted = muted;
+        self.tracks[index].muted = muted;
         self.choose_layers(now, index);
     }
 
     pub(crate) fn add_subscription(&mut self, now: Instant, new: &NewSubscription) {
-        let (Some(peer), Some(&track)) = (
-            self.find_peer(new.transport),
-            self.track_index.get(&new.track),
-        ) else {
+        let (Some(peer), Some(track)) =
+            (self.find_peer(new.transport), self.tracks.find(new.track))
+        else {
             return;
         };
-        if self.subscription_index.contains_key(&new.subscription) {
+        if self.subscriptions.contains(new.subscription) {
             return;
         }
-        let clock_rate = match self.tracks[track as usize].kind {
+        let clock_rate = match self.tracks[track].kind {
             MediaKind::Audio => Codec::Opus.clock_rate(),
             MediaKind::Video => Codec::Vp8.clock_rate(),
         };
         let (first, first_rtx) = (self.rng.random(), self.rng.random());
         let subscription = Subscription::new(new, track, peer, clock_rate, first, first_rtx);
-        let index = self.subscriptions.insert(subscription) as u32;
-        self.subscription_index.insert(new.subscription, index);
-        self.tracks[track as usize].subscriptions.push(index);
-        let state = &mut self.peers[peer as usize];
+        let index = self.subscriptions.insert(new.subscription, subscription);
+        self.tracks[track].subscriptions.push(index);
+        let state = &mut self.peers[peer];
         state.subscriptions.push(index);
         state.gives_feedback |= new.transport_cc;
         state.set_pace();
@@ -127,13 +126,12 @@ impl Engine {
     }
 
     pub(crate) fn remove_subscription(&mut self, now: Instant, subscription: SubscriptionId) {
-        let Some(index) = self.subscription_index.remove(&subscription) else {
+        let Some((index, removed)) = self.subscriptions.remove(subscription) else {
             return;
         };
-        let removed = self.subscriptions.remove(index as usize);
-        let of_track = &mut self.tracks[removed.track as usize].subscriptions;
+        let of_track = &mut self.tracks[removed.track].subscriptions;
         of_track.retain(|&other| other != index);
-        let peer = &mut self.peers[removed.peer as usize];
+        let peer = &mut self.peers[removed.peer];
         peer.subscriptions.retain(|&other| other != index);
         peer.cancel(removed.track);
         self.update_relay(now, removed.track);
@@ -145,10 +143,10 @@ impl Engine {
         subscription: SubscriptionId,
         settings: SubscriptionSettings,
     ) {
-        let Some(&index) = self.subscription_index.get(&subscription) else {
+        let Some(index) = self.subscriptions.find(subscription) else {
             return;
         };
-        let state = &mut self.subscriptions[index as usize];
+        let state = &mut self.subscriptions[index];
         state.settings = settings;
         if !settings.enabled {
             state.forwarder.pause();

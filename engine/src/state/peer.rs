@@ -17,6 +17,7 @@ use crate::send::send_batch::Path;
 use crate::send::send_queue::{Form, LastQueued, QueuedPacket, SendQueue};
 use crate::state::active_probe::ActiveProbe;
 use crate::state::allocated::Allocated;
+use crate::state::table::{SubscriptionIx, TrackIx};
 use crate::state::timers::Armed;
 use crate::transport::Transport;
 use crate::wire::rtp::extensions::ExtensionMap;
@@ -83,7 +84,7 @@ pub(crate) struct Peer {
     pub(crate) local: LocalSocket,
     pub(crate) allocated: Allocated,
     /// Indexes of the subscriptions that this peer receives.
-    pub(crate) subscriptions: Vec<u32>,
+    pub(crate) subscriptions: Vec<SubscriptionIx>,
 
     pub(crate) retransmissions: Retransmissions,
     /// The rate at which audio is sent, which is not part of what video tracks share.
@@ -93,7 +94,7 @@ pub(crate) struct Peer {
     pub(crate) format: Box<ReceiveFormat>,
     pub(crate) streams: ReceivedStreams,
     /// Indexes of the tracks that this peer publishes.
-    pub(crate) tracks: Vec<u32>,
+    pub(crate) tracks: Vec<TrackIx>,
     pub(crate) transport_cc: TransportCcRecorder,
     /// SSRC under which we send feedback.
     pub(crate) feedback_ssrc: u32,
@@ -268,7 +269,7 @@ impl Peer {
     }
 
     /// Lets go of what is queued of a track.
-    pub(crate) fn cancel(&mut self, track: u32) {
+    pub(crate) fn cancel(&mut self, track: TrackIx) {
         self.queue.cancel(track);
         self.pacer.cancel(track);
     }

@@ -5,6 +5,7 @@ use crate::forward::forwarder::{RepeatedPacket, SourcePacket};
 use crate::send::send_queue::{Form, QueuedPacket};
 use crate::state::packet_cache::CachedPacket;
 use crate::state::subscription::Subscription;
+use crate::state::table::SubscriptionIx;
 use crate::state::track::Track;
 use crate::wire::payload;
 use crate::wire::payload::counters::PictureCounters;
@@ -22,7 +23,7 @@ pub(crate) const REPAIR_HEADER: usize = 2;
 /// subscriber takes one, else byte for byte the same plaintext under the same SRTP index, so that the
 /// repeated nonce reveals nothing.
 pub(crate) fn requeue_for_retransmission(
-    index: u32,
+    index: SubscriptionIx,
     subscription: &mut Subscription,
     track: &Track,
     sequence: u16,

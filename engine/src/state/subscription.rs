@@ -7,6 +7,7 @@ use crate::api::command::{NewSubscription, SubscriptionSettings};
 use crate::api::ids::SubscriptionId;
 use crate::forward::forwarder::{Forwarder, SentPacket};
 use crate::send::send_queue::LastQueued;
+use crate::state::table::{PeerIx, TrackIx};
 use crate::state::track::Track;
 use crate::wire::payload::layers::LayerId;
 
@@ -19,7 +20,7 @@ const RETRANSMISSIONS_A_SECOND: u16 = 1_000;
 #[repr(C, align(64))]
 pub(crate) struct Subscription {
     /// Index of the receiving peer.
-    pub(crate) peer: u32,
+    pub(crate) peer: PeerIx,
     pub(crate) ssrc: u32,
     /// The arrival of its packets is reported.
     pub(crate) transport_cc: bool,
@@ -34,7 +35,7 @@ pub(crate) struct Subscription {
 
     pub(crate) id: SubscriptionId,
     /// Index of the track.
-    pub(crate) track: u32,
+    pub(crate) track: TrackIx,
     pub(crate) rtx_ssrc: Option<u32>,
     /// The layer that should flow, when one is alive.
     pub(crate) target: Option<LayerId>,
@@ -62,8 +63,8 @@ pub(crate) struct SentReport {
 impl Subscription {
     pub(crate) fn new(
         new: &NewSubscription,
-        track: u32,
-        peer: u32,
+        track: TrackIx,
+        peer: PeerIx,
         clock_rate: u32,
         first_sequence: u16,
         first_rtx_sequence: u16,
@@ -141,7 +142,7 @@ mod tests {
             takes_red: true,
             settings: SubscriptionSettings::default(),
         };
-        let mut subscription = Subscription::new(&new, 0, 0, 48_000, 7, 0);
+        let mut subscription = Subscription::new(&new, TrackIx(0), PeerIx(0), 48_000, 7, 0);
         let source = |sequence| SourcePacket {
             layer: 0,
             sequence,

@@ -3,6 +3,7 @@
 //! A heap with lazy deletion: an owner remembers the time for which it is armed, and an entry
 //! that does not match it is stale. Arming for a later time than already armed costs nothing.
 
+use crate::state::table::PeerIx;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use std::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TimerOwner {
     /// A peer, by its index.
-    Peer(u32),
+    Peer(PeerIx),
     /// A room, by its index.
     Room(u32),
 }

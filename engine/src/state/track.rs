@@ -10,6 +10,7 @@ use crate::receive::nack::NackGenerator;
 use crate::receive::statistics::ReceiveStatistics;
 use crate::state::layer_rates::LayerRates;
 use crate::state::packet_cache::PacketCache;
+use crate::state::table::{PeerIx, SubscriptionIx};
 use crate::wire::payload::layers::LayerId;
 use crate::wire::payload::reader::LayerReader;
 
@@ -167,7 +168,7 @@ impl Layer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Feed {
     /// From a peer, by its index.
-    Peer(u32),
+    Peer(PeerIx),
     /// From the shard that has the publisher.
     Shard(ShardId),
 }
@@ -187,7 +188,7 @@ pub(crate) struct Track {
     /// Lowest first, never empty.
     pub(crate) layers: Vec<Layer>,
     /// Indexes of the subscriptions.
-    pub(crate) subscriptions: Vec<u32>,
+    pub(crate) subscriptions: Vec<SubscriptionIx>,
     pub(crate) audio_level: AudioLevelMeter,
     /// Shards to which the packets are relayed.
     pub(crate) relayed_to: Vec<ShardId>,
@@ -328,7 +329,7 @@ mod tests {
         Track::new(
             TrackId(1),
             RoomId(1),
-            Feed::Peer(0),
+            Feed::Peer(PeerIx(0)),
             MediaKind::Video,
             source,
         )

@@ -9,6 +9,7 @@ use crate::api::ids::RoomId;
 use crate::engine::Engine;
 use crate::forward::forwarder::SourcePacket;
 use crate::state::packet::Received;
+use crate::state::table::TrackIx;
 use crate::state::track::Track;
 use crate::wire::payload::reader::PacketLayers;
 use crate::wire::red_payload;
@@ -39,11 +40,11 @@ impl Engine {
     pub(crate) fn passes_last_n(
         &mut self,
         now: Instant,
-        track_index: u32,
+        track_index: TrackIx,
         dbov: u8,
         packet: &SourcePacket,
     ) -> bool {
-        let track = &self.tracks[track_index as usize];
+        let track = &self.tracks[track_index];
         if track.kind != MediaKind::Audio || track.screen {
             return true;
         }
@@ -62,7 +63,7 @@ impl Engine {
                     self.pause_track(evicted);
                 }
                 for held in from..packet.sequence {
-                    let received = cached(&self.tracks[track_index as usize], held);
+                    let received = cached(&self.tracks[track_index], held);
                     if let Some(received) = received.filter(|held| is_preroll(packet, held)) {
                         self.relay_cached(now, track_index, held);
                         self.fan_out(now, track_index, &received);
@@ -74,13 +75,13 @@ impl Engine {
     }
 
     /// Whether a track has no slot, so that its packets are held.
-    pub(crate) fn is_held(&self, track: u32) -> bool {
-        let room = self.tracks[track as usize].room;
+    pub(crate) fn is_held(&self, track: TrackIx) -> bool {
+        let room = self.tracks[track].room;
         let last_n = self.last_n.get(&room);
         last_n.is_some_and(|last_n| last_n.holds(track))
     }
 
-    pub(crate) fn forget_audio_track(&mut self, room: RoomId, track: u32) {
+    pub(crate) fn forget_audio_track(&mut self, room: RoomId, track: TrackIx) {
         if let Some(last_n) = self.last_n.get_mut(&room) {
             last_n.forget(track);
         }
@@ -88,9 +89,9 @@ impl Engine {
 
     /// Pauses a track for all its subscribers: when it goes on, its sequence numbers continue after
     /// the last packet that was forwarded, with no gap for those that were not.
-    fn pause_track(&mut self, track: u32) {
-        for &index in &self.tracks[track as usize].subscriptions {
-            self.subscriptions[index as usize].forwarder.pause();
+    fn pause_track(&mut self, track: TrackIx) {
+        for &index in &self.tracks[track].subscriptions {
+            self.subscriptions[index].forwarder.pause();
         }
     }
 }
@@ -170,13 +171,13 @@ mod tests {
         for command in commands {
             engine.handle_command(now, command);
         }
-        let track = &mut engine.tracks[0];
+        let track = &mut engine.tracks[TrackIx(0)];
         track.layers[0].restart(7);
         track.layers[0].codec = Some(Codec::Opus);
         track.relayed_to.push(ShardId(1));
         // There are more audio tracks than slots.
         let last_n = engine.last_n.get_mut(&room).unwrap();
-        last_n.observe(now, 1, QUIET, 0);
+        last_n.observe(now, TrackIx(1), QUIET, 0);
         engine
     }
 
@@ -192,7 +193,7 @@ mod tests {
             let mut bytes = [0; 40];
             bytes[..2].copy_from_slice(&[0x80, Codec::Opus.payload_type()]);
             bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
-            let cache = &mut engine.tracks[0].layers[0].cache;
+            let cache = &mut engine.tracks[TrackIx(0)].layers[0].cache;
             cache.insert(now, sequence, &bytes, 12, CachedFrame::WHOLE);
             let packet = SourcePacket {
                 layer: 0,
@@ -201,7 +202,7 @@ mod tests {
                 layers: PacketLayers::whole(true),
             };
             let dbov = if place < loud_from { QUIET } else { LOUD };
-            let passes = engine.passes_last_n(now, 0, dbov, &packet);
+            let passes = engine.passes_last_n(now, TrackIx(0), dbov, &packet);
             assert_eq!(passes, place == times.len() - 1);
         }
         // The first loud packet was held too.

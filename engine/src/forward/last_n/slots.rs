@@ -9,6 +9,7 @@
 //!
 //! Invariant: of the tracks in which somebody speaks, as many are admitted as there are slots.
 
+use crate::state::table::TrackIx;
 use std::time::{Duration, Instant};
 
 /// A packet at this level or louder carries speech, in -dBov (RFC 6464). Our choice: room noise
@@ -35,7 +36,7 @@ const DECAY: f32 = 0.05;
 #[derive(Debug)]
 struct AudioTrack {
     /// Index of the track.
-    track: u32,
+    track: TrackIx,
     admitted: bool,
     /// Smoothed level in dB above silence, 0 to 127.
     level: f32,
@@ -77,7 +78,7 @@ pub(super) enum Verdict {
     Admit {
         from: u64,
         /// The track whose slot it gets, if no slot was free.
-        evicted: Option<u32>,
+        evicted: Option<TrackIx>,
     },
 }
 
@@ -102,7 +103,13 @@ impl AudioSlots {
     }
 
     /// Decides about a packet of a track by its level, in -dBov.
-    pub(super) fn observe(&mut self, now: Instant, track: u32, dbov: u8, sequence: u64) -> Verdict {
+    pub(super) fn observe(
+        &mut self,
+        now: Instant,
+        track: TrackIx,
+        dbov: u8,
+        sequence: u64,
+    ) -> Verdict {
         let found = self.tracks.iter().position(|known| known.track == track);
         let index = found.unwrap_or_else(|| {
             self.tracks.push(AudioTrack {
@@ -150,7 +157,7 @@ impl AudioSlots {
 
     /// Takes a slot for a track: a free one, or that of the track that is given back. `None` when
     /// every owner keeps its slot.
-    fn take_slot(&mut self, index: usize, now: Instant) -> Option<Option<u32>> {
+    fn take_slot(&mut self, index: usize, now: Instant) -> Option<Option<TrackIx>> {
         let taken = self.tracks.iter().filter(|track| track.admitted).count();
         if taken < self.slots {
             return Some(None);
@@ -179,13 +186,13 @@ impl AudioSlots {
     }
 
     /// Whether a track is known and has no slot.
-    pub(super) fn holds(&self, track: u32) -> bool {
+    pub(super) fn holds(&self, track: TrackIx) -> bool {
         let found = self.tracks.iter().find(|known| known.track == track);
         found.is_some_and(|track| !track.admitted)
     }
 
     /// Forgets a track that has ended.
-    pub(super) fn forget(&mut self, track: u32) {
+    pub(super) fn forget(&mut self, track: TrackIx) {
         self.tracks.retain(|known| known.track != track);
     }
 }
@@ -221,7 +228,7 @@ mod tests {
             let (now, sequence) = (self.now, self.sequence);
             (0..)
                 .zip(levels)
-                .map(|(track, &dbov)| self.slots.observe(now, track, dbov, sequence))
+                .map(|(track, &dbov)| self.slots.observe(now, TrackIx(track), dbov, sequence))
                 .collect()
         }
 
@@ -231,7 +238,7 @@ mod tests {
             }
         }
 
-        fn heard(&self) -> Vec<u32> {
+        fn heard(&self) -> Vec<TrackIx> {
             let tracks = self.slots.tracks.iter();
             tracks.filter(|t| t.admitted).map(|t| t.track).collect()
         }
@@ -280,9 +287,9 @@ mod tests {
     fn a_track_that_is_clearly_louder_takes_the_slot_of_the_quietest() {
         let mut meeting = Meeting::new(2);
         meeting.run(1_000, &[40, 30, QUIET]);
-        assert_eq!(meeting.heard(), [0, 1]);
+        assert_eq!(meeting.heard(), [TrackIx(0), TrackIx(1)]);
         meeting.run(200, &[40, 30, 20]);
-        assert_eq!(meeting.heard(), [1, 2]);
+        assert_eq!(meeting.heard(), [TrackIx(1), TrackIx(2)]);
     }
 
     #[test]
@@ -290,9 +297,9 @@ mod tests {
         let mut meeting = Meeting::new(1);
         meeting.run(1_000, &[20, QUIET]);
         meeting.run(700, &[QUIET, QUIET]);
-        assert_eq!(meeting.heard(), [0]);
+        assert_eq!(meeting.heard(), [TrackIx(0)]);
         meeting.run(40, &[QUIET, 40]);
-        assert_eq!(meeting.heard(), [1]);
+        assert_eq!(meeting.heard(), [TrackIx(1)]);
     }
 
     #[test]
@@ -305,7 +312,7 @@ mod tests {
         }
         assert!(meeting.heard().is_empty());
         meeting.run(100, &[LOUD, QUIET, QUIET]);
-        assert_eq!(meeting.heard(), [0]);
+        assert_eq!(meeting.heard(), [TrackIx(0)]);
         meeting.run(2_100, &[QUIET; 3]);
         assert!(meeting.heard().is_empty());
     }
