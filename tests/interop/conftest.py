@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 
 import pytest
+import pytest_asyncio
 
 from home import Home
 from recording import Cameras, record
@@ -109,3 +110,13 @@ def cameras(recording, room):
 def room():
     """A room name of the test's own."""
     return f"room-{uuid.uuid4().hex[:8]}"
+
+
+@pytest_asyncio.fixture
+async def meeting(server, room):
+    """A room for participants made by hand, gone at the end."""
+    from raw_client import Meeting
+
+    meeting = Meeting(server, room)
+    yield meeting
+    await meeting.close()
