@@ -83,11 +83,12 @@ class Meeting:
 class Client:
     """One participant."""
 
-    def __init__(self, meeting, identity, token=None, query="", path="/rtc", answers=True, accepts=None, more_claims=None, **grants):
+    def __init__(self, meeting, identity, token=None, query="", path="/rtc", answers=True, accepts=None, pings=True, more_claims=None, **grants):
         self.meeting, self.identity = meeting, identity
         self.token = token or sign(claims(identity, meeting.room, more_claims, **grants))
         self.query, self.path = query, path
         self.answers = answers
+        self.pings = pings
         self.accepts = accepts or (lambda codec, parameters: True)
         self.subscriber = PeerConnection(meeting.changed)
         self.publisher = PeerConnection(meeting.changed)
@@ -109,9 +110,11 @@ class Client:
     async def connect(self, query=""):
         self.http = aiohttp.ClientSession()
         url = f"{self.meeting.server.url}{self.path}?protocol=16&sdk=js&version=2.15.0&access_token={self.token}"
-        self.socket = await self.http.ws_connect(URL(url + self.query + query, encoded=True), max_msg_size=0)
+        self.socket = await self.http.ws_connect(URL(url + self.query + query, encoded=True), max_msg_size=0, autoping=False)
         self.closed = None
-        self.tasks += [asyncio.create_task(self._read(self.socket)), asyncio.create_task(self._ping(self.socket))]
+        self.tasks.append(asyncio.create_task(self._read(self.socket)))
+        if self.pings:
+            self.tasks.append(asyncio.create_task(self._ping(self.socket)))
 
     async def drop(self):
         """Loses the WebSocket without a word, as in a tunnel."""
@@ -137,6 +140,10 @@ class Client:
 
     async def _read(self, socket):
         async for message in socket:
+            if message.type == aiohttp.WSMsgType.PING:
+                self.log.append(("websocket ping", message.data))
+                await socket.pong(message.data)
+                self.meeting.changed()
             if message.type != aiohttp.WSMsgType.BINARY:
                 continue
             response = rtc.SignalResponse.FromString(message.data)
@@ -177,10 +184,10 @@ class Client:
         return found[0]
 
     async def settled(self):
-        """Once the server has answered a ping: everything it had to answer before has come."""
-        stamp = time.time_ns()
-        await self.send(ping_req=rtc.Ping(timestamp=stamp))
-        await self.message("pong_resp", lambda pong: pong.last_ping_timestamp == stamp)
+        """Once the room has answered a request: it has handled everything that was sent before it."""
+        request = 1 + len(self.log) + (self.offer_id << 16)
+        await self.send(update_metadata=rtc.UpdateParticipantMetadata(request_id=request))
+        await self.message("request_response", lambda answer: answer.request_id == request)
 
     # What it knows of the room
 
