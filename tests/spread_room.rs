@@ -147,6 +147,7 @@ fn messages_go_out_on_the_shard_of_their_receiver() {
         transports: transports.collect(),
         channel: DataChannel::Reliable,
         payload: vec![1; 100].into(),
+        from: None,
     };
     simulation.server.command(simulation.now, command);
     let far = simulation.server.far.as_ref().expect("a second shard");

@@ -4,7 +4,6 @@
 //! one plaintext packet of it and keeps it, `forward/fan_out.rs` queues it for each subscriber, and
 //! `send/write.rs` writes what has gathered for [`Engine::poll_transmits`] to hand out.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -19,6 +18,8 @@ use crate::api::event::{Event, RoomEvent};
 use crate::api::ids::{RoomId, TransportId};
 use crate::api::io::{EngineConfig, EngineStatistics, LocalSocket};
 use crate::bandwidth::coupling::Coupling;
+use crate::data_flow::RoomWindows;
+use crate::event_queue::EventQueue;
 use crate::forward::last_n::slots::AudioSlots;
 use crate::forward::relay_batch::Relay;
 use crate::forward::room_speakers::RoomSpeakers;
@@ -28,6 +29,7 @@ use crate::state::peer::{Peer, Srtp};
 use crate::state::table::PeerIx;
 use crate::state::timers::{TimerOwner, Timers};
 use crate::state::{Peers, Subscriptions, Tracks};
+use crate::transport::byte_queue::{ByteQueue, Contents};
 use crate::transport::{TransportEvent, username_fragment};
 use crate::wire::rtp::{self, PacketClass};
 use crate::wire::srtp::{SrtpKeys, SrtpReceiver, SrtpSender};
@@ -35,10 +37,20 @@ use crate::wire::srtp::{SrtpKeys, SrtpReceiver, SrtpSender};
 /// Largest datagram that is looked at.
 pub(crate) const MAX_DATAGRAM: usize = 2_048;
 
+/// Bytes of datagrams of ICE, DTLS and SCTP that wait to leave. They leave before the next
+/// input; what does not fit is as if lost on the network, and is sent again if it matters.
+const MAX_CONTROL: usize = 16 << 20;
+
 /// A datagram of ICE, DTLS or SCTP that waits to leave.
 struct ControlDatagram {
     path: Path,
     contents: Bytes,
+}
+
+impl Contents for ControlDatagram {
+    fn contents_len(&self) -> usize {
+        self.contents.len()
+    }
 }
 
 /// The media engine of one shard.
@@ -55,8 +67,9 @@ pub struct Engine {
     /// The rooms in which not all audio tracks are forwarded.
     pub(crate) last_n: FxHashMap<RoomId, AudioSlots>,
     pub(crate) timers: Timers,
-    pub(crate) events: VecDeque<RoomEvent>,
-    control: VecDeque<ControlDatagram>,
+    pub(crate) events: EventQueue,
+    pub(crate) room_windows: RoomWindows,
+    control: ByteQueue<ControlDatagram>,
     pub(crate) ready: ReadyList,
     pub(crate) relay: Relay,
     /// What leaves next.
@@ -80,7 +93,7 @@ pub(crate) struct FanOut<'a> {
     pub(crate) subscriptions: &'a mut Subscriptions,
     pub(crate) peers: &'a mut Peers,
     pub(crate) statistics: &'a mut EngineStatistics,
-    pub(crate) events: &'a mut VecDeque<RoomEvent>,
+    pub(crate) events: &'a mut EventQueue,
     pub(crate) timers: &'a mut Timers,
     pub(crate) ready: &'a mut ReadyList,
     pub(crate) relay: &'a mut Relay,
@@ -101,8 +114,9 @@ impl Engine {
             speakers: FxHashMap::default(),
             last_n: FxHashMap::default(),
             timers: Timers::default(),
-            events: VecDeque::new(),
-            control: VecDeque::new(),
+            events: EventQueue::default(),
+            room_windows: RoomWindows::default(),
+            control: ByteQueue::new(MAX_CONTROL),
             ready: ReadyList::default(),
             relay: Relay::default(),
             outgoing: SendBatch::default(),
@@ -223,15 +237,9 @@ impl Engine {
                 transports,
                 channel,
                 payload,
-            } => {
-                for transport in transports {
-                    if let Some(peer) = self.find_peer(transport) {
-                        self.statistics.messages_out += 1;
-                        self.peers[peer].transport.send_data(now, channel, &payload);
-                        self.settle_transport(now, peer);
-                    }
-                }
-            }
+                from,
+            } => self.send_data(now, &transports, channel, &payload, from),
+            Command::DataTaken { room, cost } => self.data_taken(now, room, cost),
         }
     }
 
@@ -247,6 +255,7 @@ impl Engine {
             self.remove_track(now, track);
         }
         self.set_last_n(room, None);
+        self.room_windows.remove(room);
     }
 
     /// Time has come to [`Engine::poll_timeout`].
@@ -286,7 +295,7 @@ impl Engine {
     pub fn poll_transmits(&mut self, now: Instant) -> Option<Transmits<'_>> {
         self.outgoing.forget_handed_out();
         while !self.outgoing.is_full()
-            && let Some(ControlDatagram { path, contents }) = self.control.pop_front()
+            && let Some(ControlDatagram { path, contents }) = self.control.pop()
         {
             self.outgoing.push(path, contents.len(), |out| {
                 out.copy_from_slice(&contents);
@@ -299,7 +308,7 @@ impl Engine {
 
     /// The next happening for a room.
     pub fn poll_event(&mut self) -> Option<RoomEvent> {
-        self.events.pop_front()
+        self.events.pop()
     }
 
     /// Counters since the start, gauges as of now.
@@ -334,7 +343,7 @@ impl Engine {
     }
 
     pub(crate) fn emit(&mut self, room: RoomId, event: Event) {
-        self.events.push_back(RoomEvent { room, event });
+        self.events.push(room, event);
     }
 
     /// The parts that fan-out needs side by side.
@@ -374,6 +383,7 @@ impl Engine {
             let id = self.subscriptions[subscription].id;
             self.remove_subscription(now, id);
         }
+        self.release_senders(now, peer);
         self.peers[peer].transport.close(now);
         self.queue_control(peer);
         let Some((_, state)) = self.peers.remove(transport) else {
@@ -433,6 +443,7 @@ impl Engine {
         while let Some(event) = self.peers[peer].transport.poll_event() {
             self.transport_event(now, peer, event);
         }
+        self.settle_data(now, peer);
         self.queue_control(peer);
         let state = &mut self.peers[peer];
         if state.update_path() {
@@ -453,7 +464,9 @@ impl Engine {
                 destination,
                 local: state.local,
             };
-            self.control.push_back(ControlDatagram { path, contents });
+            if !self.control.push(ControlDatagram { path, contents }) {
+                self.statistics.datagrams_dropped += 1;
+            }
         }
     }
 
@@ -476,17 +489,13 @@ impl Engine {
                 self.emit(room, Event::TransportConnected(id));
                 self.allocate(now, peer, Reason::Settings);
             }
-            TransportEvent::Message { channel, payload } => {
-                self.statistics.messages_in += 1;
-                self.emit(
-                    room,
-                    Event::Data {
-                        transport: id,
-                        channel,
-                        payload,
-                    },
-                );
-            }
+            TransportEvent::DataStalled(stalled) => self.emit(
+                room,
+                Event::DataStalled {
+                    transport: id,
+                    stalled,
+                },
+            ),
             TransportEvent::Silent => self.emit(room, Event::TransportSilent(id)),
             TransportEvent::Back => self.emit(room, Event::TransportBack(id)),
             TransportEvent::Failed(reason) => self.emit(

@@ -7,7 +7,9 @@
 mod allocation;
 pub mod api;
 mod bandwidth;
+mod data_flow;
 mod engine;
+mod event_queue;
 mod forward;
 mod quality_report;
 pub mod receive;

@@ -55,6 +55,7 @@ impl Room {
                 transports,
                 channel,
                 payload,
+                from: Some(transport.into()),
             });
         }
     }

@@ -158,6 +158,10 @@ impl Room {
                 channel,
                 payload,
             } => self.relay(transport, channel, payload),
+            Event::DataStalled { transport, stalled } => {
+                let participant = self.transports.get(&transport).map(|(key, _)| *key);
+                tracing::info!(?participant, stalled, "a receiver's reliable data");
+            }
             Event::LayerStarted {
                 track,
                 layer,

@@ -189,6 +189,9 @@ impl Server {
         for engine in engines.into_iter().flatten() {
             engine.handle_timeout(now);
             while let Some(event) = engine.poll_event() {
+                // This room passes everything on at once.
+                let (room, cost) = (event.room, event.event.window_cost());
+                engine.handle_command(now, Command::DataTaken { room, cost });
                 self.events.push(event.event);
             }
         }

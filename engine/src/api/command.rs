@@ -98,8 +98,19 @@ pub enum Command {
         transports: Vec<TransportId>,
         /// On which channel.
         channel: DataChannel,
-        /// The message, at most 64 KiB.
+        /// The message, at most 64 KiB and what names its sender.
         payload: Bytes,
+        /// Who sent it, and is slowed when a receiver does not keep up with reliable data;
+        /// `None` for what the server says itself.
+        from: Option<DataSource>,
+    },
+    /// The room has passed on messages of [`Event::Data`](super::event::Event::Data), or has
+    /// dropped them: more may be read.
+    DataTaken {
+        /// Which room.
+        room: RoomId,
+        /// The sum of their [`window_cost`](super::event::Event::window_cost).
+        cost: usize,
     },
     /// Ends whatever a room has here: its connections, and its mirrored tracks.
     CloseRoom(RoomId),
@@ -134,6 +145,7 @@ impl Command {
             | Command::RemoveSubscription(_)
             | Command::SetSubscription { .. }
             | Command::SetLastN { .. }
+            | Command::DataTaken { .. }
             | Command::CloseRoom(_) => 0,
         }
     }
@@ -176,6 +188,26 @@ pub struct NewTransport {
     /// Open the three data channels ourselves (the subscriber connection) instead of waiting
     /// for the peer to open them.
     pub opens_data_channels: bool,
+}
+
+/// The connection from which a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataSource {
+    /// Which one.
+    pub transport: TransportId,
+    /// The shard on which it is.
+    pub shard: ShardId,
+}
+
+/// A connection on the first shard. Where there are more, the room's place in the media plane
+/// sets the right one.
+impl From<TransportId> for DataSource {
+    fn from(transport: TransportId) -> DataSource {
+        DataSource {
+            transport,
+            shard: ShardId(0),
+        }
+    }
 }
 
 /// The protocol's three data channels.

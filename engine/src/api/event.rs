@@ -41,6 +41,14 @@ pub enum Event {
         /// The message.
         payload: Bytes,
     },
+    /// A receiver does not read its reliable data, and what waited for it was discarded, in
+    /// whole messages; or it reads again, and what is sent to it from now on arrives.
+    DataStalled {
+        /// The receiver's connection.
+        transport: TransportId,
+        /// It does not read.
+        stalled: bool,
+    },
     /// The first packet of a layer of a track.
     LayerStarted {
         /// Which track.
@@ -69,4 +77,30 @@ pub enum Event {
     Speakers(Vec<(TrackId, f32)>),
     /// A shard with a part of the room has ended or lost its state: the room's media is gone.
     ShardEnded,
+}
+
+/// What a message counts in its room's window beyond its bytes, in bytes: about the size of an
+/// event. It bounds the number of messages that are on their way to a room at 4,096.
+const MESSAGE_COST: usize = 256;
+
+impl Event {
+    /// Bytes that it counts in its room's window: the room says by
+    /// [`DataTaken`](super::command::Command::DataTaken) that they are free again. Only
+    /// messages count.
+    pub fn window_cost(&self) -> usize {
+        match self {
+            Event::Data { payload, .. } => payload.len() + MESSAGE_COST,
+            _ => 0,
+        }
+    }
+
+    /// Whether a room that is slow may miss it: a later one says the same, or nobody relies on
+    /// it.
+    pub fn may_be_lost(&self) -> bool {
+        match self {
+            Event::Data { channel, .. } => *channel != DataChannel::Reliable,
+            Event::Speakers(_) | Event::Quality(_) | Event::SubscriptionStarted(_) => true,
+            _ => false,
+        }
+    }
 }

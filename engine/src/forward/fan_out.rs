@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::api::codec::MediaKind;
-use crate::api::event::{Event, RoomEvent};
+use crate::api::event::Event;
 use crate::engine::{Engine, FanOut};
 use crate::forward::forwarder::Rewrite;
 use crate::receive::ingress::REPORT_INTERVAL;
@@ -69,10 +69,7 @@ impl Engine {
                 .wrapping_add((len - received.header_len) as u32);
             if !subscription.started {
                 subscription.started = true;
-                events.push_back(RoomEvent {
-                    room: state.room,
-                    event: Event::SubscriptionStarted(subscription.id),
-                });
+                events.push(state.room, Event::SubscriptionStarted(subscription.id));
             }
             if state.report_due.is_none() {
                 let due = now + REPORT_INTERVAL;

@@ -84,6 +84,9 @@ impl Engine {
         for (track, layer, sequence) in &batch.resends {
             self.relay_again(now, from, *track, *layer, *sequence);
         }
+        for &(transport, change) in &batch.holds {
+            self.change_holds(now, transport, change);
+        }
         self.backdate_deadline(arrived);
     }
 
@@ -146,7 +149,13 @@ impl Engine {
         } else {
             RelayItem::Stop(track.id)
         };
-        self.relay.batch(now, home).items.push(item);
+        // What was said before and has not crossed yet is void: a viewer that comes and goes
+        // while the home takes nothing costs no more than one that came.
+        let items = &mut self.relay.batch(now, home).items;
+        items.retain(
+            |said| !matches!(said, RelayItem::Begin(id) | RelayItem::Stop(id) if *id == track.id),
+        );
+        items.push(item);
     }
 
     fn begin_relay(&mut self, now: Instant, to: ShardId, track: TrackId) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::api::codec::Codec;
-use crate::api::ids::{ShardId, TrackId};
+use crate::api::ids::{ShardId, TrackId, TransportId};
 use crate::state::packet::Received;
 use crate::state::track::{Feed, SenderReport, Track};
 
@@ -29,6 +29,8 @@ pub struct RelayBatch {
     pub(super) keyframes: Vec<(TrackId, u8)>,
     /// Packets that are missing, by layer and extended sequence number.
     pub(super) resends: Vec<(TrackId, u8, u64)>,
+    /// Connections there whose data is held up by more receivers here than before, or by fewer.
+    pub(super) holds: Vec<(TransportId, i32)>,
 }
 
 /// What has to be seen in the order in which it was said.
@@ -61,7 +63,10 @@ pub(super) struct LayerState {
 impl RelayBatch {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.keyframes.is_empty() && self.resends.is_empty()
+        self.items.is_empty()
+            && self.keyframes.is_empty()
+            && self.resends.is_empty()
+            && self.holds.is_empty()
     }
 
     /// Empties it. Its memory is kept for the next use, unless there was very much of it.
@@ -71,6 +76,7 @@ impl RelayBatch {
         self.items.clear();
         self.keyframes.clear();
         self.resends.clear();
+        self.holds.clear();
     }
 
     /// False when there is no room.
@@ -173,6 +179,21 @@ impl Relay {
             resends.push(wanted);
         }
         new
+    }
+
+    /// Tells the shard of a connection that more receivers hold up its data, or fewer.
+    pub(crate) fn hold(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        transport: TransportId,
+        change: i32,
+    ) {
+        let holds = &mut self.batch(now, shard).holds;
+        match holds.iter_mut().find(|(held, _)| *held == transport) {
+            Some((_, sum)) => *sum += change,
+            None => holds.push((transport, change)),
+        }
     }
 
     /// Memory held, in bytes.

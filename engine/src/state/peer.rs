@@ -9,6 +9,7 @@ use crate::api::command::{Payload, ReceiveMapping};
 use crate::api::ids::{RoomId, TransportId};
 use crate::api::io::LocalSocket;
 use crate::bandwidth::BandwidthEstimator;
+use crate::data_flow::DataFlow;
 use crate::receive::received_streams::ReceivedStreams;
 use crate::receive::transport_cc::TransportCcRecorder;
 use crate::send::pacer::Pacer;
@@ -100,6 +101,8 @@ pub(crate) struct Peer {
     pub(crate) feedback_ssrc: u32,
     pub(crate) feedback_due: Option<Instant>,
     pub(crate) rtt: Duration,
+    /// Where it stands in the flow of reliable data.
+    pub(crate) data_flow: DataFlow,
 }
 
 impl Peer {
@@ -138,6 +141,7 @@ impl Peer {
             report_due: None,
             rtt: INITIAL_RTT,
             armed: None,
+            data_flow: DataFlow::default(),
         }
     }
 

@@ -3,8 +3,11 @@
 //!
 //! We are the DTLS server and wait for the peer's association; the channels that we open have
 //! odd stream ids (RFC 8832, section 6).
+//!
+//! Messages are read when they are asked for, not when they arrive: what is not read fills the
+//! association's receive buffer and closes the window that we announce to the peer (a_rwnd;
+//! RFC 9260, section 6.2), which slows it. What is sent waits in a [`DataOutbox`].
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,41 +18,47 @@ use rtc_datachannel::message::message_channel_ack::DataChannelAck;
 use rtc_datachannel::message::message_channel_open::{ChannelType, DataChannelOpen};
 use rtc_sctp::{
     Association, AssociationHandle, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
-    PayloadProtocolIdentifier, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
+    PayloadProtocolIdentifier, ReliabilityType, ServerConfig, StreamEvent, TimerConfig,
+    TransportConfig,
 };
 use rtc_shared::TransportProtocol;
 use rtc_shared::marshal::{Marshal, Unmarshal};
 
+use super::byte_queue::ByteQueue;
+use super::data_outbox::DataOutbox;
+use super::receive_window::ReceiveWindow;
 use crate::api::command::DataChannel;
 
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 1));
-/// Largest message taken and sent; our SDP says so.
+/// Bytes of the largest message taken; our SDP says so.
 pub(super) const MAX_MESSAGE: u32 = 64 << 10;
-/// What may wait to be sent on a channel that must lose nothing.
-const MAX_RELIABLE_BUFFER: usize = 4 << 20;
-/// What may wait on one that may.
-const MAX_LOSSY_BUFFER: usize = 256 << 10;
-/// What may wait for the channels to open.
-const MAX_EARLY: usize = 256 << 10;
+/// Bytes of the largest message sent: one of [`MAX_MESSAGE`], with who sent it.
+const MAX_MESSAGE_OUT: u32 = MAX_MESSAGE + (4 << 10);
 /// Streams that the peer may use.
 const MAX_STREAMS: u16 = 64;
 /// Keeps an SCTP packet within a DTLS record within a datagram of 1,200 bytes.
 const MTU: u32 = 1_150;
+/// Bytes of SCTP packets that wait for DTLS, which takes them before the next input. What does
+/// not fit is as if lost on the network. Several times what an association sends at once.
+const MAX_OUTGOING: usize = 4 << 20;
 
-/// What happened on the data channels.
-#[derive(Debug)]
-pub(super) enum DataEvent {
-    Message {
-        channel: DataChannel,
-        payload: Bytes,
-    },
-    Failed(String),
+/// How far a channel is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Channel {
+    Closed,
+    /// We opened it on this stream, and the peer has not acknowledged it.
+    Opening(u16),
+    Open(u16),
 }
 
-/// Why a message was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the peer does not read its data channel")]
-pub(super) struct BufferFull;
+impl Channel {
+    fn stream(self) -> Option<u16> {
+        match self {
+            Channel::Closed => None,
+            Channel::Opening(stream) | Channel::Open(stream) => Some(stream),
+        }
+    }
+}
 
 /// The data channels of one connection.
 pub(super) struct DataChannels {
@@ -57,21 +66,31 @@ pub(super) struct DataChannels {
     endpoint: Endpoint,
     association: Option<(AssociationHandle, Association)>,
     connected: bool,
-    /// Stream of each channel, in the order of [`DataChannel::ALL`].
-    streams: [Option<u16>; 3],
-    early: VecDeque<(DataChannel, Bytes)>,
-    early_bytes: usize,
-    outgoing: VecDeque<Bytes>,
-    events: VecDeque<DataEvent>,
+    /// In the order of [`DataChannel::ALL`].
+    channels: [Channel; 3],
+    /// Whether a channel may have something to be read.
+    readable: [bool; 3],
+    window: ReceiveWindow,
+    outbox: DataOutbox,
+    outgoing: ByteQueue<Bytes>,
+    /// Why the association is over; said once.
+    failure: Option<String>,
 }
 
 impl DataChannels {
     /// `opens`: we open the three channels ourselves.
     pub(super) fn new(opens: bool) -> DataChannels {
         let transport = TransportConfig::default()
-            .with_max_message_size(MAX_MESSAGE)
+            .with_max_receive_buffer_size(ReceiveWindow::SIZE)
+            .with_max_message_size(MAX_MESSAGE_OUT)
             .with_max_num_inbound_streams(MAX_STREAMS)
-            .with_max_num_outbound_streams(MAX_STREAMS);
+            .with_max_num_outbound_streams(MAX_STREAMS)
+            // Whether the peer is there is found by its ICE checks (RFC 7675). A peer that
+            // merely does not read its data keeps its media.
+            .with_timer_config(TimerConfig {
+                max_t3_rtx_retrans: usize::MAX,
+                ..TimerConfig::default()
+            });
         let mut config = EndpointConfig::new();
         config.max_payload_size(rtc_sctp::max_payload_size_for_mtu(MTU));
         DataChannels {
@@ -84,16 +103,25 @@ impl DataChannels {
             ),
             association: None,
             connected: false,
-            streams: [None; 3],
-            early: VecDeque::new(),
-            early_bytes: 0,
-            outgoing: VecDeque::new(),
-            events: VecDeque::new(),
+            channels: [Channel::Closed; 3],
+            readable: [false; 3],
+            window: ReceiveWindow::default(),
+            outbox: DataOutbox::new(),
+            outgoing: ByteQueue::new(MAX_OUTGOING),
+            failure: None,
         }
     }
 
     /// One SCTP packet from the peer.
     pub(super) fn handle(&mut self, now: Instant, packet: Bytes) {
+        let is_held = self.readable[DataChannel::Reliable as usize];
+        if self.window.admits(&packet, is_held) {
+            self.handle_packet(now, packet);
+            self.settle(now);
+        }
+    }
+
+    fn handle_packet(&mut self, now: Instant, packet: Bytes) {
         match self.endpoint.handle(now, PEER, None, packet) {
             // One association a connection: another INIT is not a second peer.
             Some((handle, DatagramEvent::NewAssociation(association)))
@@ -110,69 +138,87 @@ impl DataChannels {
             }
             _ => {}
         }
-        self.settle(now);
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if let Some((_, association)) = &mut self.association {
             association.handle_timeout(now);
         }
+        self.outbox.handle_timeout(now);
         self.settle(now);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.association.as_ref()?.1.poll_timeout()
+        let association = self.association.as_ref();
+        let association = association.and_then(|(_, association)| association.poll_timeout());
+        association
+            .into_iter()
+            .chain(self.outbox.poll_timeout())
+            .min()
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.outgoing.pop_front()
+        self.outgoing.pop()
     }
 
-    pub(super) fn poll_event(&mut self) -> Option<DataEvent> {
-        self.events.pop_front()
+    /// Why the association is over; said once.
+    pub(super) fn poll_failure(&mut self) -> Option<String> {
+        self.failure.take()
     }
 
-    /// Sends a message, or keeps it until the channel opens. On a lossy channel that is full
-    /// it is dropped, as its name says.
-    pub(super) fn send(
-        &mut self,
-        now: Instant,
-        channel: DataChannel,
-        payload: &Bytes,
-    ) -> Result<(), BufferFull> {
-        let (Some(stream), true) = (self.streams[channel as usize], self.connected) else {
-            return self.keep_early(channel, payload);
-        };
-        let Some((_, association)) = &mut self.association else {
-            return Ok(());
-        };
-        let Ok(mut stream) = association.stream(stream) else {
-            return Ok(());
-        };
-        let waiting = stream.buffered_amount().unwrap_or(0);
-        if channel == DataChannel::Reliable {
-            if waiting + payload.len() > MAX_RELIABLE_BUFFER {
-                return Err(BufferFull);
-            }
-        } else if waiting + payload.len() > MAX_LOSSY_BUFFER {
-            return Ok(());
-        }
-        // A message larger than the peer takes is not sent: nothing else can fail here.
-        let _ = stream.write_chunk_with_ppi(now, payload, PayloadProtocolIdentifier::Binary);
+    /// Whether those that send reliable data to the peer are not to be read for now.
+    pub(super) fn holds_up(&self) -> bool {
+        self.outbox.holds_up()
+    }
+
+    /// Whether the peer has stalled, or reads again after that; said once.
+    pub(super) fn poll_stalled(&mut self) -> Option<bool> {
+        let stalled = self.outbox.poll_news()?;
+        let dropped = self.outbox.take_dropped();
+        tracing::debug!(stalled, dropped, "a peer's reliable data");
+        Some(stalled)
+    }
+
+    /// Sends a message as soon as the peer takes it.
+    pub(super) fn send(&mut self, now: Instant, channel: DataChannel, payload: &Bytes) {
+        self.outbox.push(now, channel, payload);
         self.settle(now);
-        Ok(())
     }
 
-    fn keep_early(&mut self, channel: DataChannel, payload: &Bytes) -> Result<(), BufferFull> {
-        if channel != DataChannel::Reliable {
-            return Ok(());
+    /// The next message on one of the lossy channels.
+    pub(super) fn poll_lossy(&mut self, now: Instant) -> Option<(DataChannel, Bytes)> {
+        let lossy = [DataChannel::Lossy, DataChannel::DataTrack];
+        lossy
+            .into_iter()
+            .find_map(|channel| Some((channel, self.read(now, channel)?)))
+    }
+
+    /// Whether there may be a message on the reliable channel.
+    pub(super) fn has_reliable(&self) -> bool {
+        self.readable[DataChannel::Reliable as usize]
+    }
+
+    /// The next message on the reliable channel.
+    pub(super) fn poll_reliable(&mut self, now: Instant) -> Option<Bytes> {
+        let message = self.read(now, DataChannel::Reliable);
+        if message.is_none() {
+            self.announce_window(now);
         }
-        if self.early_bytes + payload.len() > MAX_EARLY {
-            return Err(BufferFull);
+        message
+    }
+
+    /// Tells the peer that its messages have been read.
+    ///
+    /// The library sends a SACK for data that arrives and not when it is read, so that a peer
+    /// whose window was closed would learn it only by its next probe, seconds later. RFC 9260,
+    /// section 6.2, asks for one when the window opens again. A repetition of what arrived last
+    /// brings it about: the first is acknowledged with a delay, and the second at once.
+    fn announce_window(&mut self, now: Instant) {
+        if let Some(packet) = self.window.reopen() {
+            self.handle_packet(now, packet.clone());
+            self.handle_packet(now, packet);
+            self.settle(now);
         }
-        self.early_bytes += payload.len();
-        self.early.push_back((channel, payload.clone()));
-        Ok(())
     }
 
     /// Takes out of the association what has come of the last input.
@@ -191,16 +237,23 @@ impl DataChannels {
                 }
                 Event::HandshakeFailed { reason } => self.fail(&reason.to_string()),
                 Event::AssociationLost { reason, .. } => self.fail(&reason.to_string()),
-                Event::Stream(StreamEvent::Readable { id }) => self.read(now, id),
+                Event::Stream(StreamEvent::Readable { id }) => self.has_arrived(now, id),
+                Event::Stream(StreamEvent::BufferedAmountReleased { id, .. }) => {
+                    self.acknowledged(now, id);
+                }
+                Event::DatagramReceived => self.window.note_chunk(),
                 _ => {}
             }
         }
+        self.write_waiting(now);
         let Some((handle, association)) = &mut self.association else {
             return;
         };
         while let Some(transmit) = association.poll_transmit(now) {
             if let Payload::RawEncode(packets) = transmit.message {
-                self.outgoing.extend(packets);
+                for packet in packets {
+                    self.outgoing.push(packet);
+                }
             }
         }
         while let Some(event) = association.poll_endpoint_event() {
@@ -210,7 +263,7 @@ impl DataChannels {
 
     fn fail(&mut self, reason: &str) {
         if self.connected || self.association.is_some() {
-            self.events.push_back(DataEvent::Failed(reason.to_owned()));
+            self.failure.get_or_insert_with(|| reason.to_owned());
         }
         self.connected = false;
     }
@@ -239,7 +292,7 @@ impl DataChannels {
                 self.write_control(now, id, &open);
                 // The reliability of data counts from after the OPEN, which must arrive.
                 self.set_reliability(id, channel);
-                self.streams[channel as usize] = Some(id);
+                self.channels[channel as usize] = Channel::Opening(id);
             }
         }
     }
@@ -263,42 +316,118 @@ impl DataChannels {
         }
     }
 
-    fn read(&mut self, now: Instant, id: u16) {
-        loop {
-            let Some((_, association)) = &mut self.association else {
+    /// Gives SCTP what waits, as far as its channels are open and it has little.
+    fn write_waiting(&mut self, now: Instant) {
+        if !self.connected {
+            return;
+        }
+        if let Channel::Open(id) = self.channels[DataChannel::Reliable as usize] {
+            while let Some(message) = self.outbox.pop_reliable() {
+                self.write(now, id, &message);
+            }
+        }
+        while let Some(channel) = self.outbox.next_lossy() {
+            let Channel::Open(id) = self.channels[channel as usize] else {
                 return;
             };
-            let Ok(mut stream) = association.stream(id) else {
+            let in_sctp = self.buffered(id);
+            let Some(message) = self.outbox.pop_lossy(in_sctp) else {
                 return;
             };
-            let Ok(Some(chunks)) = stream.read_sctp() else {
+            self.write(now, id, &message);
+        }
+    }
+
+    fn write(&mut self, now: Instant, id: u16, message: &Bytes) {
+        if let Some((_, association)) = &mut self.association
+            && let Ok(mut stream) = association.stream(id)
+        {
+            // SCTP cannot send nothing (RFC 8831, section 6.6).
+            let (message, kind) = if message.is_empty() {
+                let stand_in = Bytes::from_static(&[0]);
+                (stand_in, PayloadProtocolIdentifier::BinaryEmpty)
+            } else {
+                (message.clone(), PayloadProtocolIdentifier::Binary)
+            };
+            // Fails for a message that is too large, which the room makes none of, and when
+            // the association ends, which it says by itself.
+            let _ = stream.write_chunk_with_ppi(now, &message, kind);
+        }
+    }
+
+    /// Bytes of a stream that the peer has not acknowledged.
+    fn buffered(&mut self, id: u16) -> usize {
+        let association = self.association.as_mut();
+        association
+            .and_then(|(_, association)| association.stream(id).ok()?.buffered_amount().ok())
+            .unwrap_or(0)
+    }
+
+    fn acknowledged(&mut self, now: Instant, id: u16) {
+        if self.channels[DataChannel::Reliable as usize] == Channel::Open(id) {
+            let in_sctp = self.buffered(id);
+            self.outbox.progressed(now, in_sctp);
+        }
+    }
+
+    /// Something arrived on a stream. On an open channel it is left until it is asked for; on
+    /// others it opens one, or means nothing.
+    fn has_arrived(&mut self, now: Instant, id: u16) {
+        while !self.leave_for_reading(id) {
+            let Some((kind, payload)) = self.read_stream(id) else {
                 return;
             };
-            let kind = chunks.ppi;
-            let Ok(payload) = chunks.to_payload(MAX_MESSAGE as usize) else {
-                continue;
-            };
-            match kind {
-                PayloadProtocolIdentifier::Dcep => self.control(now, id, payload),
-                PayloadProtocolIdentifier::StringEmpty | PayloadProtocolIdentifier::BinaryEmpty => {
-                    self.message(id, Bytes::new())
-                }
-                _ => self.message(id, payload.freeze()),
+            if kind == PayloadProtocolIdentifier::Dcep {
+                self.control(now, id, payload);
             }
         }
     }
 
-    fn message(&mut self, id: u16, payload: Bytes) {
-        if let Some(channel) = self.channel_of(id) {
-            self.events
-                .push_back(DataEvent::Message { channel, payload });
+    fn leave_for_reading(&mut self, id: u16) -> bool {
+        let channel = self.channel_of(id);
+        let open =
+            channel.filter(|channel| matches!(self.channels[*channel as usize], Channel::Open(_)));
+        if let Some(channel) = open {
+            self.readable[channel as usize] = true;
+        }
+        open.is_some()
+    }
+
+    /// The next message of a channel.
+    fn read(&mut self, now: Instant, channel: DataChannel) -> Option<Bytes> {
+        while self.readable[channel as usize] {
+            let stream = self.channels[channel as usize].stream();
+            let message = stream.and_then(|id| Some((id, self.read_stream(id)?)));
+            let Some((id, (kind, payload))) = message else {
+                self.readable[channel as usize] = false;
+                return None;
+            };
+            match kind {
+                PayloadProtocolIdentifier::Dcep => self.control(now, id, payload),
+                PayloadProtocolIdentifier::StringEmpty | PayloadProtocolIdentifier::BinaryEmpty => {
+                    return Some(Bytes::new());
+                }
+                _ => return Some(payload.freeze()),
+            }
+        }
+        None
+    }
+
+    /// The next message of a stream. One that is too large is dropped.
+    fn read_stream(&mut self, id: u16) -> Option<(PayloadProtocolIdentifier, BytesMut)> {
+        loop {
+            let (_, association) = self.association.as_mut()?;
+            let chunks = association.stream(id).ok()?.read_sctp().ok()??;
+            if let Ok(payload) = chunks.to_payload(MAX_MESSAGE as usize) {
+                return Some((chunks.ppi, payload));
+            }
         }
     }
 
     fn channel_of(&self, id: u16) -> Option<DataChannel> {
         DataChannel::ALL
             .into_iter()
-            .find(|channel| self.streams[*channel as usize] == Some(id))
+            .find(|channel| self.channels[*channel as usize].stream() == Some(id))
     }
 
     fn control(&mut self, now: Instant, id: u16, payload: BytesMut) {
@@ -306,7 +435,7 @@ impl DataChannels {
             Ok(Message::DataChannelOpen(open)) => self.opened_by_peer(now, id, &open),
             Ok(Message::DataChannelAck(_)) => {
                 if let Some(channel) = self.channel_of(id) {
-                    self.opened(now, channel);
+                    self.opened(now, channel, id);
                 }
             }
             _ => {}
@@ -324,19 +453,15 @@ impl DataChannels {
             .find(|channel| channel.label().as_bytes() == open.label);
         if let Some(channel) = channel {
             self.set_reliability(id, channel);
-            self.streams[channel as usize] = Some(id);
-            self.opened(now, channel);
+            self.opened(now, channel, id);
         }
     }
 
-    fn opened(&mut self, now: Instant, channel: DataChannel) {
-        if channel != DataChannel::Reliable {
-            return;
+    fn opened(&mut self, now: Instant, channel: DataChannel, id: u16) {
+        self.channels[channel as usize] = Channel::Open(id);
+        if channel == DataChannel::Reliable {
+            let in_sctp = self.buffered(id);
+            self.outbox.progressed(now, in_sctp);
         }
-        for (channel, payload) in std::mem::take(&mut self.early) {
-            // It was bounded when it was kept, far below what the channel takes.
-            let _ = self.send(now, channel, &payload);
-        }
-        self.early_bytes = 0;
     }
 }

@@ -1,7 +1,6 @@
 //! The DTLS server side of one connection (RFC 6347, RFC 5764): it yields the SRTP keys and
 //! carries the data channels' packets.
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_shared::TransportProtocol;
 
+use super::byte_queue::ByteQueue;
 use super::client_hello::{ClientHello, Hello};
 use crate::api::command::Fingerprint;
 use crate::wire::srtp::SrtpProfile;
@@ -27,6 +27,9 @@ const FLIGHT_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_FLIGHT_INTERVAL: Duration = Duration::from_secs(2);
 /// Datagrams kept until the peer's SDP is there: a ClientHello in pieces.
 const MAX_EARLY: usize = 4;
+/// Bytes of datagrams that wait to leave, which they do before the next input. What does not
+/// fit is as if lost on the network: handshakes and SCTP send it again.
+const MAX_OUTGOING: usize = 4 << 20;
 /// A handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Label of the SRTP keying material (RFC 5764, section 4.2).
@@ -88,6 +91,12 @@ impl ServerCertificate {
 
 fn sent_by(endpoint: &mut Endpoint) -> impl Iterator<Item = BytesMut> {
     std::iter::from_fn(|| Some(endpoint.poll_transmit()?.message))
+}
+
+fn queue_sent(outgoing: &mut ByteQueue<BytesMut>, sent: impl IntoIterator<Item = BytesMut>) {
+    for datagram in sent {
+        outgoing.push(datagram);
+    }
 }
 
 fn fingerprint_of(der: &[u8]) -> Fingerprint {
@@ -163,7 +172,7 @@ pub(super) struct DtlsServer {
     state: State,
     /// What came before the peer's SDP: signaling may be slower than the network.
     early: Vec<BytesMut>,
-    outgoing: VecDeque<BytesMut>,
+    outgoing: ByteQueue<BytesMut>,
 }
 
 impl DtlsServer {
@@ -173,7 +182,7 @@ impl DtlsServer {
             expected: None,
             state: State::Listening(ClientHello::default()),
             early: Vec::new(),
-            outgoing: VecDeque::new(),
+            outgoing: ByteQueue::new(MAX_OUTGOING),
         }
     }
 
@@ -232,7 +241,9 @@ impl DtlsServer {
                 self.state = State::Ended;
                 return Err(DtlsError::Timeout);
             }
-            self.outgoing.extend(flight.repeat(now).iter().cloned());
+            for datagram in flight.repeat(now) {
+                self.outgoing.push(datagram.clone());
+            }
         }
         Ok(())
     }
@@ -247,7 +258,7 @@ impl DtlsServer {
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<BytesMut> {
-        self.outgoing.pop_front()
+        self.outgoing.pop()
     }
 
     /// Sends application data.
@@ -255,7 +266,7 @@ impl DtlsServer {
         if let State::Connected(endpoint) = &mut self.state {
             // Fails only before the handshake and after the end, which the state excludes.
             let _ = endpoint.write(now, PEER, data);
-            self.outgoing.extend(sent_by(endpoint));
+            queue_sent(&mut self.outgoing, sent_by(endpoint));
         }
     }
 
@@ -263,7 +274,7 @@ impl DtlsServer {
     pub(super) fn close(&mut self, now: Instant) {
         if let State::Connected(endpoint) = &mut self.state {
             endpoint.stop(now, PEER);
-            self.outgoing.extend(sent_by(endpoint));
+            queue_sent(&mut self.outgoing, sent_by(endpoint));
         }
     }
 
@@ -317,7 +328,7 @@ impl DtlsServer {
         if let Some(flight) = flight.filter(|_| !sent.is_empty()) {
             *flight = Flight::new(now, sent.clone());
         }
-        self.outgoing.extend(sent);
+        queue_sent(&mut self.outgoing, sent);
         for event in happened {
             match event {
                 EndpointEvent::HandshakeComplete => events.push(self.connected()?),

@@ -1,10 +1,13 @@
 //! One peer connection below RTP: ICE, DTLS and the data channels, and whether the peer is
 //! still there.
 
+pub(crate) mod byte_queue;
 mod client_hello;
 mod data_channels;
+mod data_outbox;
 mod dtls;
 mod ice;
+mod receive_window;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,7 +18,8 @@ use bytes::Bytes;
 
 use crate::api::command::{DataChannel, Fingerprint, IceCredentials, NewTransport};
 use crate::wire::srtp::SrtpProfile;
-use data_channels::{DataChannels, DataEvent};
+use byte_queue::ByteQueue;
+use data_channels::DataChannels;
 pub use dtls::{DtlsError, ServerCertificate};
 use dtls::{DtlsEvent, DtlsServer};
 pub(crate) use ice::username_fragment;
@@ -29,6 +33,11 @@ const CONSENT_EXPIRED: Duration = Duration::from_secs(30);
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Addresses of a peer that have passed a check.
 const MAX_ADDRESSES: usize = 8;
+/// Bytes of datagrams that wait to leave, which they do before the next input. What does not
+/// fit is as if lost on the network.
+const MAX_OUTGOING: usize = 4 << 20;
+/// Events that wait to be taken, which they are after each input: that causes a few.
+const MAX_EVENTS: usize = 64;
 
 /// What the engine has to know of a connection.
 pub(crate) enum TransportEvent {
@@ -37,10 +46,8 @@ pub(crate) enum TransportEvent {
         profile: SrtpProfile,
         keying_material: Vec<u8>,
     },
-    Message {
-        channel: DataChannel,
-        payload: Bytes,
-    },
+    /// The peer does not read its reliable data, or does again.
+    DataStalled(bool),
     /// No check for a while.
     Silent,
     /// Checks again.
@@ -69,7 +76,7 @@ pub(crate) struct Transport {
     validated: Vec<SocketAddr>,
     remote: Option<SocketAddr>,
     presence: Presence,
-    outgoing: VecDeque<(SocketAddr, Bytes)>,
+    outgoing: ByteQueue<(SocketAddr, Bytes)>,
     events: VecDeque<TransportEvent>,
 }
 
@@ -86,7 +93,7 @@ impl Transport {
             validated: Vec::new(),
             remote: None,
             presence: Presence::Awaited { since: now },
-            outgoing: VecDeque::new(),
+            outgoing: ByteQueue::new(MAX_OUTGOING),
             events: VecDeque::new(),
         }
     }
@@ -122,7 +129,7 @@ impl Transport {
         let mut answer = Vec::new();
         let outcome = self.ice.handle(now, source, datagram, &mut answer);
         if !answer.is_empty() {
-            self.outgoing.push_back((source, answer.into()));
+            self.outgoing.push((source, answer.into()));
         }
         let StunOutcome::Passed { nominated } = outcome else {
             return;
@@ -145,7 +152,7 @@ impl Transport {
             Presence::Awaited { .. } => self.presence = Presence::There,
             Presence::Silent => {
                 self.presence = Presence::There;
-                self.events.push_back(TransportEvent::Back);
+                self.say(TransportEvent::Back);
             }
             Presence::There | Presence::Ended => {}
         }
@@ -166,7 +173,7 @@ impl Transport {
                 DtlsEvent::Connected {
                     profile,
                     keying_material,
-                } => self.events.push_back(TransportEvent::SecureWith {
+                } => self.say(TransportEvent::SecureWith {
                     profile,
                     keying_material,
                 }),
@@ -180,13 +187,35 @@ impl Transport {
         self.settle(now);
     }
 
-    /// Sends a message on a data channel. A peer that lets reliable messages pile up is given
-    /// up: nothing may be left out of them.
+    /// Sends a message on a data channel as soon as the peer takes it. It is dropped when the
+    /// channel is lossy and much waits, or the peer has stalled.
     pub(crate) fn send_data(&mut self, now: Instant, channel: DataChannel, payload: &Bytes) {
-        if let Err(error) = self.data.send(now, channel, payload) {
-            self.fail(&error.to_string());
+        if self.presence != Presence::Ended {
+            self.data.send(now, channel, payload);
+            self.settle(now);
         }
+    }
+
+    /// Whether those that send reliable data to the peer are not to be read for now.
+    pub(crate) fn holds_up(&self) -> bool {
+        self.presence != Presence::Ended && self.data.holds_up()
+    }
+
+    /// The next message on one of the lossy channels.
+    pub(crate) fn poll_lossy(&mut self, now: Instant) -> Option<(DataChannel, Bytes)> {
+        self.data.poll_lossy(now)
+    }
+
+    /// Whether there may be a message on the reliable channel.
+    pub(crate) fn has_reliable(&self) -> bool {
+        self.data.has_reliable()
+    }
+
+    /// The next message on the reliable channel.
+    pub(crate) fn poll_reliable(&mut self, now: Instant) -> Option<Bytes> {
+        let message = self.data.poll_reliable(now);
         self.settle(now);
+        message
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -214,7 +243,7 @@ impl Transport {
     }
 
     pub(crate) fn poll_transmit(&mut self) -> Option<(SocketAddr, Bytes)> {
-        self.outgoing.pop_front()
+        self.outgoing.pop()
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<TransportEvent> {
@@ -236,12 +265,20 @@ impl Transport {
             }
             (Presence::There, Some(last)) if passed(last, CONSENT_SILENT) => {
                 self.presence = Presence::Silent;
-                self.events.push_back(TransportEvent::Silent);
+                self.say(TransportEvent::Silent);
             }
             (Presence::Silent, Some(last)) if passed(last, CONSENT_EXPIRED) => {
                 self.fail("the peer sends no ICE checks any more");
             }
             _ => {}
+        }
+    }
+
+    fn say(&mut self, event: TransportEvent) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push_back(event);
+        } else {
+            self.fail("its events are not taken");
         }
     }
 
@@ -255,20 +292,18 @@ impl Transport {
 
     /// Moves what the layers have produced: SCTP through DTLS, DTLS to the network, events up.
     fn settle(&mut self, now: Instant) {
-        while let Some(event) = self.data.poll_event() {
-            match event {
-                DataEvent::Message { channel, payload } => self
-                    .events
-                    .push_back(TransportEvent::Message { channel, payload }),
-                DataEvent::Failed(reason) => self.fail(&format!("data channels: {reason}")),
-            }
+        if let Some(stalled) = self.data.poll_stalled() {
+            self.say(TransportEvent::DataStalled(stalled));
+        }
+        if let Some(reason) = self.data.poll_failure() {
+            self.fail(&format!("data channels: {reason}"));
         }
         while let Some(packet) = self.data.poll_transmit() {
             self.dtls.write(now, &packet);
         }
         while let Some(datagram) = self.dtls.poll_transmit() {
             if let Some(remote) = self.remote {
-                self.outgoing.push_back((remote, datagram.freeze()));
+                self.outgoing.push((remote, datagram.freeze()));
             }
         }
     }

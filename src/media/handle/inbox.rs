@@ -121,6 +121,7 @@ mod tests {
             transports: vec![TransportId(1)],
             channel: DataChannel::Reliable,
             payload: vec![0; len].into(),
+            from: None,
         })
     }
 

@@ -5,12 +5,13 @@
 //! mirrored.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::events::{CAPACITY, RoomEvents, WeakEventSender, events};
+use super::events::{CAPACITY, RoomEvents, Taken, WeakEventSender, events};
 use super::orders::Orders;
 use super::{Media, ShardAddress, ShardHandle, ShardInput};
-use moim_engine::command::{Command, DataChannel, Fingerprint, NewTrack};
+use moim_engine::command::{Command, DataChannel, DataSource, Fingerprint, NewTrack};
 use moim_engine::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 
 /// One room's place in the media plane. The room is closed there when this is dropped.
@@ -27,6 +28,8 @@ pub struct RoomMedia {
     tracks: BTreeMap<TrackId, PublishedTrack>,
     /// What a further shard needs to reach the room. The shards alone keep the channel open.
     sender: WeakEventSender,
+    /// What the room has taken of its events.
+    taken: Arc<Taken>,
     /// What the shards have not been told yet.
     orders: Orders,
 }
@@ -38,7 +41,7 @@ struct PublishedTrack {
 
 impl RoomMedia {
     pub(super) fn open(media: Media, home: usize, room: RoomId) -> (RoomMedia, RoomEvents) {
-        let (sender, events) = events(CAPACITY);
+        let (sender, events, taken) = events(CAPACITY, media.0.shards.len(), home);
         let weak = sender.downgrade();
         media.0.shards[home].load.place();
         let mut orders = Orders::new(media.clone());
@@ -51,6 +54,7 @@ impl RoomMedia {
             connections: HashMap::new(),
             tracks: BTreeMap::new(),
             sender: weak,
+            taken,
             orders,
         };
         (room, events)
@@ -60,11 +64,28 @@ impl RoomMedia {
     /// awaited after each round of orders; nothing is lost when it is given up in between.
     pub async fn flush(&mut self) {
         self.orders.flush().await;
+        // Only now have the messages that the room has taken been passed on.
+        self.say_what_was_taken();
+        self.orders.flush().await;
     }
 
     /// As [`RoomMedia::flush`], without waiting. True when nothing is left to be handed over.
     pub fn try_flush(&mut self) -> bool {
+        if self.orders.try_flush() {
+            self.say_what_was_taken();
+        }
         self.orders.try_flush()
+    }
+
+    fn say_what_was_taken(&mut self) {
+        for index in self.spread.iter().copied().chain([self.home]) {
+            let cost = self.taken.reset(index);
+            if cost > 0 {
+                let room = self.room;
+                let taken = ShardInput::Command(Command::DataTaken { room, cost });
+                self.orders.push(index, taken);
+            }
+        }
     }
 
     /// Gives an order to those of the room's shards that it concerns. They have it after the
@@ -110,7 +131,10 @@ impl RoomMedia {
                 transports,
                 channel,
                 payload,
-            } => self.send_data(transports, channel, &payload),
+                from,
+            } => self.send_data(transports, channel, &payload, from),
+            // Said at each flush.
+            Command::DataTaken { .. } => {}
         }
     }
 
@@ -175,7 +199,7 @@ impl RoomMedia {
             return true;
         }
         // Without it the shards have ended, and the room will.
-        let Some(sender) = self.sender.upgrade() else {
+        let Some(sender) = self.sender.upgrade(index) else {
             return false;
         };
         self.spread.push(index);
@@ -235,7 +259,12 @@ impl RoomMedia {
         transports: Vec<TransportId>,
         channel: DataChannel,
         payload: &bytes::Bytes,
+        from: Option<DataSource>,
     ) {
+        let from = from.map(|source| DataSource {
+            shard: ShardId(self.index_of(source.transport) as u32),
+            ..source
+        });
         let mut by_shard: BTreeMap<usize, Vec<TransportId>> = BTreeMap::new();
         for transport in transports {
             if let Some(shard) = self.connections.get(&transport) {
@@ -247,6 +276,7 @@ impl RoomMedia {
                 transports,
                 channel,
                 payload: payload.clone(),
+                from,
             };
             self.order(shard, command);
         }

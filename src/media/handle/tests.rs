@@ -173,6 +173,7 @@ fn orders_go_to_the_shard_of_their_connection_and_messages_to_both() {
         transports: vec![publisher, subscriber],
         channel: DataChannel::Reliable,
         payload: bytes::Bytes::new(),
+        from: Some(publisher.into()),
     });
     let at_home = commands(&mut room, &home);
     let Command::SendData { transports, .. } = &at_home[0] else {
@@ -182,12 +183,16 @@ fn orders_go_to_the_shard_of_their_connection_and_messages_to_both() {
     let there = commands(&mut room, &far);
     let [
         Command::AddSubscription(_),
-        Command::SendData { transports, .. },
+        Command::SendData {
+            transports, from, ..
+        },
     ] = &there[..]
     else {
         panic!("{there:?}");
     };
     assert_eq!(transports[..], [subscriber]);
+    let source = from.expect("its sender");
+    assert_eq!((source.transport, source.shard), (publisher, ShardId(0)));
 }
 
 #[test]
@@ -227,6 +232,7 @@ fn flood(room: &mut RoomMedia, transport: TransportId) {
             transports: vec![transport],
             channel: DataChannel::Reliable,
             payload: vec![0; 64 << 10].into(),
+            from: None,
         });
     }
 }
@@ -318,4 +324,40 @@ async fn a_room_hears_that_its_shard_has_ended() {
     room.flush().await;
     let last: Option<Event> = events.recv().await;
     assert!(last.is_none(), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_shard_hears_that_messages_were_taken_when_they_have_been_passed_on() {
+    let (shard, inbox) = shard();
+    let media = Media::new(vec![shard], Fingerprint([0; 32]));
+    let (mut room, mut events) = media.place_room();
+    room.flush().await;
+    let Some(ShardInput::OpenRoom(_, sender)) = inbox.try_recv() else {
+        panic!("the room was not opened");
+    };
+    let message = |len: usize| Event::Data {
+        transport: TransportId(1),
+        channel: DataChannel::Reliable,
+        payload: vec![0; len].into(),
+    };
+    let expected: usize = [100, 1_000]
+        .map(|len| message(len).window_cost())
+        .iter()
+        .sum();
+    for len in [100, 1_000] {
+        sender.try_send(message(len)).expect("space");
+    }
+    room.flush().await;
+    assert!(inbox.try_recv().is_none(), "nothing was taken yet");
+    while events.try_recv().is_some() {}
+    let transport = room.place_publisher();
+    add_transport(&mut room, transport);
+    room.flush().await;
+    let told = commands(&mut room, &inbox);
+    let [Command::AddTransport(_), Command::DataTaken { cost, .. }] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(*cost, expected);
+    room.flush().await;
+    assert!(inbox.try_recv().is_none(), "it is said once");
 }

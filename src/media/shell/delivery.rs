@@ -1,20 +1,38 @@
-//! Events on their way to the rooms: never waiting, never growing without bound.
+//! Events on their way to the rooms: never waiting, never growing without bound, and losing
+//! nothing silently.
+//!
+//! What a slow room does not take is kept for it. The bytes of messages are bounded by the
+//! engine, which gives a room no more before it has passed on what it has; their number, and
+//! that of all other events, is bounded here. A room that would miss an event that it relies on
+//! is ended.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::media::handle::EventSender;
-use moim_engine::command::DataChannel;
 use moim_engine::ids::RoomId;
 use moim_engine::{Event, RoomEvent};
 
-/// Events kept for a room whose channel is full.
-const MAX_KEPT: usize = 4_096;
+/// Events kept for a room whose channel is full. Messages are at most as many (see
+/// [`Event::window_cost`]), so that this leaves space for as many other events, which come a few
+/// a second and participant.
+const MAX_KEPT: usize = 8_192;
 
 struct Mailbox {
     sender: EventSender,
     kept: VecDeque<Event>,
     /// What is kept is the last there is.
     ending: bool,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// The room has it or will have it, or there is no such room.
+    Taken,
+    /// It was dropped, as its kind may be when a room is slow.
+    Dropped,
+    /// The room was to miss it, and is ended instead.
+    Ended,
 }
 
 /// Where each room's events go.
@@ -42,11 +60,7 @@ impl Delivery {
 
     /// Tells every room that its media is gone.
     pub(super) fn end_all(&mut self) {
-        for mailbox in self.rooms.values_mut() {
-            mailbox.kept.clear();
-            mailbox.kept.push_back(Event::ShardEnded);
-            mailbox.ending = true;
-        }
+        self.rooms.values_mut().for_each(Mailbox::end);
         self.retry();
     }
 
@@ -60,19 +74,13 @@ impl Delivery {
         self.rooms.values().any(|mailbox| !mailbox.kept.is_empty())
     }
 
-    pub(super) fn deliver(&mut self, RoomEvent { room, event }: RoomEvent) {
+    pub(super) fn deliver(&mut self, RoomEvent { room, event }: RoomEvent) -> Delivered {
         let mailbox = self.rooms.get_mut(&room).filter(|mailbox| !mailbox.ending);
-        let Some(mailbox) = mailbox else {
-            return;
-        };
-        // Order is kept: behind what waits, everything waits.
-        if mailbox.kept.is_empty() {
-            if let Err(event) = mailbox.sender.try_send(event) {
-                keep(mailbox, event, &mut self.dropped);
-            }
-        } else {
-            keep(mailbox, event, &mut self.dropped);
+        let delivered = mailbox.map_or(Delivered::Taken, |mailbox| mailbox.deliver(event));
+        if delivered != Delivered::Taken {
+            self.dropped += 1;
         }
+        delivered
     }
 
     /// Tries again what waits.
@@ -88,21 +96,34 @@ impl Delivery {
     }
 }
 
-fn keep(mailbox: &mut Mailbox, event: Event, dropped: &mut u64) {
-    let lossy = matches!(
-        event,
-        Event::Data {
-            channel: DataChannel::Lossy | DataChannel::DataTrack,
-            ..
-        } | Event::Speakers(_)
-            | Event::Quality(_)
-            | Event::SubscriptionStarted(_)
-    );
-    if lossy || mailbox.kept.len() >= MAX_KEPT {
-        *dropped += 1;
-        return;
+impl Mailbox {
+    fn deliver(&mut self, event: Event) -> Delivered {
+        // Order is kept: behind what waits, everything waits.
+        let refused = if self.kept.is_empty() {
+            self.sender.try_send(event).err()
+        } else {
+            Some(event)
+        };
+        match refused {
+            None => Delivered::Taken,
+            Some(event) if event.may_be_lost() => Delivered::Dropped,
+            Some(event) if self.kept.len() < MAX_KEPT => {
+                self.kept.push_back(event);
+                Delivered::Taken
+            }
+            Some(_) => {
+                self.end();
+                Delivered::Ended
+            }
+        }
     }
-    mailbox.kept.push_back(event);
+
+    /// The room hears that its media is gone, and nothing after that.
+    fn end(&mut self) {
+        self.kept.clear();
+        self.kept.push_back(Event::ShardEnded);
+        self.ending = true;
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +131,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::media::handle::RoomEvents;
     use crate::media::handle::events::events;
+    use moim_engine::command::DataChannel;
     use moim_engine::ids::TransportId;
 
     fn data(number: u32, channel: DataChannel) -> RoomEvent {
@@ -124,11 +147,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_room_that_is_slow_gets_reliable_events_later_and_in_order() {
-        let (sender, mut receiver) = events(2);
+    /// A room that takes `capacity` events before it is slow.
+    fn room(capacity: usize) -> (Delivery, RoomEvents) {
+        let (sender, receiver, _) = events(capacity, 1, 0);
         let mut delivery = Delivery::default();
         delivery.open(RoomId(1), sender);
+        (delivery, receiver)
+    }
+
+    #[test]
+    fn a_room_that_is_slow_gets_reliable_events_later_and_in_order() {
+        let (mut delivery, mut receiver) = room(2);
         for number in 0..6 {
             delivery.deliver(data(number, DataChannel::Reliable));
             delivery.deliver(data(100, DataChannel::Lossy));
@@ -149,21 +178,50 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_never_reads_costs_a_bounded_memory() {
-        let (sender, _receiver) = events(1);
-        let mut delivery = Delivery::default();
-        delivery.open(RoomId(1), sender);
+    fn a_room_that_never_reads_costs_a_bounded_memory_and_is_told_that_it_missed_something() {
+        let (mut delivery, mut receiver) = room(1);
+        let mut ended = 0;
         for number in 0..20_000 {
-            delivery.deliver(data(number, DataChannel::Reliable));
+            let delivered = delivery.deliver(data(number, DataChannel::Reliable));
+            assert_ne!(
+                delivered,
+                Delivered::Dropped,
+                "message {number} was lost silently"
+            );
+            ended += u32::from(delivered == Delivered::Ended);
+            assert!(delivery.rooms[&RoomId(1)].kept.len() <= MAX_KEPT);
         }
-        assert!(delivery.rooms[&RoomId(1)].kept.len() <= MAX_KEPT);
+        assert_eq!(ended, 1, "it is ended once");
+        let mut last = None;
+        while let Some(event) = receiver.try_recv() {
+            last = Some(event);
+            delivery.retry();
+        }
+        assert!(matches!(last, Some(Event::ShardEnded)), "{last:?}");
+    }
+
+    #[test]
+    fn a_connection_that_comes_up_is_told_to_a_room_that_was_flooded() {
+        let (mut delivery, mut receiver) = room(1);
+        for number in 0..4_096 {
+            delivery.deliver(data(number, DataChannel::Reliable));
+            delivery.deliver(data(number, DataChannel::Lossy));
+        }
+        let event = Event::TransportConnected(TransportId(9));
+        let room = RoomId(1);
+        let delivered = delivery.deliver(RoomEvent { room, event });
+        assert_eq!(delivered, Delivered::Taken);
+        let mut connected = false;
+        while let Some(event) = receiver.try_recv() {
+            connected |= matches!(event, Event::TransportConnected(TransportId(9)));
+            delivery.retry();
+        }
+        assert!(connected);
     }
 
     #[test]
     fn every_room_hears_of_the_end_even_one_that_is_slow_and_nothing_after_it() {
-        let (sender, mut receiver) = events(1);
-        let mut delivery = Delivery::default();
-        delivery.open(RoomId(1), sender);
+        let (mut delivery, mut receiver) = room(1);
         for number in 0..3 {
             delivery.deliver(data(number, DataChannel::Reliable));
         }

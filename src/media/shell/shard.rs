@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token};
 
-use super::delivery::Delivery;
+use super::delivery::{Delivered, Delivery};
 use super::link::{self, Link};
 use super::reports::{Found, Reports};
 use super::socket::{Received, ShardSocket};
@@ -251,7 +251,7 @@ impl Shard {
                 link.send(now, &mut self.engine);
             }
             self.send(now);
-            self.deliver();
+            self.deliver(now);
             more = more || self.read_reports(now);
             if !more || self.parts.statistics.is_stopping() {
                 return;
@@ -369,10 +369,21 @@ impl Shard {
         }
     }
 
-    fn deliver(&mut self) {
+    fn deliver(&mut self, now: Instant) {
         self.delivery.retry();
         while let Some(event) = self.engine.poll_event() {
-            self.delivery.deliver(event);
+            let (room, cost) = (event.room, event.event.window_cost());
+            match self.delivery.deliver(event) {
+                Delivered::Taken => {}
+                Delivered::Dropped => {
+                    let taken = Command::DataTaken { room, cost };
+                    self.engine.handle_command(now, taken);
+                }
+                Delivered::Ended => {
+                    tracing::error!(?room, "a room does not read its media events; it is ended");
+                    self.engine.handle_command(now, Command::CloseRoom(room));
+                }
+            }
         }
     }
 }

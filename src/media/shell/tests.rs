@@ -84,22 +84,24 @@ async fn events_reach_the_room_that_was_opened() {
         opens_data_channels: false,
     })));
     // Reliable data to somebody who never opens a channel is kept up to a bound; past it the
-    // connection fails, of which the room hears.
-    for _ in 0..10 {
+    // connection counts as stalled, of which the room hears.
+    for _ in 0..200 {
         room.command(Command::SendData {
             transports: vec![transport],
             channel: moim_engine::command::DataChannel::Reliable,
             payload: bytes::Bytes::from(vec![0; 60_000]),
+            from: None,
         });
     }
     room.flush().await;
     let event = tokio::time::timeout(Duration::from_secs(10), events.recv()).await;
-    let Ok(Some(Event::TransportFailed {
-        transport: failed, ..
+    let Ok(Some(Event::DataStalled {
+        transport: stalled,
+        stalled: true,
     })) = event
     else {
         panic!("{event:?}");
     };
-    assert_eq!(failed, transport);
+    assert_eq!(stalled, transport);
     assert_ne!(room.room_id(), RoomId(0));
 }

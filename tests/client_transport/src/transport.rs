@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use moim_engine::command::IceCredentials;
 use moim_engine::srtp::{SrtpKeys, SrtpProfile, SrtpReceiver, SrtpSender};
 use rtc::dtls::config::HandshakeConfig;
@@ -136,6 +136,32 @@ impl Transport {
     /// How many data channels the server has opened.
     pub fn channels(&self) -> usize {
         self.data.as_ref().map_or(0, |data| data.opened())
+    }
+
+    /// Opens the reliable data channel when the connection stands.
+    pub fn open_reliable(&mut self) {
+        if let Some(data) = &mut self.data {
+            data.open_reliable();
+        }
+    }
+
+    /// Sends a message on the reliable data channel. False when that is not open, or too much
+    /// waits to be acknowledged.
+    pub fn send_reliable(&mut self, now: Instant, message: &Bytes) -> bool {
+        let data = self.data.as_mut();
+        let sent = data.is_some_and(|data| data.send(now, message));
+        if sent {
+            self.collect_data(now);
+            self.collect();
+        }
+        sent
+    }
+
+    /// What has come on the reliable data channel since this was last asked; it is kept from
+    /// the first time on.
+    pub fn take_messages(&mut self) -> Vec<Bytes> {
+        let data = self.data.as_mut();
+        data.map(|data| data.take_messages()).unwrap_or_default()
     }
 
     /// Whether the server is expected to open data channels.
