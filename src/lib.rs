@@ -6,9 +6,9 @@
 //! encrypts it for each of them, and the shell sends the runs that come of it.
 //!
 //! **The way of a join**: the `moim_signaling` crate's `session.rs` takes the WebSocket and the
-//! token, `room/registry.rs` finds the room's task, `room/join.rs` gives the seat,
-//! `room/publish.rs` and `room/subscribe.rs` negotiate by `media/negotiation`, and
-//! `media/handle.rs` passes what was agreed to the engine.
+//! token, `room/registry.rs` finds the room's task, `room/task.rs` hands the join to the room
+//! core, `room/join.rs` gives the seat, `room/publish.rs` and `room/subscribing.rs` negotiate by
+//! `media/connection.rs`, and `room/news.rs` tells everybody what has changed.
 //!
 //! Dependencies point one way: `api` and `moim_signaling` → `room` → `media` →
 //! `moim_engine`.

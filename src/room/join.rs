@@ -1,45 +1,55 @@
 //! Coming and going: joins, sessions that end, and the times after which somebody is gone.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use moim_signaling::outbox::{Outbox, outbox};
+use moim_engine::ids::TransportId;
 use moim_signaling::token::Renewal;
 use moim_signaling::wire::{
-    DisconnectReason, JoinResponse, ServerInfo, SubscriptionPermissionUpdate, leave_request,
-    participant_info, server_info, signal_response,
+    DisconnectReason, JoinResponse, LeaveRequest, leave_request, participant_info, signal_response,
 };
 use moim_signaling::{Join, Refusal, SessionEnd};
-use tokio::time::Instant;
 
-use super::actor::Joined;
-use super::participant::{Audience, Participant, ParticipantKey, Subscriber};
-use super::seat::RoomSeat;
-use super::state::{Room, Side, enabled_codecs, random_text, unix_micros};
-use crate::media::negotiation::{LocalEndpoint, SubscriberNegotiation};
-use moim_engine::command::{Command, NewTransport};
-use moim_engine::ids::TransportId;
+use super::clock::Now;
+use super::core::{Room, SERVER_VERSION, Side};
+use super::id::{ParticipantKey, SeatId};
+use super::journal::Fact;
+use super::participant::{Link, Participant};
+use super::publication::enabled_codecs;
 
-/// Version of the protocol that we speak; clients choose features by it.
-const PROTOCOL: i32 = 16;
-/// The server version that clients compare with the ones in which features appeared.
-const SERVER_VERSION: &str = "1.13.3";
-const PING_INTERVAL: i32 = 5;
-const PING_TIMEOUT: i32 = 15;
-/// A participant whose connection does not come up in this time is removed.
+/// What clients are told of pings, seconds: the values of LiveKit's server, to which its SDKs
+/// are tuned.
+const PING_INTERVAL_S: i32 = 5;
+const PING_TIMEOUT_S: i32 = 15;
+/// A participant whose connection does not come up in this time is removed. LiveKit's value.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// An offer that is not answered in this time means that the client is stuck.
+/// An offer that is not answered in this time means that the client is stuck. LiveKit's value.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a client whose connection is over may take to say that it leaves.
+/// A client whose connection is over may take this long to say that it leaves.
 const FAILURE_GRACE: Duration = Duration::from_secs(1);
-/// Tokens for reconnecting are renewed this often and valid twice as long.
+/// Tokens for reconnecting are renewed this often and valid twice as long. LiveKit's value.
 const TOKEN_INTERVAL: Duration = Duration::from_secs(300);
+
+/// What comes of a join.
+#[derive(Debug)]
+pub enum Seated {
+    /// A seat; its first message is a `JoinResponse` or a `ReconnectResponse`.
+    Seat(SeatId),
+    /// A session that cannot be resumed: its client is told this and joins from scratch.
+    Dismissed(Box<LeaveRequest>),
+}
 
 impl Room {
     /// Whether somebody with this identity would be let in.
-    pub(super) fn admits(&self, identity: &str) -> Result<(), Refusal> {
-        let limit = self.shared.settings.max_participants as usize;
-        // Who is here already under this identity gives way.
+    ///
+    /// # Errors
+    /// When the room is full or closing.
+    pub fn admits(&self, identity: &str) -> Result<(), Refusal> {
+        if self.is_closing() {
+            let text = "the room is just ending; try again in a moment";
+            return Err(Refusal::Unavailable(text.into()));
+        }
+        let limit = self.about.settings.max_participants as usize;
+        // A participant with the same identity gives way.
         let others = self
             .participants
             .values()
@@ -52,9 +62,14 @@ impl Room {
         Ok(())
     }
 
-    pub(super) fn join(&mut self, join: Join) -> Joined {
+    /// Takes a seat, or takes one up again.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn join(&mut self, now: Now, join: Join) -> Result<Seated, Refusal> {
+        self.now = now;
         if let Some(sid) = join.resume.clone() {
-            return self.resume(join, &sid);
+            return Ok(self.resume(&join, &sid));
         }
         self.admits(&join.identity)?;
         let former: Vec<ParticipantKey> = self
@@ -70,54 +85,42 @@ impl Room {
                 leave_request::Action::Disconnect,
             );
         }
-        let key = self.next_key();
-        let (outbox, responses) = outbox();
-        let participant = new_participant(key, join, outbox);
-        tracing::info!(participant = %participant.identity, sid = %participant.sid, "joined");
-        self.shared.metrics.add_participants(1);
+        let key = self.next_participant();
+        let mut participant = Participant::new(key, join, now, &mut self.rng);
+        participant.state = participant_info::State::Joined;
+        let seat = participant.seat();
+        tracing::debug!(participant = %participant.identity, sid = %participant.sid, "joined");
         self.participants.insert(key, participant);
+        self.touch(key);
+        self.news.room = true;
         self.welcome(key);
-        let seat = self.seat(key)?;
-        Ok((seat, responses))
-    }
-
-    /// A hold on a seat for the participant's present session.
-    pub(super) fn seat(&self, key: ParticipantKey) -> Result<RoomSeat, Refusal> {
-        let gone = || Refusal::Unavailable("the room is just ending".into());
-        Ok(RoomSeat {
-            room: self.sender.upgrade().ok_or_else(gone)?,
-            participant: key,
-            session: self.participants.get(&key).ok_or_else(gone)?.session,
-        })
+        if let Some(info) = self.participant_info(key) {
+            self.journal.write(Fact::ParticipantJoined(Box::new(info)));
+        }
+        Ok(Seated::Seat(seat))
     }
 
     /// The first messages to somebody new.
     fn welcome(&mut self, key: ParticipantKey) {
-        let others: Vec<ParticipantKey> = self
+        let others = self
             .participants
             .values()
             .filter(|other| other.key != key && !other.permissions.hidden)
-            .filter(|other| {
-                other.state == participant_info::State::Active
-                    || self.tracks.values().any(|track| track.owner == other.key)
-            })
-            .map(|other| other.key)
+            .filter_map(|other| self.participant_info(other.key))
             .collect();
         let Some(participant) = self.participants.get(&key) else {
             return;
         };
         let permissions = participant.permissions.clone();
+        let own_version = participant.version;
         let response = JoinResponse {
             room: Some(self.room_info()),
             participant: self.participant_info(key),
-            other_participants: others
-                .iter()
-                .filter_map(|other| self.participant_info(*other))
-                .collect(),
+            other_participants: others,
             server_version: SERVER_VERSION.to_owned(),
             subscriber_primary: permissions.subscribe,
-            ping_timeout: PING_TIMEOUT,
-            ping_interval: PING_INTERVAL,
+            ping_timeout: PING_TIMEOUT_S,
+            ping_interval: PING_INTERVAL_S,
             server_info: Some(self.server_info()),
             sif_trailer: self.sif_trailer.clone().into_bytes().into(),
             enabled_publish_codecs: enabled_codecs()
@@ -128,61 +131,16 @@ impl Room {
             ..Default::default()
         };
         self.send(key, signal_response::Message::Join(response));
+        if let Some(participant) = self.participants.get_mut(&key) {
+            participant.told.own_version = own_version;
+        }
         self.send_token(key);
+        self.news.speakers = true;
         if permissions.subscribe {
             self.open_subscriber(key);
-            self.subscribe_to_all(key);
         }
-        // Who was here hears of it when the connection is up.
-        if let Some(participant) = self.participants.get_mut(&key) {
-            participant.state = participant_info::State::Joined;
-        }
-    }
-
-    pub(super) fn server_info(&self) -> ServerInfo {
-        ServerInfo {
-            edition: server_info::Edition::Standard as i32,
-            version: SERVER_VERSION.to_owned(),
-            protocol: PROTOCOL,
-            node_id: self.shared.node_id.clone(),
-            ..Default::default()
-        }
-    }
-
-    /// Makes the server's half of one of a participant's two connections.
-    pub(super) fn open_transport(
-        &mut self,
-        key: ParticipantKey,
-        side: Side,
-    ) -> (TransportId, LocalEndpoint) {
-        let transport = match side {
-            Side::Publisher => self.media.place_publisher(),
-            Side::Subscriber => self.media.place_subscriber(),
-        };
-        let local = self.local_endpoint(transport);
-        let room = self.media.room_id();
-        self.media
-            .command(Command::AddTransport(Box::new(NewTransport {
-                transport,
-                room,
-                local_ice: local.ice.clone(),
-                // The side that makes the offer opens the data channels.
-                opens_data_channels: side == Side::Subscriber,
-            })));
-        self.transports.insert(transport, (key, side));
-        (transport, local)
-    }
-
-    fn open_subscriber(&mut self, key: ParticipantKey) {
-        let (transport, local) = self.open_transport(key, Side::Subscriber);
-        if let Some(participant) = self.participants.get_mut(&key) {
-            participant.subscriber = Some(Subscriber {
-                transport,
-                negotiation: SubscriberNegotiation::new(local, rand::random()),
-                connected: false,
-                offered_at: None,
-            });
-        }
+        self.reconsider_viewer(key);
+        self.reconsider_data_viewer(key);
     }
 
     pub(super) fn transport_connected(&mut self, transport: TransportId) {
@@ -192,68 +150,108 @@ impl Room {
         let Some(participant) = self.participants.get_mut(&key) else {
             return;
         };
-        match side {
-            Side::Publisher => {
-                if let Some(publisher) = &mut participant.publisher {
-                    publisher.connected = true;
-                }
-            }
-            Side::Subscriber => {
-                if let Some(subscriber) = &mut participant.subscriber {
-                    subscriber.connected = true;
-                }
-            }
+        match (
+            side,
+            &mut participant.publisher,
+            &mut participant.subscriber,
+        ) {
+            (Side::Publisher, Some(publisher), _) => publisher.connected = true,
+            (Side::Subscriber, _, Some(subscriber)) => subscriber.connected = true,
+            _ => {}
         }
         if participant.is_connected() && participant.state == participant_info::State::Joined {
             participant.state = participant_info::State::Active;
-            self.broadcast_participant(key);
-        }
-    }
-
-    pub(super) fn session_ended(&mut self, key: ParticipantKey, session: u32, end: SessionEnd) {
-        let Some(participant) = self.participants.get_mut(&key) else {
-            return;
-        };
-        if participant.session != session {
-            return;
-        }
-        match end {
-            SessionEnd::Final => self.remove(key, DisconnectReason::ClientInitiated),
-            SessionEnd::Lost => {
-                participant.outbox = None;
-                participant.lost_since.get_or_insert(Instant::now());
+            self.touch(key);
+            if let Some(info) = self.participant_info(key) {
+                self.journal.write(Fact::ParticipantActive(Box::new(info)));
             }
         }
     }
 
-    pub(super) fn check_timeouts(&mut self, now: Instant) {
-        let resume = self.shared.settings.resume();
-        let passed = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
-        let mut gone = Vec::new();
-        for participant in self.participants.values() {
-            let unanswered = participant
+    pub(super) fn transport_failed(&mut self, transport: TransportId, reason: &str) {
+        let Some((key, _)) = self.transports.get(&transport).copied() else {
+            return;
+        };
+        tracing::debug!(participant = ?key, %reason, "a connection failed");
+        // A client that leaves may close its connections before it says so.
+        if let Some(participant) = self.participants.get_mut(&key) {
+            participant.failed_since.get_or_insert(self.now.instant);
+        }
+    }
+
+    /// A session's WebSocket has ended.
+    pub fn session_ended(&mut self, now: Now, seat: SeatId, end: SessionEnd) {
+        self.now = now;
+        let Some(participant) = self.participants.get_mut(&seat.participant) else {
+            return;
+        };
+        if participant.seat() != seat {
+            return;
+        }
+        match end {
+            SessionEnd::Final => self.remove(seat.participant, DisconnectReason::ClientInitiated),
+            SessionEnd::Lost => participant.session.lose(now),
+        }
+    }
+
+    /// When something of a participant times out.
+    pub(super) fn participant_deadlines(&self) -> impl Iterator<Item = Instant> {
+        let resume = self.about.settings.resume();
+        self.participants.values().flat_map(move |participant| {
+            let lost = match participant.session.link {
+                Link::Up => None,
+                Link::Down { since } => Some(since + resume),
+            };
+            let joining = (participant.state != participant_info::State::Active)
+                .then_some(participant.session.since + JOIN_TIMEOUT);
+            let answer = participant
                 .subscriber
                 .as_ref()
-                .filter(|_| participant.lost_since.is_none())
-                .and_then(|subscriber| subscriber.offered_at)
-                .is_some_and(|at| passed(at, ANSWER_TIMEOUT));
-            let reason = if participant
-                .lost_since
-                .is_some_and(|since| passed(since, resume))
-            {
-                DisconnectReason::SignalClose
-            } else if participant.state != participant_info::State::Active
-                && passed(participant.session_since, JOIN_TIMEOUT)
-            {
-                DisconnectReason::JoinFailure
-            } else if unanswered
-                || participant
-                    .failed_since
-                    .is_some_and(|since| passed(since, FAILURE_GRACE))
-            {
-                DisconnectReason::ConnectionTimeout
-            } else {
-                continue;
+                .filter(|_| participant.session.is_up())
+                .and_then(|subscriber| subscriber.offered_at())
+                .map(|at| at + ANSWER_TIMEOUT);
+            let failed = participant.failed_since.map(|since| since + FAILURE_GRACE);
+            let token = participant
+                .session
+                .is_up()
+                .then_some(participant.session.token_sent + TOKEN_INTERVAL);
+            let offer = participant
+                .subscriber
+                .as_ref()
+                .filter(|_| participant.session.is_up())
+                .and_then(|subscriber| subscriber.offer_due());
+            [lost, joining, answer, failed, token, offer]
+                .into_iter()
+                .flatten()
+        })
+    }
+
+    pub(super) fn check_timeouts(&mut self) {
+        let now = self.now;
+        let resume = self.about.settings.resume();
+        let passed = |since, limit| now.has_passed(since, limit);
+        let mut gone = Vec::new();
+        for participant in self.participants.values() {
+            let up = participant.session.is_up();
+            let offered_at = participant
+                .subscriber
+                .as_ref()
+                .filter(|_| up)
+                .and_then(|subscriber| subscriber.offered_at());
+            let failed = participant
+                .failed_since
+                .is_some_and(|since| passed(since, FAILURE_GRACE));
+            let reason = match participant.session.link {
+                Link::Down { since } if passed(since, resume) => DisconnectReason::SignalClose,
+                _ if participant.state != participant_info::State::Active
+                    && passed(participant.session.since, JOIN_TIMEOUT) =>
+                {
+                    DisconnectReason::JoinFailure
+                }
+                _ if failed || offered_at.is_some_and(|at| passed(at, ANSWER_TIMEOUT)) => {
+                    DisconnectReason::ConnectionTimeout
+                }
+                _ => continue,
             };
             gone.push((participant.key, reason));
         }
@@ -266,12 +264,14 @@ impl Room {
         }
     }
 
-    pub(super) fn refresh_tokens(&mut self, now: Instant) {
+    pub(super) fn refresh_tokens(&mut self) {
+        let now = self.now;
         let due: Vec<ParticipantKey> = self
             .participants
             .values()
-            .filter(|p| now.saturating_duration_since(p.token_sent) >= TOKEN_INTERVAL)
-            .map(|p| p.key)
+            .filter(|participant| participant.session.is_up())
+            .filter(|participant| now.has_passed(participant.session.token_sent, TOKEN_INTERVAL))
+            .map(|participant| participant.key)
             .collect();
         for key in due {
             self.send_token(key);
@@ -280,15 +280,15 @@ impl Room {
 
     /// A fresh token with what the participant is and may do now, to reconnect with.
     pub(super) fn send_token(&mut self, key: ParticipantKey) {
+        let now = self.now;
         let Some(participant) = self.participants.get_mut(&key) else {
             return;
         };
-        participant.token_sent = Instant::now();
-        let now = (unix_micros() / 1_000_000) as u64;
+        participant.session.token_sent = now.instant;
         let renewal = Renewal {
             api_key: &participant.api_key,
             claims: &participant.claims,
-            room: &self.name,
+            room: &self.about.name,
             identity: &participant.identity,
             name: &participant.name,
             metadata: &participant.metadata,
@@ -296,63 +296,12 @@ impl Room {
             permissions: &participant.permissions,
         };
         // Fails only when the key was taken out of the configuration meanwhile.
-        if let Ok(token) = self.shared.issuer.renew(&renewal, now, 2 * TOKEN_INTERVAL) {
+        if let Ok(token) = self
+            .about
+            .issuer
+            .renew(&renewal, now.unix_s(), 2 * TOKEN_INTERVAL)
+        {
             participant.send(signal_response::Message::RefreshToken(token));
         }
-    }
-
-    /// Tells a participant whether it may see a track.
-    pub(super) fn tell_permission(
-        &mut self,
-        viewer: ParticipantKey,
-        owner_sid: &str,
-        track_sid: &str,
-        allowed: bool,
-    ) {
-        let update = SubscriptionPermissionUpdate {
-            participant_sid: owner_sid.to_owned(),
-            track_sid: track_sid.to_owned(),
-            allowed,
-        };
-        let message = signal_response::Message::SubscriptionPermissionUpdate(update);
-        self.send(viewer, message);
-    }
-}
-
-fn new_participant(key: ParticipantKey, join: Join, outbox: Outbox) -> Participant {
-    let mut attributes = join.claims.attributes.clone();
-    attributes.extend(join.attributes);
-    let now = Instant::now();
-    Participant {
-        key,
-        sid: format!("PA_{}", random_text(12)),
-        identity: join.identity,
-        name: join.claims.name.clone(),
-        metadata: join.claims.metadata.clone(),
-        attributes,
-        permissions: join.claims.permissions(),
-        claims: join.claims,
-        api_key: join.api_key,
-        client: join.client,
-        protocol: join.protocol,
-        auto_subscribe: join.auto_subscribe,
-        adaptive_stream: join.adaptive_stream,
-        allow_pause: join.allow_pause,
-        state: participant_info::State::Joining,
-        version: 1,
-        joined_at_ms: unix_micros() / 1_000,
-        outbox: Some(outbox),
-        session: 1,
-        session_since: now,
-        lost_since: None,
-        failed_since: None,
-        token_sent: now,
-        publisher: None,
-        subscriber: None,
-        pending: Vec::new(),
-        audience: Audience::default(),
-        subscriptions: BTreeMap::new(),
-        wishes: HashMap::new(),
-        data_sequence: 0,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use super::journal::Fact;
+
 /// Gauges and counters over all rooms of a server.
 #[derive(Debug, Default)]
 pub struct RoomMetrics {
@@ -43,23 +45,25 @@ impl RoomMetrics {
         }
     }
 
-    pub(super) fn add_rooms(&self, change: i64) {
-        self.rooms.fetch_add(change, Ordering::Relaxed);
-    }
-
-    pub(super) fn add_participants(&self, change: i64) {
-        self.participants.fetch_add(change, Ordering::Relaxed);
-        if change > 0 {
-            self.joins.fetch_add(1, Ordering::Relaxed);
+    /// Counts what a room's journal says.
+    pub(super) fn count(&self, fact: &Fact) {
+        let add = |gauge: &AtomicI64, change| {
+            gauge.fetch_add(change, Ordering::Relaxed);
+        };
+        match fact {
+            Fact::RoomStarted(_) => add(&self.rooms, 1),
+            Fact::RoomFinished(_) => add(&self.rooms, -1),
+            Fact::ParticipantJoined(_) => {
+                add(&self.participants, 1);
+                self.joins.fetch_add(1, Ordering::Relaxed);
+            }
+            Fact::ParticipantActive(_) => {}
+            Fact::ParticipantLeft { .. } => add(&self.participants, -1),
+            Fact::TrackPublished { .. } => add(&self.published, 1),
+            Fact::TrackUnpublished { .. } => add(&self.published, -1),
+            Fact::Subscribed => add(&self.subscribed, 1),
+            Fact::Unsubscribed => add(&self.subscribed, -1),
         }
-    }
-
-    pub(super) fn add_published(&self, change: i64) {
-        self.published.fetch_add(change, Ordering::Relaxed);
-    }
-
-    pub(super) fn add_subscribed(&self, change: i64) {
-        self.subscribed.fetch_add(change, Ordering::Relaxed);
     }
 
     pub(super) fn refused(&self) {

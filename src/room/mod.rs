@@ -1,27 +1,46 @@
 //! Rooms: who is in them, what is published, who gets what.
 //!
-//! One task owns one room ([`actor`]); everybody else sends it messages. The registry finds
-//! rooms by name and is what the signaling service sees.
+//! A room is a value without I/O ([`core`]); one task owns it ([`task`]), and everybody else
+//! sends that task messages. The registry finds rooms by name and is what the signaling service
+//! sees. The way of a join through these files: `registry`, `task`, `join`, `subscribing`,
+//! `news`.
 
-mod actor;
+mod admin;
+mod announcement;
+mod audience;
+mod clock;
+mod core;
 mod data;
-mod dynacast;
+mod data_blobs;
+mod data_tracks;
+mod id;
 mod join;
+mod journal;
+mod mailbox;
 mod metrics;
+mod news;
 mod participant;
+mod publication;
 mod publish;
 mod quality;
 mod registry;
 mod requests;
 mod resume;
-mod seat;
+mod score;
 mod settings;
+mod shared;
 mod speakers;
-mod state;
-mod stream_state;
-mod subscribe;
-mod track;
+mod subscribing;
+mod subscription;
+mod task;
+mod wanted_layers;
 
+pub use admin::{Answer, Order, OrderError};
+pub use clock::Now;
+pub use core::{About, Delivery, Room};
+pub use id::{ParticipantKey, SeatId};
+pub use join::Seated;
+pub use journal::Fact;
 pub use metrics::RoomMetrics;
 pub use registry::Registry;
 pub use settings::RoomSettings;

@@ -1,364 +1,570 @@
 //! Publishing: tracks are announced, negotiated, described, muted and withdrawn.
 
-use std::sync::Arc;
-
-use moim_signaling::wire::{
-    AddTrackRequest, RequestResponse, SessionDescription, TrackPublishedResponse, TrackSource,
-    TrackUnpublishedResponse, request_response, signal_response,
-};
-
-use super::dynacast::WantedLayers;
-use super::participant::{Participant, ParticipantKey, Publisher};
-use super::state::{Room, Side, new_credentials};
-use super::track::{self, Track};
-use crate::media::negotiation::{
-    NegotiatedTrack, OfferedTrack, PublisherNegotiation, TrackDecision,
-};
 use moim_engine::codec::Codec;
 use moim_engine::command::{Command, NewTrack};
 use moim_engine::ids::TrackId;
+use moim_signaling::wire::{
+    AddTrackRequest, MuteTrackRequest, RequestResponse, SessionDescription, TrackInfo,
+    TrackPublishedResponse, TrackSource, TrackUnpublishedResponse, UpdateLocalAudioTrack,
+    UpdateLocalVideoTrack, request_response, signal_response,
+};
+
+use prost::Message;
+
+use super::announcement::{AnnounceError, Announcement, Purpose, decision_for};
+use super::core::{Room, Side};
+use super::id::{ParticipantKey, TrackKey};
+use super::journal::Fact;
+use super::publication::{Encoding, Publication};
+use crate::media::connection::PublisherConnection;
+use crate::media::negotiation::{NegotiatedTrack, OfferedTrack, TrackDecision};
+
+/// Bytes of the descriptions of all tracks that one participant publishes: everybody is told
+/// them.
+const MAX_DESCRIBED_BYTES: usize = 128 << 10;
+
+/// What an offered m-line turned out to be.
+enum Offered {
+    /// An encoding that is published.
+    Published(TrackId),
+    /// The announcement at this index.
+    Announced(usize),
+}
 
 impl Room {
-    /// A client says that it will publish a track.
+    /// A client says that it will offer a track.
     pub(super) fn add_track(&mut self, key: ParticipantKey, request: AddTrackRequest) {
-        let published = self.tracks.values().filter(|t| t.owner == key).count();
-        let limit = self.shared.settings.max_tracks;
-        let Some(participant) = self.participants.get_mut(&key) else {
-            return;
-        };
+        match self.announce(key, &request) {
+            Ok(info) => {
+                let response = TrackPublishedResponse {
+                    cid: request.cid,
+                    track: Some(info),
+                };
+                self.send(key, signal_response::Message::TrackPublished(response));
+            }
+            Err((reason, message)) => {
+                tracing::debug!(participant = ?key, %message, "track refused");
+                let response = RequestResponse {
+                    reason: reason as i32,
+                    message,
+                    request: Some(request_response::Request::AddTrack(request)),
+                    ..Default::default()
+                };
+                self.send(key, signal_response::Message::RequestResponse(response));
+            }
+        }
+    }
+
+    fn announce(
+        &mut self,
+        key: ParticipantKey,
+        request: &AddTrackRequest,
+    ) -> Result<TrackInfo, (request_response::Reason, String)> {
+        use request_response::Reason;
+        let limit = self.about.settings.max_tracks;
+        let published = self.tracks_of(key).count();
+        let described: usize = self
+            .tracks_of(key)
+            .map(|track| track.info.encoded_len())
+            .sum();
+        let existing = self
+            .tracks_of(key)
+            .find(|track| track.info.sid == request.sid);
+        let existing = existing.map(|track| (track.key, track.info.clone()));
+        let now = self.now;
+        let participant = self.participants.get_mut(&key);
+        let participant = participant.ok_or((Reason::NotFound, "nobody is here".to_owned()))?;
         let source = TrackSource::try_from(request.source).unwrap_or(TrackSource::Unknown);
-        let refusal = if !participant.permissions.may_publish(source) {
-            Some((
-                request_response::Reason::NotAllowed,
-                "this participant may not publish such a track".to_owned(),
-            ))
-        } else if published + participant.pending.len() >= limit {
-            Some((
-                request_response::Reason::LimitExceeded,
-                format!("a participant may publish {limit} tracks"),
-            ))
-        } else if track::kind_of(&request).is_none() {
-            Some((
-                request_response::Reason::UnsupportedType,
-                "a track is audio or video".to_owned(),
-            ))
-        } else {
-            None
-        };
-        if let Some((reason, message)) = refusal {
-            tracing::info!(participant = %participant.identity, %message, "track refused");
-            participant.send(signal_response::Message::RequestResponse(RequestResponse {
-                reason: reason as i32,
-                message,
-                request: Some(request_response::Request::AddTrack(request)),
-                ..Default::default()
-            }));
-            return;
+        if !participant.permissions.may_publish(source) {
+            let text = "this participant may not publish such a track";
+            return Err((Reason::NotAllowed, text.to_owned()));
         }
-        // A further codec of a track that is there: only the first one is taken.
-        if !request.sid.is_empty() {
-            return;
+        let backup = !request.sid.is_empty();
+        if !backup && published >= limit {
+            let text = format!("a participant may publish {limit} tracks");
+            return Err((Reason::LimitExceeded, text));
         }
-        let info = track::describe(&request);
-        let id = self.media.track_id();
-        let cid = request.cid.clone();
-        let kind = track::kind_of(&request);
-        participant.pending.push((id, request));
-        let pending = Track {
-            id,
-            owner: key,
-            kind: kind.unwrap_or(moim_engine::codec::MediaKind::Video),
-            cid: cid.clone(),
-            info: info.clone(),
-            codec: None,
-            layers: 1,
-            subscribed: false,
-            wanted_layers: WantedLayers::default(),
+        let announcement = match (backup, &existing) {
+            (true, Some((track, _))) => Announcement::backup(request, *track),
+            (true, None) => {
+                let text = "the track of which this is a further codec is not published";
+                return Err((Reason::NotFound, text.to_owned()));
+            }
+            (false, _) => Announcement::new_track(request, now, &mut self.rng),
         };
-        self.announced.insert(id, pending);
-        let response = TrackPublishedResponse {
-            cid,
-            track: Some(info),
-        };
-        self.send(key, signal_response::Message::TrackPublished(response));
+        let announcement = announcement.map_err(|error| {
+            let reason = match error {
+                AnnounceError::Kind => Reason::UnsupportedType,
+                AnnounceError::Text | AnnounceError::Count => Reason::LimitExceeded,
+            };
+            (reason, error.to_string())
+        })?;
+        let info = announcement
+            .info()
+            .cloned()
+            .or(existing.map(|(_, info)| info));
+        let new = announcement.info().map_or(0, Message::encoded_len);
+        if described + new > MAX_DESCRIBED_BYTES {
+            let text = format!("the tracks of a participant may have {MAX_DESCRIBED_BYTES} bytes");
+            return Err((Reason::LimitExceeded, text));
+        }
+        // The oldest one was given up: it was never offered.
+        while participant.announcements.len() >= limit.max(1) {
+            participant.announcements.pop_front();
+        }
+        participant.announcements.push_back(announcement);
+        info.ok_or((Reason::NotFound, "nothing was announced".to_owned()))
     }
 
     /// A client's offer on its publisher connection.
-    pub(super) fn publisher_offer(&mut self, key: ParticipantKey, offer: SessionDescription) {
+    pub(super) fn publisher_offer(&mut self, key: ParticipantKey, offer: &SessionDescription) {
         self.open_publisher(key);
-        let preparation = self.prepare_restart(key, &offer.sdp);
-        let Some(participant) = self.participants.get_mut(&key) else {
-            return;
-        };
-        let Participant {
-            publisher: Some(publisher),
-            pending,
-            permissions,
-            ..
-        } = participant
-        else {
-            return;
-        };
-        let tracks = &self.tracks;
-        let mut decide = |offered: &OfferedTrack| {
-            if !permissions.publish {
-                return TrackDecision::Refuse;
-            }
-            let known = tracks
-                .values()
-                .find(|track| track.owner == key && track.info.mid == offered.mid);
-            let request = find_pending(pending, offered).map(|index| &pending[index].1);
-            match (known, request) {
-                (Some(track), _) => track.decision(),
-                (None, Some(request)) => track::decision_on(request),
-                (None, None) => TrackDecision::Refuse,
-            }
-        };
-        let outcome =
-            preparation.and_then(|()| publisher.negotiation.answer(&offer.sdp, &mut decide));
-        let transport = publisher.transport;
-        let answer = match outcome {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::info!(participant = %participant.identity, %error, "offer refused");
-                participant.send(signal_response::Message::RequestResponse(RequestResponse {
+        let mut plan = Vec::new();
+        let outcome = self.answer_offer(key, &offer.sdp, &mut plan);
+        let answered = match outcome {
+            Some(Ok(answered)) => answered,
+            Some(Err(error)) => {
+                tracing::debug!(participant = ?key, %error, "offer refused");
+                let response = RequestResponse {
                     reason: request_response::Reason::InvalidRequest as i32,
                     message: error.to_string(),
                     ..Default::default()
-                }));
+                };
+                self.send(key, signal_response::Message::RequestResponse(response));
                 return;
             }
+            None => return,
         };
-        self.media.command(Command::SetReceive {
-            transport,
-            mapping: Arc::new(answer.mapping),
-        });
-        self.media.command(Command::SetRemote {
-            transport,
-            ice: answer.remote.ice,
-            fingerprint: answer.remote.fingerprint,
-        });
-        let stopped: Vec<TrackId> = self
-            .tracks
-            .values()
-            .filter(|track| track.owner == key && answer.stopped_mids.contains(&track.info.mid))
-            .map(|track| track.id)
-            .collect();
-        for track in stopped {
-            self.unpublish(track);
+        for mid in &answered.stopped_mids {
+            self.end_mid(key, mid);
         }
-        let mut started = Vec::new();
-        for negotiated in answer.tracks {
-            started.extend(self.place_track(key, negotiated));
-        }
+        let mid_to_track_id = self.place_tracks(key, answered.tracks, plan);
         let message = SessionDescription {
             r#type: "answer".to_owned(),
-            sdp: answer.sdp,
+            sdp: answered.sdp,
             id: offer.id,
-            ..Default::default()
+            mid_to_track_id,
         };
         self.send(key, signal_response::Message::Answer(message));
-        if !started.is_empty() {
-            self.broadcast_participant(key);
-        }
-        for track in started {
-            self.subscribe_all_to(track);
-        }
     }
 
-    fn open_publisher(&mut self, key: ParticipantKey) {
-        let open = self
-            .participants
-            .get(&key)
-            .is_some_and(|p| p.publisher.is_some());
-        if open || !self.participants.contains_key(&key) {
-            return;
-        }
-        let (transport, local) = self.open_transport(key, Side::Publisher);
-        if let Some(participant) = self.participants.get_mut(&key) {
-            participant.publisher = Some(Publisher {
-                transport,
-                negotiation: PublisherNegotiation::new(local),
-                connected: false,
-            });
-        }
-    }
-
-    /// New credentials of ours when the offer has new ones of the client's.
-    fn prepare_restart(
+    /// Answers an offer, and notes in `plan` what each accepted m-line is. `None` when there is
+    /// no such participant.
+    fn answer_offer(
         &mut self,
         key: ParticipantKey,
         sdp: &str,
-    ) -> Result<(), crate::media::negotiation::NegotiationError> {
-        let publisher = self
-            .participants
-            .get_mut(&key)
-            .and_then(|participant| participant.publisher.as_mut());
-        if let Some(publisher) = publisher
-            && publisher.negotiation.offer_restarts_ice(sdp)?
-        {
-            let ice = new_credentials();
-            publisher.negotiation.set_local_ice(ice.clone());
-            self.media.command(Command::RestartIce {
-                transport: publisher.transport,
-                local_ice: ice,
-            });
-        }
-        Ok(())
+        plan: &mut Vec<(String, Offered)>,
+    ) -> Option<
+        Result<crate::media::connection::Answered, crate::media::negotiation::NegotiationError>,
+    > {
+        let participant = self.participants.get_mut(&key)?;
+        let publisher = participant.publisher.as_mut()?;
+        let announcements = &participant.announcements;
+        let may_publish = participant.permissions.publish;
+        let publications = &self.publications;
+        let mut decide = |offered: &OfferedTrack| {
+            if !may_publish {
+                return TrackDecision::Refuse;
+            }
+            let published = publications
+                .values()
+                .filter(|track| track.owner == key)
+                .flat_map(|track| track.encodings.iter().map(move |of| (track, of)))
+                .find(|(_, encoding)| encoding.mid == offered.mid);
+            let taken: Vec<usize> = plan
+                .iter()
+                .filter_map(|(_, what)| match what {
+                    Offered::Announced(index) => Some(*index),
+                    Offered::Published(_) => None,
+                })
+                .collect();
+            let announced = announcements
+                .iter()
+                .enumerate()
+                .filter(|(index, announcement)| {
+                    !taken.contains(index) && announcement.kind == offered.kind
+                });
+            let announced: Vec<(usize, &Announcement)> = announced.collect();
+            let named = announced
+                .iter()
+                .find(|(_, announcement)| names(&announcement.cids, offered));
+            let (index, announcement) = match (published, named) {
+                // The m-line says the same as before, or nothing that was announced.
+                (Some((track, encoding)), None) => {
+                    plan.push((offered.mid.clone(), Offered::Published(encoding.id)));
+                    return track.decision(encoding);
+                }
+                (Some((track, encoding)), Some(_)) if encoding.cid == offered.track_id => {
+                    plan.push((offered.mid.clone(), Offered::Published(encoding.id)));
+                    return track.decision(encoding);
+                }
+                (_, Some(named)) => *named,
+                // Firefox's SDP does not have the ids of its tracks. Of several announcements
+                // the last one is meant: those before were given up.
+                (None, None) => match announced.last() {
+                    Some(last) => *last,
+                    None => return TrackDecision::Refuse,
+                },
+            };
+            plan.push((offered.mid.clone(), Offered::Announced(index)));
+            decision_on(announcement, publications)
+        };
+        Some(publisher.answer(&mut self.media, &mut self.rng, sdp, &mut decide))
     }
 
-    /// Makes a negotiated m-line's track known to the engine, or tells it what has changed.
-    /// Gives the track when it is new.
-    fn place_track(&mut self, key: ParticipantKey, negotiated: NegotiatedTrack) -> Option<TrackId> {
-        let known = self
-            .tracks
-            .values()
-            .find(|track| track.owner == key && track.info.mid == negotiated.mid)
-            .map(|track| track.id);
-        if let Some(track) = known {
-            self.media.command(Command::SetTrackSource {
-                track,
-                source: negotiated.source,
-            });
-            return None;
-        }
-        let participant = self.participants.get_mut(&key)?;
-        let transport = participant.publisher.as_ref()?.transport;
-        let offered = OfferedTrack {
-            mid: negotiated.mid.clone(),
-            kind: negotiated.kind,
-            stream_id: String::new(),
-            track_id: negotiated.cid.clone(),
-            codecs: Vec::new(),
-            source: negotiated.source.clone(),
+    fn open_publisher(&mut self, key: ParticipantKey) {
+        let Some(participant) = self.participants.get_mut(&key) else {
+            return;
         };
-        let index = find_pending(&participant.pending, &offered)?;
-        let (id, request) = participant.pending.remove(index);
-        let mut track = self.announced.remove(&id)?;
-        track.kind = negotiated.kind;
-        track.info.mid.clone_from(&negotiated.mid);
-        track.layers = count_layers(&track, &negotiated.source.rids);
-        name_layers(&mut track, &negotiated.source.rids);
-        if let Some(codec) = negotiated.codecs.first() {
-            track.set_codec(*codec);
+        if participant.publisher.is_some() {
+            return;
         }
+        let publisher = PublisherConnection::open(&mut self.media, &mut self.rng);
+        self.transports
+            .insert(publisher.transport(), (key, Side::Publisher));
+        participant.publisher = Some(publisher);
+        self.flush_waiting_data(key);
+    }
+
+    /// Makes what was negotiated known to the engine and, when it is new, to everybody. Gives
+    /// the sid of the track on each m-line.
+    fn place_tracks(
+        &mut self,
+        key: ParticipantKey,
+        negotiated: Vec<NegotiatedTrack>,
+        plan: Vec<(String, Offered)>,
+    ) -> std::collections::HashMap<String, String> {
+        // Taken out from the last to the first, so that the indexes stay right.
+        let mut indexes: Vec<usize> = plan
+            .iter()
+            .filter_map(|(_, what)| match what {
+                Offered::Announced(index) => Some(*index),
+                Offered::Published(_) => None,
+            })
+            .collect();
+        indexes.sort_unstable_by(|a, b| b.cmp(a));
+        let mut announced = std::collections::BTreeMap::new();
+        if let Some(participant) = self.participants.get_mut(&key) {
+            for index in indexes {
+                if let Some(announcement) = participant.announcements.remove(index) {
+                    announced.insert(index, announcement);
+                }
+            }
+        }
+        let mut sids = std::collections::HashMap::new();
+        for track in negotiated {
+            let mid = track.mid.clone();
+            let what = plan.iter().find(|(planned, _)| *planned == mid);
+            let placed = match what {
+                Some((_, Offered::Published(id))) => self.renegotiate(*id, track),
+                Some((_, Offered::Announced(index))) => announced
+                    .remove(index)
+                    .and_then(|announcement| self.place_track(key, track, announcement)),
+                None => None,
+            };
+            let sid = placed.and_then(|track| self.publications.get(&track));
+            if let Some(publication) = sid {
+                sids.insert(mid, publication.info.sid.clone());
+            }
+        }
+        sids
+    }
+
+    /// The m-line of a published encoding was negotiated another time.
+    fn renegotiate(&mut self, id: TrackId, negotiated: NegotiatedTrack) -> Option<TrackKey> {
+        let track = *self.media_tracks.get(&id)?;
+        let publication = self.publications.get_mut(&track)?;
+        let encoding = publication
+            .encodings
+            .iter_mut()
+            .find(|encoding| encoding.id == id)?;
+        let streams = negotiated.source.rids.len().max(1);
+        if encoding.streams != streams && !negotiated.source.rids.is_empty() {
+            encoding.streams = streams;
+            self.news.demand.insert(track);
+        }
+        if !negotiated.cid.is_empty() {
+            encoding.cid = negotiated.cid;
+        }
+        self.media.command(Command::SetTrackSource {
+            track: id,
+            source: negotiated.source,
+        });
+        Some(track)
+    }
+
+    fn place_track(
+        &mut self,
+        key: ParticipantKey,
+        negotiated: NegotiatedTrack,
+        announcement: Announcement,
+    ) -> Option<TrackKey> {
+        // Another track on an m-line that carried one: that one has ended.
+        self.end_mid(key, &negotiated.mid);
+        let transport = self
+            .participants
+            .get(&key)?
+            .publisher
+            .as_ref()
+            .map(PublisherConnection::transport)?;
+        let codec = negotiated.codecs.first().copied()?;
+        let id = self.media.track_id();
+        let rids = negotiated.source.rids.clone();
+        let encoding = Encoding {
+            id,
+            mid: negotiated.mid.clone(),
+            cid: negotiated.cid.clone(),
+            codec,
+            streams: rids.len().max(1),
+        };
+        let (track, new) = match announcement.purpose {
+            Purpose::NewTrack(info) => {
+                let track = TrackKey(self.next_track);
+                self.next_track += 1;
+                let publication =
+                    Publication::new(track, key, negotiated.kind, *info, encoding, &rids);
+                self.publications.insert(track, publication);
+                (track, true)
+            }
+            Purpose::BackupCodec(track) => {
+                let publication = self.publications.get_mut(&track)?;
+                publication.add_encoding(encoding, &rids);
+                (track, false)
+            }
+        };
+        self.media_tracks.insert(id, track);
+        let publication = self.publications.get(&track)?;
+        let muted = publication.info.muted;
         self.media.command(Command::AddTrack(Box::new(NewTrack {
             track: id,
             transport,
             kind: negotiated.kind,
-            screen: [TrackSource::ScreenShare, TrackSource::ScreenShareAudio]
-                .into_iter()
-                .any(|source| request.source == source as i32),
+            screen: publication.is_screen(),
             source: negotiated.source,
         })));
-        if request.muted {
-            self.media.command(Command::SetTrackMuted {
-                track: id,
-                muted: true,
+        if muted {
+            self.media
+                .command(Command::SetTrackMuted { track: id, muted });
+        }
+        self.news.demand.insert(track);
+        self.touch(key);
+        if new {
+            self.published(key, track);
+        } else {
+            self.encodings_changed(track);
+        }
+        Some(track)
+    }
+
+    fn published(&mut self, key: ParticipantKey, track: TrackKey) {
+        let info = self
+            .publications
+            .get(&track)
+            .map(|track| track.info.clone());
+        if let (Some(participant), Some(info)) = (self.participant_info(key), info) {
+            tracing::debug!(participant = %participant.identity, track = %info.sid, "published");
+            self.journal.write(Fact::TrackPublished {
+                participant: Box::new(participant),
+                track: Box::new(info),
             });
         }
-        self.shared.metrics.add_published(1);
-        tracing::info!(participant = %participant.identity, track = %track.info.sid, "published");
-        self.tracks.insert(id, track);
-        self.rewished.insert(id);
-        Some(id)
+        self.news.room = true;
+        self.reconsider_track(track);
     }
 
     /// The first packet of a layer: now it is known what the track is encoded with.
-    pub(super) fn layer_started(&mut self, track: TrackId, layer: u8, codec: Codec, ssrc: u32) {
-        let Some(track) = self.tracks.get_mut(&track) else {
+    pub(super) fn layer_started(&mut self, id: TrackId, layer: u8, codec: Codec, ssrc: u32) {
+        let Some(&track) = self.media_tracks.get(&id) else {
+            return;
+        };
+        let Some(publication) = self.publications.get_mut(&track) else {
             return;
         };
         #[allow(deprecated)]
-        if let Some(described) = track.info.layers.get_mut(usize::from(layer)) {
+        if let Some(described) = publication.info.layers.get_mut(usize::from(layer)) {
             described.ssrc = ssrc;
         }
-        let owner = track.owner;
-        if track.set_codec(codec) {
-            self.broadcast_participant(owner);
+        let owner = publication.owner;
+        if publication.set_codec(id, codec) {
+            self.touch(owner);
+            self.encodings_changed(track);
+            self.news.demand.insert(track);
         }
     }
 
-    /// A client mutes or unmutes one of its tracks.
-    pub(super) fn mute(&mut self, key: ParticipantKey, sid: &str, muted: bool) {
-        let all = self.tracks.values_mut().chain(self.announced.values_mut());
-        let found = all
-            .filter(|track| track.owner == key)
-            .find(|track| track.info.sid == sid);
-        let Some(track) = found else {
-            return;
-        };
-        if track.info.muted == muted {
+    /// A client mutes or unmutes one of its tracks, announced or published.
+    pub(super) fn mute(&mut self, key: ParticipantKey, mute: &MuteTrackRequest) {
+        if let Some(info) = self.announced_info(key, &mute.sid) {
+            info.muted = mute.muted;
             return;
         }
-        track.info.muted = muted;
-        let id = track.id;
-        self.media
-            .command(Command::SetTrackMuted { track: id, muted });
-        self.broadcast_participant(key);
+        let track = self.track_of(key, &mute.sid);
+        if let Some(track) = track {
+            self.set_muted(track, mute.muted, false);
+        }
     }
 
-    /// Withdraws a track: everybody who gets it is told.
-    pub(super) fn unpublish(&mut self, id: TrackId) {
-        let Some(track) = self.tracks.remove(&id) else {
+    /// The one place where a published track is muted: what everybody is told and what the
+    /// engine is told change together.
+    pub(super) fn set_muted(&mut self, track: TrackKey, muted: bool, by_server: bool) {
+        let Some(publication) = self.publications.get_mut(&track) else {
             return;
         };
-        self.media.command(Command::RemoveTrack(id));
-        self.shared.metrics.add_published(-1);
+        publication.muted_by_server = by_server && muted;
+        if publication.info.muted == muted {
+            return;
+        }
+        publication.info.muted = muted;
+        let owner = publication.owner;
+        for encoding in &publication.encodings {
+            self.media.command(Command::SetTrackMuted {
+                track: encoding.id,
+                muted,
+            });
+        }
+        self.news.speakers = true;
+        self.touch(owner);
+    }
+
+    /// A client's microphone track has other features.
+    pub(super) fn update_audio_track(
+        &mut self,
+        key: ParticipantKey,
+        update: &UpdateLocalAudioTrack,
+    ) {
+        let features: Vec<i32> = update.features.iter().copied().take(32).collect();
+        if let Some(info) = self.own_info(key, &update.track_sid) {
+            info.audio_features = features;
+            self.touch(key);
+        }
+    }
+
+    /// A client's video track has another size.
+    pub(super) fn update_video_track(
+        &mut self,
+        key: ParticipantKey,
+        update: &UpdateLocalVideoTrack,
+    ) {
+        if let Some(info) = self.own_info(key, &update.track_sid) {
+            (info.width, info.height) = (update.width, update.height);
+            self.touch(key);
+        }
+    }
+
+    /// The encodings on an m-line have ended.
+    fn end_mid(&mut self, key: ParticipantKey, mid: &str) {
+        let ended: Vec<(TrackKey, usize, TrackId)> = self
+            .tracks_of(key)
+            .flat_map(|track| {
+                let encodings = track.encodings.iter().enumerate();
+                encodings.map(move |(index, encoding)| (track.key, index, encoding))
+            })
+            .filter(|(_, _, encoding)| encoding.mid == mid)
+            .map(|(track, index, encoding)| (track, index, encoding.id))
+            .collect();
+        for (track, index, id) in ended {
+            if index == 0 {
+                self.unpublish(track);
+            } else if let Some(publication) = self.publications.get_mut(&track) {
+                publication.encodings.remove(index);
+                self.media_tracks.remove(&id);
+                self.media.command(Command::RemoveTrack(id));
+                self.encodings_changed(track);
+                self.news.demand.insert(track);
+                self.touch(key);
+            }
+        }
+    }
+
+    /// Withdraws a track: everybody who gets it is told, and so is its publisher while it is
+    /// here.
+    pub(super) fn unpublish(&mut self, track: TrackKey) {
+        let Some(publication) = self.publications.remove(&track) else {
+            return;
+        };
+        for encoding in &publication.encodings {
+            self.media_tracks.remove(&encoding.id);
+            self.media.command(Command::RemoveTrack(encoding.id));
+        }
+        let owner = publication.owner;
         for participant in self.participants.values_mut() {
-            participant.wishes.remove(&id);
-            if let Some(subscription) = participant.subscriptions.remove(&id) {
-                self.shared.metrics.add_subscribed(-1);
+            participant.demands.forget(&publication.info.sid);
+            participant.told.permissions.remove(&track);
+            if let Some(subscription) = participant.subscriptions.remove(&track) {
+                self.journal.write(Fact::Unsubscribed);
+                self.news.viewers.insert(participant.key);
                 if let Some(subscriber) = &mut participant.subscriber {
-                    subscriber.negotiation.remove_track(subscription.id.0);
+                    subscriber.remove_track(subscription.id.0);
                 }
             }
         }
+        self.news.speakers = true;
+        self.news.room = true;
+        if let Some(participant) = self.participant_info(owner) {
+            self.journal.write(Fact::TrackUnpublished {
+                participant: Box::new(participant),
+                track: Box::new(publication.info.clone()),
+            });
+        }
         let unpublished = TrackUnpublishedResponse {
-            track_sid: track.info.sid.clone(),
+            track_sid: publication.info.sid,
         };
         let message = signal_response::Message::TrackUnpublished(unpublished);
-        self.send(track.owner, message);
-        self.broadcast_participant(track.owner);
+        self.send(owner, message);
+        self.touch(owner);
+    }
+
+    /// The published tracks of a participant.
+    pub(super) fn tracks_of(&self, key: ParticipantKey) -> impl Iterator<Item = &Publication> {
+        self.publications
+            .values()
+            .filter(move |track| track.owner == key)
+    }
+
+    /// A participant's published track by sid.
+    pub(super) fn track_of(&self, key: ParticipantKey, sid: &str) -> Option<TrackKey> {
+        self.tracks_of(key)
+            .find(|track| track.info.sid == sid)
+            .map(|track| track.key)
+    }
+
+    fn announced_info(&mut self, key: ParticipantKey, sid: &str) -> Option<&mut TrackInfo> {
+        let participant = self.participants.get_mut(&key)?;
+        participant
+            .announcements
+            .iter_mut()
+            .filter_map(Announcement::info_mut)
+            .find(|info| info.sid == sid)
+    }
+
+    /// What is told of a participant's track, announced or published.
+    fn own_info(&mut self, key: ParticipantKey, sid: &str) -> Option<&mut TrackInfo> {
+        if let Some(track) = self.track_of(key, sid) {
+            return self
+                .publications
+                .get_mut(&track)
+                .map(|track| &mut track.info);
+        }
+        self.announced_info(key, sid)
     }
 }
 
-/// The announced track that an m-line is: by its id, else the only one of its kind.
-fn find_pending(pending: &[(TrackId, AddTrackRequest)], offered: &OfferedTrack) -> Option<usize> {
-    let by_id = pending.iter().position(|(_, request)| {
-        request.cid == offered.track_id
-            || (!offered.stream_id.is_empty() && request.cid == offered.stream_id)
-            || request
-                .simulcast_codecs
-                .iter()
-                .any(|codec| !codec.cid.is_empty() && codec.cid == offered.track_id)
-    });
-    by_id.or_else(|| {
-        let mut of_kind = pending
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, request))| track::kind_of(request) == Some(offered.kind));
-        let (index, _) = of_kind.next()?;
-        of_kind.next().is_none().then_some(index)
-    })
+/// Whether an m-line has one of these ids.
+fn names(cids: &[String], offered: &OfferedTrack) -> bool {
+    cids.iter()
+        .any(|cid| *cid == offered.track_id || *cid == offered.stream_id)
 }
 
-/// How many layers a track has: one a stream, or as many as are described where they are all in
-/// one stream (scalable coding).
-#[allow(deprecated)]
-fn count_layers(track: &Track, rids: &[String]) -> usize {
-    match rids.len() {
-        0 | 1 => track.info.layers.len().max(1),
-        streams => streams,
+fn decision_on(
+    announcement: &Announcement,
+    publications: &std::collections::BTreeMap<TrackKey, Publication>,
+) -> TrackDecision {
+    match &announcement.purpose {
+        Purpose::NewTrack(info) => decision_for(info, announcement.preferred),
+        Purpose::BackupCodec(track) => match publications.get(track) {
+            Some(publication) => decision_for(&publication.info, announcement.preferred),
+            None => TrackDecision::Refuse,
+        },
     }
-}
-
-/// Gives the described layers the names under which they are sent.
-#[allow(deprecated)]
-fn name_layers(track: &mut Track, rids: &[String]) {
-    for (index, layer) in track.info.layers.iter_mut().enumerate() {
-        layer.spatial_layer = index as i32;
-        layer.rid = rids.get(index).cloned().unwrap_or_default();
-    }
-    track.info.simulcast = rids.len() > 1;
 }

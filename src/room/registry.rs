@@ -7,30 +7,21 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use moim_signaling::outbox::OutboxReceiver;
 use moim_signaling::token::TokenIssuer;
+use moim_signaling::wire::Room;
 use moim_signaling::{Join, Refusal, Rooms};
 use tokio::sync::{mpsc, oneshot};
 
-use super::actor::{self, RoomMessage};
+use super::admin::{Answer, Order, OrderError};
+use super::id::random_text;
+use super::mailbox::{INBOX_CAPACITY, RoomMessage, RoomSeat};
 use super::metrics::RoomMetrics;
-use super::seat::RoomSeat;
 use super::settings::RoomSettings;
+use super::shared::Shared;
+use super::task;
 use crate::media::handle::Media;
 
-/// Messages that wait for a room; a sender waits when it is full.
-const INBOX_CAPACITY: usize = 1_024;
 /// A join that finds its room just ending tries again this often.
 const JOIN_ATTEMPTS: usize = 4;
-
-/// What all rooms share.
-pub(super) struct Shared {
-    pub(super) settings: RoomSettings,
-    pub(super) issuer: TokenIssuer,
-    pub(super) media: Media,
-    pub(super) metrics: Arc<RoomMetrics>,
-    pub(super) node_id: String,
-    pub(super) rooms: DashMap<String, mpsc::Sender<RoomMessage>>,
-    closing: AtomicBool,
-}
 
 /// The rooms of this server.
 #[derive(Clone)]
@@ -44,7 +35,7 @@ impl Registry {
             issuer,
             media,
             metrics: Arc::default(),
-            node_id: format!("ND_{}", super::state::random_text(12)),
+            node_id: format!("ND_{}", random_text(&mut rand::rng(), 12)),
             rooms: DashMap::new(),
             closing: AtomicBool::new(false),
         }))
@@ -71,6 +62,31 @@ impl Registry {
         }
     }
 
+    /// Gives an order to a room. `None` when there is no such room.
+    pub async fn administer(&self, room: &str, order: Order) -> Option<Result<Answer, OrderError>> {
+        let room = self.existing(room)?;
+        let (reply, answer) = oneshot::channel();
+        let order = Box::new(order);
+        let message = RoomMessage::Administer { order, reply };
+        if room.send(message).await.is_err() {
+            return None;
+        }
+        Some(answer.await.unwrap_or(Err(OrderError::Ending)))
+    }
+
+    /// Describes the rooms that exist, in the order of their names.
+    pub async fn list(&self) -> Vec<Room> {
+        let mut names: Vec<String> = self.0.rooms.iter().map(|room| room.key().clone()).collect();
+        names.sort_unstable();
+        let mut rooms = Vec::with_capacity(names.len());
+        for name in names {
+            if let Some(Ok(Answer::Room(room))) = self.administer(&name, Order::Describe).await {
+                rooms.push(*room);
+            }
+        }
+        rooms
+    }
+
     fn existing(&self, name: &str) -> Option<mpsc::Sender<RoomMessage>> {
         self.0.rooms.get(name).map(|room| room.value().clone())
     }
@@ -87,7 +103,7 @@ impl Registry {
             entry => {
                 let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
                 entry.insert(sender.clone());
-                actor::spawn(self.0.clone(), name.to_owned(), sender.downgrade(), inbox);
+                task::spawn(self.0.clone(), name.to_owned(), sender.downgrade(), inbox);
                 Ok(sender)
             }
         }

@@ -1,53 +1,39 @@
-//! Who speaks: the engine's levels of tracks, told as changes of participants.
+//! Who speaks: the engine's levels of tracks, as levels of participants.
 
 use std::collections::BTreeMap;
 
-use moim_signaling::wire::{SpeakerInfo, SpeakersChanged, signal_response};
-
-use super::participant::ParticipantKey;
-use super::state::Room;
 use moim_engine::ids::TrackId;
 
-/// Who was heard last, and how loud.
+use super::core::Room;
+use super::id::ParticipantKey;
+
+/// The levels that the engine told last, 0.0 to 1.0 by track.
 #[derive(Debug, Default)]
-pub(super) struct Speakers(BTreeMap<ParticipantKey, f32>);
+pub(super) struct Speakers(Vec<(TrackId, f32)>);
 
 impl Room {
-    pub(super) fn speakers_changed(&mut self, levels: &[(TrackId, f32)]) {
-        let mut heard: BTreeMap<ParticipantKey, f32> = BTreeMap::new();
-        for (track, level) in levels {
-            if let Some(track) = self.tracks.get(track) {
-                let loudest = heard.entry(track.owner).or_insert(0.0);
+    pub(super) fn speakers_changed(&mut self, levels: Vec<(TrackId, f32)>) {
+        self.speakers.0 = levels;
+        self.news.speakers = true;
+    }
+
+    /// Who is heard now and how loud: only what is published, not muted, and of participants
+    /// whom the others know.
+    pub(super) fn speaking(&self) -> BTreeMap<ParticipantKey, f32> {
+        let mut speaking = BTreeMap::new();
+        for (id, level) in &self.speakers.0 {
+            let Some(track) = self.track_of_encoding(*id) else {
+                continue;
+            };
+            let hidden = self
+                .participants
+                .get(&track.owner)
+                .is_none_or(|owner| owner.permissions.hidden);
+            if !hidden && !track.info.muted {
+                let loudest = speaking.entry(track.owner).or_insert(0.0_f32);
                 *loudest = loudest.max(*level);
             }
         }
-        let former = std::mem::replace(&mut self.speakers.0, heard.clone());
-        let mut changed: Vec<SpeakerInfo> = Vec::new();
-        for (key, level) in &heard {
-            if former.get(key) != Some(level) {
-                changed.extend(self.speaker(*key, *level, true));
-            }
-        }
-        for key in former.keys().filter(|key| !heard.contains_key(key)) {
-            changed.extend(self.speaker(*key, 0.0, false));
-        }
-        if changed.is_empty() {
-            return;
-        }
-        for participant in self.participants.values_mut() {
-            let speakers = changed.clone();
-            participant.send(signal_response::Message::SpeakersChanged(SpeakersChanged {
-                speakers,
-            }));
-        }
-    }
-
-    fn speaker(&self, key: ParticipantKey, level: f32, active: bool) -> Option<SpeakerInfo> {
-        let participant = self.participants.get(&key)?;
-        (!participant.permissions.hidden).then(|| SpeakerInfo {
-            sid: participant.sid.clone(),
-            level,
-            active,
-        })
+        speaking
     }
 }

@@ -31,8 +31,6 @@ DESTINATIONS = {
 
 @pytest.mark.parametrize("form", DESTINATIONS)
 async def test_a_message_reaches_exactly_those_it_is_addressed_to(meeting, form, request):
-    if form.startswith("in UserPacket"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="destinations inside UserPacket are not read"))
     alice, bob, carol = await meeting.join_all("alice", "bob", "carol")
     await alice.open_data()
     alice.send_data(DESTINATIONS[form](bob))
@@ -49,7 +47,6 @@ async def test_a_message_to_nobody_who_is_there_reaches_nobody(meeting):
     assert payloads(bob) == [END]
 
 
-@pytest.mark.xfail(strict=True, reason="data is withheld from participants without canSubscribe")
 async def test_a_participant_without_can_subscribe_gets_data_and_answers_to_its_calls(meeting):
     alice = await meeting.join("alice")
     bob = await meeting.join("bob", active=False, canSubscribe=False)
@@ -63,7 +60,6 @@ async def test_a_participant_without_can_subscribe_gets_data_and_answers_to_its_
     assert answer in [p.rpc_response for p in bob.data()]
 
 
-@pytest.mark.xfail(strict=True, reason="data of hidden participants names them")
 async def test_data_of_a_hidden_participant_does_not_name_it(meeting):
     alice = await meeting.join("alice")
     hidden = await meeting.join("the-hidden-one", hidden=True)
@@ -107,7 +103,6 @@ async def test_a_message_that_is_too_large_harms_nobody(meeting):
     assert not alice.messages("leave") and not bob.messages("leave")
 
 
-@pytest.mark.xfail(strict=True, reason="requests about data tracks are passed over")
 async def test_a_request_for_a_data_track_is_answered(meeting):
     alice = await meeting.join("alice")
     await alice.send(publish_data_track_request=rtc.PublishDataTrackRequest(pub_handle=1, name="telemetry"))

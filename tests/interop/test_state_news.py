@@ -20,7 +20,6 @@ async def permit(client, everybody, *identities):
     await client.send(subscription_permission=rtc.SubscriptionPermission(all_participants=everybody, track_permissions=named))
 
 
-@pytest.mark.xfail(strict=True, reason="departures during the gap are not told at the resume")
 async def test_a_resume_tells_who_left_who_came_and_what_ended(meeting):
     alice, bob, carol = await meeting.join_all("alice", "bob", "carol")
     track = await carol.publish()
@@ -36,7 +35,6 @@ async def test_a_resume_tells_who_left_who_came_and_what_ended(meeting):
     await meeting.until(lambda: not alice.view()["carol"].tracks, "the end of carol's track")
 
 
-@pytest.mark.xfail(strict=True, reason="features and sizes that change are not told")
 async def test_features_and_sizes_that_change_are_told_to_all_and_to_newcomers(meeting):
     alice, bob = await meeting.join_all("alice", "bob")
     microphone = await alice.publish("mic", audio_features=[FEATURE.TF_ECHO_CANCELLATION])
@@ -54,7 +52,6 @@ async def test_features_and_sizes_that_change_are_told_to_all_and_to_newcomers(m
     assert (late.track(camera.sid).width, late.track(camera.sid).height) == (1280, 720)
 
 
-@pytest.mark.xfail(strict=True, reason="allowed=false is not told to those who ask or come later")
 async def test_who_may_not_subscribe_is_told_whenever_that_begins(meeting):
     alice, carol = await meeting.join_all("alice", "carol")
     bob = await meeting.join("bob", query="&auto_subscribe=0")
@@ -83,8 +80,6 @@ async def test_who_may_not_subscribe_is_told_whenever_that_begins(meeting):
 
 @pytest.mark.parametrize("how", ["falls silent", "mutes", "unpublishes", "leaves"])
 async def test_who_spoke_and_stopped_is_not_left_as_speaking(meeting, how, request):
-    if how == "unpublishes":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="speakers that unpublish stay speakers"))
     alice, bob = await meeting.join_all("alice", "bob")
     track = await alice.publish()
     alice.sources[0].level = 10
@@ -127,10 +122,9 @@ async def test_a_client_that_was_killed_and_comes_back_is_first_gone_then_there(
     assert [p.sid for p in late.joined.other_participants if p.identity == "alice"] == [again.sid]
 
 
-@pytest.mark.xfail(strict=True, reason="participants are announced only once their connection is up")
 async def test_who_has_joined_is_announced_before_its_media_connection_is_up(meeting):
     alice = await meeting.join("alice")
     bob = await meeting.join("bob", active=False, answers=False)
     await meeting.until(lambda: "bob" in alice.view(), "the news of bob")
     await bob.socket.close()
-    await meeting.until(lambda: "bob" not in alice.view(), "the departure of bob")
+    await meeting.until(lambda: "bob" not in alice.view(), "the departure of bob", 25)

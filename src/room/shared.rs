@@ -1,0 +1,26 @@
+//! What all rooms of a server share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use dashmap::DashMap;
+use moim_signaling::token::TokenIssuer;
+use tokio::sync::mpsc;
+
+use super::mailbox::RoomMessage;
+use super::metrics::RoomMetrics;
+use super::settings::RoomSettings;
+use crate::media::handle::Media;
+
+/// What all rooms share.
+pub(super) struct Shared {
+    pub(super) settings: RoomSettings,
+    pub(super) issuer: TokenIssuer,
+    pub(super) media: Media,
+    pub(super) metrics: Arc<RoomMetrics>,
+    pub(super) node_id: String,
+    /// The way to each room, by name.
+    pub(super) rooms: DashMap<String, mpsc::Sender<RoomMessage>>,
+    /// The server takes no more joins.
+    pub(super) closing: AtomicBool,
+}
