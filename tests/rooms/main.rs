@@ -3,6 +3,7 @@
 //!
 //! `ROOM_SEEDS=10000` plays that many meetings, `ROOM_SEED=7` replays one and prints it.
 
+mod data_routing;
 mod meeting;
 mod plane;
 mod sdp;
