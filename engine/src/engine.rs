@@ -1,131 +1,69 @@
-//! The engine: what it holds, what comes in, what goes out.
+//! The engine: what comes in is given to the part whose it is, and what goes out is collected.
 //!
-//! The way of a packet: [`Engine::handle_datagram`] finds the peer (here), `receive/ingress.rs` makes
-//! one plaintext packet of it and keeps it, `forward/fan_out.rs` queues it for each subscriber, and
-//! `send/write.rs` writes what has gathered for [`Engine::poll_transmits`] to hand out.
+//! The way of a packet: [`Engine::handle_datagram`] finds the peer, `receive/ingress.rs` makes one
+//! plaintext packet of it and keeps it, `forward/fan_out.rs` queues it for each subscriber, and
+//! `send/write.rs` writes what is queued for [`Engine::poll_transmits`] to hand out.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use rustc_hash::FxHashMap;
 
-use crate::allocation::policy::{Candidate, Reason};
+use crate::allocation::allocator::Allocator;
+use crate::api::codec::MediaKind;
 use crate::api::command::Command;
-use crate::api::event::{Event, RoomEvent};
-use crate::api::ids::{RoomId, TransportId};
+use crate::api::event::RoomEvent;
+use crate::api::ids::{RoomId, ShardId, TrackId, TransportId};
 use crate::api::io::{EngineConfig, EngineStatistics, LocalSocket};
-use crate::bandwidth::coupling::Coupling;
-use crate::data_flow::RoomWindows;
-use crate::event_queue::EventQueue;
-use crate::forward::last_n::slots::AudioSlots;
-use crate::forward::relay_batch::Relay;
-use crate::forward::room_speakers::RoomSpeakers;
-use crate::send::ready_list::ReadyList;
-use crate::send::send_batch::{Path, SendBatch, Transmits};
-use crate::state::peer::{Peer, Srtp};
+use crate::connections::Connections;
+use crate::forward::active_speakers::ActiveSpeakers;
+use crate::forward::fan_out::fan_out;
+use crate::forward::last_n::LastN;
+use crate::forward::relay::relay_packet;
+use crate::forward::relay_batch::RelayBatch;
+use crate::forward::relayed::handle_relay;
+use crate::membership;
+use crate::quality_report::measure_quality;
+use crate::receive::feedback::send_feedback;
+use crate::receive::ingress::{self, Ingress, MAX_DATAGRAM};
+use crate::receive::rtcp::handle_rtcp;
+use crate::send::prefetch::Prefetcher;
+use crate::send::reports::send_reports;
+use crate::send::send_batch::Transmits;
+use crate::send::wall_clock::WallClock;
+use crate::send::write::write_released;
+use crate::state::Media;
 use crate::state::table::PeerIx;
-use crate::state::timers::{TimerOwner, Timers};
-use crate::state::{Peers, Subscriptions, Tracks};
-use crate::transport::byte_queue::{ByteQueue, Contents};
-use crate::transport::{TransportEvent, username_fragment};
+use crate::state::timers::TimerOwner;
 use crate::wire::rtp::{self, PacketClass};
-use crate::wire::srtp::{SrtpKeys, SrtpReceiver, SrtpSender};
-
-/// Largest datagram that is looked at.
-pub(crate) const MAX_DATAGRAM: usize = 2_048;
-
-/// Bytes of datagrams of ICE, DTLS and SCTP that wait to leave. They leave before the next
-/// input; what does not fit is as if lost on the network, and is sent again if it matters.
-const MAX_CONTROL: usize = 16 << 20;
-
-/// A datagram of ICE, DTLS or SCTP that waits to leave.
-struct ControlDatagram {
-    path: Path,
-    contents: Bytes,
-}
-
-impl Contents for ControlDatagram {
-    fn contents_len(&self) -> usize {
-        self.contents.len()
-    }
-}
 
 /// The media engine of one shard.
 pub struct Engine {
-    pub(crate) config: EngineConfig,
-    pub(crate) started: Instant,
-    pub(crate) rng: SmallRng,
-    pub(crate) peers: Peers,
-    pub(crate) tracks: Tracks,
-    pub(crate) subscriptions: Subscriptions,
-    by_address: FxHashMap<SocketAddr, PeerIx>,
-    by_ufrag: FxHashMap<Box<[u8]>, PeerIx>,
-    pub(crate) speakers: FxHashMap<RoomId, RoomSpeakers>,
-    /// The rooms in which not all audio tracks are forwarded.
-    pub(crate) last_n: FxHashMap<RoomId, AudioSlots>,
-    pub(crate) timers: Timers,
-    pub(crate) events: EventQueue,
-    pub(crate) room_windows: RoomWindows,
-    control: ByteQueue<ControlDatagram>,
-    pub(crate) ready: ReadyList,
-    pub(crate) relay: Relay,
-    /// What leaves next.
-    pub(crate) outgoing: SendBatch,
-    pub(crate) statistics: EngineStatistics,
-    /// Peers who share a link.
-    pub(crate) coupling: Coupling,
-    /// The tracks of the peer that is being allocated; kept for its memory.
-    pub(crate) candidates: Vec<Candidate>,
-    /// Tags of packets that feedback tells are missing; kept for its memory.
-    pub(crate) missing: Vec<u64>,
-    /// The peers whose reports are handled next; kept for its memory.
-    pub(crate) reporting: Vec<PeerIx>,
-    /// The packet being forwarded, in the form that subscribers get.
-    pub(crate) scratch: Box<[u8; MAX_DATAGRAM]>,
-}
-
-/// What the way out touches, borrowed apart: one track is read while many peers are written.
-pub(crate) struct FanOut<'a> {
-    pub(crate) tracks: &'a Tracks,
-    pub(crate) subscriptions: &'a mut Subscriptions,
-    pub(crate) peers: &'a mut Peers,
-    pub(crate) statistics: &'a mut EngineStatistics,
-    pub(crate) events: &'a mut EventQueue,
-    pub(crate) timers: &'a mut Timers,
-    pub(crate) ready: &'a mut ReadyList,
-    pub(crate) relay: &'a mut Relay,
+    pub(crate) media: Media,
+    connections: Connections,
+    ingress: Ingress,
+    pub(crate) last_n: LastN,
+    speakers: ActiveSpeakers,
+    allocator: Allocator,
+    prefetcher: Prefetcher,
+    clock: WallClock,
+    rng: SmallRng,
 }
 
 impl Engine {
     /// An engine without peers. `now` is the start of its time.
     pub fn new(config: EngineConfig, now: Instant) -> Engine {
         Engine {
+            media: Media::default(),
+            connections: Connections::new(config.certificate),
+            ingress: Ingress::default(),
+            last_n: LastN::default(),
+            speakers: ActiveSpeakers::default(),
+            allocator: Allocator::new(now),
+            prefetcher: Prefetcher::default(),
+            clock: WallClock::new(now, config.wall_clock),
             rng: SmallRng::seed_from_u64(config.seed),
-            config,
-            started: now,
-            peers: Peers::default(),
-            tracks: Tracks::default(),
-            subscriptions: Subscriptions::default(),
-            by_address: FxHashMap::default(),
-            by_ufrag: FxHashMap::default(),
-            speakers: FxHashMap::default(),
-            last_n: FxHashMap::default(),
-            timers: Timers::default(),
-            events: EventQueue::default(),
-            room_windows: RoomWindows::default(),
-            control: ByteQueue::new(MAX_CONTROL),
-            ready: ReadyList::default(),
-            relay: Relay::default(),
-            outgoing: SendBatch::default(),
-            statistics: EngineStatistics::default(),
-            coupling: Coupling::default(),
-            candidates: Vec::new(),
-            missing: Vec::new(),
-            reporting: Vec::new(),
-            scratch: Box::new([0; MAX_DATAGRAM]),
         }
     }
 
@@ -152,120 +90,189 @@ impl Engine {
         let Some(&first) = datagram.first() else {
             return;
         };
+        let (media, allocator) = (&mut self.media, &mut self.allocator);
         if datagram.len() > MAX_DATAGRAM {
-            self.statistics.datagrams_dropped += 1;
+            media.statistics.datagrams_dropped += 1;
             return;
         }
-        let known = self.peer_at(source);
+        let known = self.connections.peer_at(source);
         match (rtp::classify(first), known) {
             (PacketClass::Rtp, Some(peer)) if rtp::is_rtcp(datagram) => {
-                return self.handle_rtcp(now, arrived, peer, datagram);
+                return handle_rtcp(media, allocator, now, arrived, peer, datagram);
             }
             (PacketClass::Rtp, Some(peer)) => self.handle_rtp(now, arrived, peer, datagram),
-            (PacketClass::Stun, _) => self.handle_stun(now, source, local, datagram),
-            (PacketClass::Dtls, Some(peer)) => {
-                self.peers[peer]
-                    .transport
-                    .handle_dtls(now, source, datagram);
-                self.settle_transport(now, peer);
+            (PacketClass::Stun, _) => {
+                let from = (source, local);
+                let connections = &mut self.connections;
+                if !connections.handle_stun(media, allocator, now, from, datagram) {
+                    media.statistics.datagrams_dropped += 1;
+                }
             }
-            _ => self.statistics.datagrams_dropped += 1,
+            (PacketClass::Dtls, Some(peer)) => {
+                let transport = &mut media.peers[peer].transport;
+                transport.handle_dtls(now, source, datagram);
+                self.connections.settle(media, allocator, now, peer);
+            }
+            _ => media.statistics.datagrams_dropped += 1,
         }
-        self.backdate_deadline(arrived);
+        self.media.backdate_deadline(arrived);
     }
 
-    /// Counts the coalescing deadlines from when what was just handled `arrived` at the socket, and
-    /// not from when it was read, so that waiting in the socket adds no delay.
-    pub(crate) fn backdate_deadline(&mut self, arrived: Instant) {
-        self.ready.backdate_deadline(arrived);
-        self.relay.backdate_deadline(arrived);
+    /// An RTP packet of a peer, on its way to the subscribers.
+    fn handle_rtp(&mut self, now: Instant, arrived: Instant, peer: PeerIx, datagram: &mut [u8]) {
+        let media = &mut self.media;
+        let Some(authentic) = ingress::authenticate(media, peer, datagram) else {
+            media.statistics.datagrams_dropped += 1;
+            return;
+        };
+        let packet = &datagram[..authentic.len];
+        let extensions = ingress::note_arrival(media, now, arrived, peer, &authentic, packet);
+        let track = authentic.owner.track;
+        let ingress = &mut self.ingress;
+        ingress.recover_audio(media, &self.last_n, now, &authentic, packet);
+        let allocator = &mut self.allocator;
+        let received = ingress.receive(media, allocator, now, &authentic, packet, &extensions);
+        let Some(received) = received else {
+            return;
+        };
+        if let Some(level) = extensions.audio_level {
+            self.speakers.hear(media, now, track, level.dbov);
+            let last_n = &mut self.last_n;
+            if !last_n.passes(media, now, track, level.dbov, &received.source) {
+                return;
+            }
+        }
+        relay_packet(media, now, track, &received, ingress.packet(&received));
+        fan_out(media, now, track, &received);
+        // An Opus packet is a frame (RFC 7587, section 4.2).
+        if authentic.header.marker || received.codec.kind() == MediaKind::Audio {
+            media.ready.completed(now, arrived);
+        }
     }
 
     /// An order from the control plane.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
+        let (media, allocator) = (&mut self.media, &mut self.allocator);
         match command {
-            Command::AddTransport(new) => self.add_transport(now, &new),
+            Command::AddTransport(new) => {
+                let feedback_ssrc = self.rng.random();
+                self.connections
+                    .add(media, allocator, now, &new, feedback_ssrc);
+            }
             Command::SetRemote {
                 transport,
                 ice,
                 fingerprint,
             } => {
-                if let Some(peer) = self.find_peer(transport) {
-                    self.peers[peer]
-                        .transport
-                        .set_remote(now, &ice, fingerprint);
-                    self.settle_transport(now, peer);
+                if let Some(peer) = media.peers.find(transport) {
+                    let transport = &mut media.peers[peer].transport;
+                    transport.set_remote(now, &ice, fingerprint);
+                    self.connections.settle(media, allocator, now, peer);
                 }
             }
             Command::RestartIce {
                 transport,
                 local_ice,
             } => {
-                if let Some(peer) = self.find_peer(transport) {
-                    let ufrag = local_ice.ufrag.as_bytes().into();
-                    self.by_ufrag.insert(ufrag, peer);
-                    self.peers[peer].transport.restart_ice(&local_ice);
+                if let Some(peer) = media.peers.find(transport) {
+                    self.connections.restart_ice(media, peer, &local_ice);
                 }
             }
             Command::RemoveTransport(transport) => self.remove_transport(now, transport),
             Command::SetReceive { transport, mapping } => {
-                if let Some(peer) = self.find_peer(transport) {
-                    self.peers[peer].set_mapping(&mapping);
+                if let Some(peer) = media.peers.find(transport) {
+                    media.peers[peer].set_mapping(&mapping);
                 }
             }
-            Command::AddTrack(new) => self.add_track(&new),
-            Command::MirrorTrack { track, room, home } => self.mirror_track(&track, room, home),
-            Command::SetTrackSource { track, source } => self.set_track_source(track, source),
+            Command::AddTrack(new) => membership::add_track(media, &new),
+            Command::MirrorTrack { track, room, home } => {
+                membership::mirror_track(media, &track, room, home);
+            }
+            Command::SetTrackSource { track, source } => {
+                membership::set_track_source(media, track, source);
+            }
             Command::RemoveTrack(track) => self.remove_track(now, track),
-            Command::SetTrackMuted { track, muted } => self.set_track_muted(now, track, muted),
-            Command::AddSubscription(new) => self.add_subscription(now, &new),
+            Command::SetTrackMuted { track, muted } => {
+                membership::set_track_muted(media, allocator, now, track, muted);
+            }
+            Command::AddSubscription(new) => {
+                membership::add_subscription(media, allocator, &mut self.rng, now, &new);
+            }
             Command::RemoveSubscription(subscription) => {
-                self.remove_subscription(now, subscription);
+                membership::remove_subscription(media, now, subscription);
             }
             Command::SetSubscription {
                 subscription,
                 settings,
-            } => {
-                self.set_subscription(now, subscription, settings);
-            }
-            Command::SetLastN { room, slots } => self.set_last_n(room, slots),
+            } => membership::set_subscription(media, allocator, now, subscription, settings),
+            Command::SetLastN { room, slots } => self.last_n.set(room, slots),
             Command::CloseRoom(room) => self.close_room(now, room),
             Command::MeasureQuality { room, transports } => {
-                self.measure_quality(now, room, &transports);
+                measure_quality(media, now, room, &transports);
             }
             Command::SendData {
                 transports,
                 channel,
                 payload,
                 from,
-            } => self.send_data(now, &transports, channel, &payload, from),
-            Command::DataTaken { room, cost } => self.data_taken(now, room, cost),
+            } => {
+                let message = (channel, &payload);
+                self.connections
+                    .send_data(media, allocator, now, &transports, message, from);
+            }
+            Command::DataTaken { room, cost } => {
+                self.connections
+                    .data_taken(media, allocator, now, room, cost);
+            }
         }
+    }
+
+    fn remove_track(&mut self, now: Instant, track: TrackId) {
+        if let Some((room, index)) = membership::remove_track(&mut self.media, now, track) {
+            self.last_n.forget(room, index);
+            self.speakers.forget(room, index);
+        }
+    }
+
+    fn remove_transport(&mut self, now: Instant, transport: TransportId) {
+        let Some(peer) = self.media.peers.find(transport) else {
+            return;
+        };
+        for track in self.media.peers[peer].tracks.clone() {
+            self.remove_track(now, self.media.tracks[track].id);
+        }
+        let media = &mut self.media;
+        for subscription in media.peers[peer].subscriptions.clone() {
+            membership::remove_subscription(media, now, media.subscriptions[subscription].id);
+        }
+        self.connections
+            .remove(media, &mut self.allocator, now, transport);
     }
 
     /// Ends what a room has here.
     fn close_room(&mut self, now: Instant, room: RoomId) {
-        let peers = self.peers.values().filter(|peer| peer.room == room);
+        let peers = self.media.peers.values().filter(|peer| peer.room == room);
         for transport in peers.map(|peer| peer.id).collect::<Vec<_>>() {
             self.remove_transport(now, transport);
         }
         // What is left is mirrored: its connections are on other shards.
-        let tracks = self.tracks.values().filter(|track| track.room == room);
+        let tracks = self.media.tracks.values();
+        let tracks = tracks.filter(|track| track.room == room);
         for track in tracks.map(|track| track.id).collect::<Vec<_>>() {
             self.remove_track(now, track);
         }
-        self.set_last_n(room, None);
-        self.room_windows.remove(room);
+        self.last_n.set(room, None);
+        self.connections.room_windows.remove(room);
     }
 
     /// Time has come to [`Engine::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.ready.handle_timeout(now);
-        self.relay.handle_timeout(now);
-        while let Some((when, owner)) = self.timers.pop_due(now) {
+        self.media.ready.handle_timeout(now);
+        self.media.relay.handle_timeout(now);
+        while let Some((when, owner)) = self.media.timers.pop_due(now) {
             match owner {
                 TimerOwner::Peer(peer) => {
-                    let Some(state) = self.peers.get_mut(peer) else {
+                    let Some(state) = self.media.peers.get_mut(peer) else {
                         continue;
                     };
                     if state.armed == Some(when) {
@@ -273,257 +280,95 @@ impl Engine {
                         self.peer_timeout(now, peer);
                     }
                 }
-                TimerOwner::Room(room) => self.speakers_timeout(now, RoomId(room), when),
+                TimerOwner::Room(room) => {
+                    self.speakers
+                        .handle_timeout(&mut self.media, now, RoomId(room), when);
+                }
             }
         }
+    }
+
+    fn peer_timeout(&mut self, now: Instant, peer: PeerIx) {
+        let (media, allocator) = (&mut self.media, &mut self.allocator);
+        media.peers[peer].transport.handle_timeout(now);
+        self.connections.settle(media, allocator, now, peer);
+        send_feedback(media, now, peer);
+        send_reports(media, allocator, &self.clock, now, peer);
+        allocator.bandwidth_timeout(media, now, peer);
+        media.arm_media_timers(peer);
     }
 
     /// When [`Engine::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.flush_deadline();
-        deadline.into_iter().chain(self.timers.next()).min()
+        deadline.into_iter().chain(self.media.timers.next()).min()
     }
 
     /// When queued media is to be sent at the latest; until then it waits for more packets to share
     /// a send with. `None` when nothing is queued.
     pub fn flush_deadline(&self) -> Option<Instant> {
-        let relay = self.relay.due();
-        self.ready.due().into_iter().chain(relay).min()
+        let relay = self.media.relay.due();
+        self.media.ready.due().into_iter().chain(relay).min()
+    }
+
+    /// Prefetches the peers whose RTCP reports are among these datagrams, which are to be handled
+    /// next. For media nothing is prefetched: the few peers that publish stay in the cache.
+    pub fn prefetch_for_reports<'a>(
+        &mut self,
+        datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>,
+    ) {
+        self.prefetcher
+            .prefetch_for_reports(&self.media, &self.connections, datagrams);
     }
 
     /// The next datagrams to send, which leave at `now`; `None` when all are handed out.
     pub fn poll_transmits(&mut self, now: Instant) -> Option<Transmits<'_>> {
-        self.outgoing.forget_handed_out();
-        while !self.outgoing.is_full()
-            && let Some(ControlDatagram { path, contents }) = self.control.pop()
-        {
-            self.outgoing.push(path, contents.len(), |out| {
-                out.copy_from_slice(&contents);
-                contents.len()
-            });
-        }
-        self.write_released(now);
-        self.outgoing.hand_out()
+        self.media.outgoing.forget_handed_out();
+        self.connections.write_control(&mut self.media);
+        write_released(&mut self.media, now);
+        self.media.outgoing.hand_out()
     }
 
     /// The next happening for a room.
     pub fn poll_event(&mut self) -> Option<RoomEvent> {
-        self.events.pop()
+        self.media.events.pop()
+    }
+
+    /// Exchanges an empty batch for what is to cross to another shard now. False, and `batch`
+    /// stays as it is, when nothing is.
+    pub fn poll_relay(&mut self, to: ShardId, batch: &mut RelayBatch) -> bool {
+        self.media.relay.take_released(to, batch)
+    }
+
+    /// What another shard's engine gave in its [`Engine::poll_relay`] for this one, which `arrived`
+    /// before `now`.
+    pub fn handle_relay(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        from: ShardId,
+        batch: &RelayBatch,
+    ) {
+        handle_relay(
+            &mut self.media,
+            &mut self.connections,
+            &mut self.allocator,
+            now,
+            arrived,
+            from,
+            batch,
+        );
+    }
+
+    /// What the network of a subscriber is taken to carry in all, in bits a second; `None` for
+    /// one that gives no feedback, which is sent whatever it wants.
+    pub fn estimate(&self, transport: TransportId) -> Option<u64> {
+        let peer = self.media.peers.find(transport)?;
+        self.media.peers[peer].estimate()
     }
 
     /// Counters since the start, gauges as of now.
     pub fn statistics(&self) -> EngineStatistics {
-        let caches: usize = self
-            .tracks
-            .values()
-            .flat_map(|track| &track.layers)
-            .map(|layer| layer.cache.memory())
-            .sum();
-        let queues: usize = self
-            .peers
-            .values()
-            .map(|p| p.queue.memory() + p.pacer.memory() + p.retransmissions.memory())
-            .sum();
-        EngineStatistics {
-            transports: self.peers.len() as u64,
-            tracks: self.tracks.len() as u64,
-            subscriptions: self.subscriptions.len() as u64,
-            buffer_bytes: (caches + queues + self.outgoing.memory() + self.relay.memory()) as u64,
-            ..self.statistics
-        }
-    }
-
-    /// The peer whose datagrams come from there.
-    pub(crate) fn peer_at(&self, source: SocketAddr) -> Option<PeerIx> {
-        self.by_address.get(&source).copied()
-    }
-
-    pub(crate) fn find_peer(&self, transport: TransportId) -> Option<PeerIx> {
-        self.peers.find(transport)
-    }
-
-    pub(crate) fn emit(&mut self, room: RoomId, event: Event) {
-        self.events.push(room, event);
-    }
-
-    /// The parts that fan-out needs side by side.
-    pub(crate) fn fan_out_parts(&mut self) -> FanOut<'_> {
-        FanOut {
-            tracks: &self.tracks,
-            subscriptions: &mut self.subscriptions,
-            peers: &mut self.peers,
-            statistics: &mut self.statistics,
-            events: &mut self.events,
-            timers: &mut self.timers,
-            ready: &mut self.ready,
-            relay: &mut self.relay,
-        }
-    }
-
-    fn add_transport(&mut self, now: Instant, new: &crate::api::command::NewTransport) {
-        let transport = crate::transport::Transport::new(new, self.config.certificate.clone(), now);
-        let feedback_ssrc = self.rng.random();
-        let peer = Peer::new(new.transport, new.room, transport, feedback_ssrc, now);
-        let peer = self.peers.insert(new.transport, peer);
-        self.by_ufrag
-            .insert(new.local_ice.ufrag.as_bytes().into(), peer);
-        self.settle_transport(now, peer);
-    }
-
-    fn remove_transport(&mut self, now: Instant, transport: TransportId) {
-        let Some(peer) = self.peers.find(transport) else {
-            return;
-        };
-        let state = &self.peers[peer];
-        for track in state.tracks.clone() {
-            let id = self.tracks[track].id;
-            self.remove_track(now, id);
-        }
-        for subscription in self.peers[peer].subscriptions.clone() {
-            let id = self.subscriptions[subscription].id;
-            self.remove_subscription(now, id);
-        }
-        self.release_senders(now, peer);
-        self.peers[peer].transport.close(now);
-        self.queue_control(peer);
-        let Some((_, state)) = self.peers.remove(transport) else {
-            return;
-        };
-        for address in state.addresses {
-            if self.by_address.get(&address) == Some(&peer) {
-                self.by_address.remove(&address);
-            }
-        }
-        self.by_ufrag.retain(|_, owner| *owner != peer);
-        self.ready.forget(peer);
-    }
-
-    fn handle_stun(
-        &mut self,
-        now: Instant,
-        source: SocketAddr,
-        local: LocalSocket,
-        datagram: &[u8],
-    ) {
-        let owner = username_fragment(datagram).and_then(|ufrag| self.by_ufrag.get(ufrag));
-        let Some(&peer) = owner.or_else(|| self.by_address.get(&source)) else {
-            self.statistics.datagrams_dropped += 1;
-            return;
-        };
-        let state = &mut self.peers[peer];
-        state.transport.handle_stun(now, source, datagram);
-        if state.transport.is_validated(source) {
-            state.local = local;
-            if self.by_address.get(&source) != Some(&peer) {
-                self.remember_address(peer, source);
-            }
-        }
-        self.settle_transport(now, peer);
-    }
-
-    /// Datagrams from `source` belong to `peer` from now on. Addresses that are no longer
-    /// validated are forgotten.
-    fn remember_address(&mut self, peer: PeerIx, source: SocketAddr) {
-        let state = &mut self.peers[peer];
-        let by_address = &mut self.by_address;
-        state.addresses.retain(|address| {
-            let keep = state.transport.is_validated(*address);
-            if !keep && by_address.get(address) == Some(&peer) {
-                by_address.remove(address);
-            }
-            keep
-        });
-        state.addresses.retain(|address| *address != source);
-        state.addresses.push(source);
-        by_address.insert(source, peer);
-    }
-
-    /// After anything happened to a peer's transport: its datagrams, events and timer.
-    pub(crate) fn settle_transport(&mut self, now: Instant, peer: PeerIx) {
-        while let Some(event) = self.peers[peer].transport.poll_event() {
-            self.transport_event(now, peer, event);
-        }
-        self.settle_data(now, peer);
-        self.queue_control(peer);
-        let state = &mut self.peers[peer];
-        if state.update_path() {
-            // What the former path carried says nothing of this one.
-            self.allocate(now, peer, Reason::Settings);
-        }
-        let state = &mut self.peers[peer];
-        if let Some(when) = state.transport.poll_timeout() {
-            self.timers
-                .arm(TimerOwner::Peer(peer), &mut state.armed, when);
-        }
-    }
-
-    fn queue_control(&mut self, peer: PeerIx) {
-        let state = &mut self.peers[peer];
-        while let Some((destination, contents)) = state.transport.poll_transmit() {
-            let path = Path {
-                destination,
-                local: state.local,
-            };
-            if !self.control.push(ControlDatagram { path, contents }) {
-                self.statistics.datagrams_dropped += 1;
-            }
-        }
-    }
-
-    fn transport_event(&mut self, now: Instant, peer: PeerIx, event: TransportEvent) {
-        let state = &mut self.peers[peer];
-        let (id, room) = (state.id, state.room);
-        match event {
-            TransportEvent::SecureWith {
-                profile,
-                keying_material,
-            } => {
-                let keys = SrtpKeys::from_exporter(profile, &keying_material);
-                let Some(keys) = keys else {
-                    return;
-                };
-                state.srtp = Some(Srtp {
-                    sender: SrtpSender::new(profile, keys.local_key, keys.local_salt),
-                    receiver: SrtpReceiver::new(profile, keys.remote_key, keys.remote_salt),
-                });
-                self.emit(room, Event::TransportConnected(id));
-                self.allocate(now, peer, Reason::Settings);
-            }
-            TransportEvent::DataStalled(stalled) => self.emit(
-                room,
-                Event::DataStalled {
-                    transport: id,
-                    stalled,
-                },
-            ),
-            TransportEvent::Silent => self.emit(room, Event::TransportSilent(id)),
-            TransportEvent::Back => self.emit(room, Event::TransportBack(id)),
-            TransportEvent::Failed(reason) => self.emit(
-                room,
-                Event::TransportFailed {
-                    transport: id,
-                    reason,
-                },
-            ),
-        }
-    }
-
-    fn peer_timeout(&mut self, now: Instant, peer: PeerIx) {
-        self.peers[peer].transport.handle_timeout(now);
-        self.settle_transport(now, peer);
-        self.send_feedback(now, peer);
-        self.send_reports(now, peer);
-        self.bandwidth_timeout(now, peer);
-        self.arm_media_timers(peer);
-    }
-
-    /// Arms a peer for its feedback and reports.
-    pub(crate) fn arm_media_timers(&mut self, peer: PeerIx) {
-        let state = &mut self.peers[peer];
-        let due = [state.feedback_due, state.report_due];
-        for when in due.into_iter().flatten() {
-            self.timers
-                .arm(TimerOwner::Peer(peer), &mut state.armed, when);
-        }
+        self.media.statistics()
     }
 }

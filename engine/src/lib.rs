@@ -7,13 +7,14 @@
 mod allocation;
 pub mod api;
 mod bandwidth;
+mod connections;
 mod data_flow;
 mod engine;
 mod event_queue;
 mod forward;
+mod membership;
 mod quality_report;
 pub mod receive;
-mod rtcp_io;
 mod send;
 mod state;
 #[cfg(test)]

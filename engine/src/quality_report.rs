@@ -7,40 +7,38 @@ use crate::api::codec::{Codec, MediaKind};
 use crate::api::event::Event;
 use crate::api::ids::{RoomId, TransportId};
 use crate::api::quality::{SubscriptionQuality, TrackQuality, TransportQuality};
-use crate::engine::Engine;
+use crate::state::Media;
 use crate::state::subscription::Subscription;
 use crate::state::track::Track;
 
-impl Engine {
-    /// Tells the room how these connections of it fare.
-    pub(crate) fn measure_quality(
-        &mut self,
-        now: Instant,
-        room: RoomId,
-        transports: &[TransportId],
-    ) {
-        let qualities = transports
-            .iter()
-            .filter_map(|&transport| {
-                let state = self.peers.get(self.find_peer(transport)?)?;
-                let published = state.tracks.iter().map(|&i| &self.tracks[i]);
-                let received = state.subscriptions.iter();
-                Some(TransportQuality {
-                    transport,
-                    rtt: state.rtt,
-                    tracks: published
-                        .filter(|track| !track.muted)
-                        .map(|track| track_quality(track, now))
-                        .collect(),
-                    subscriptions: received
-                        .map(|&index| &self.subscriptions[index])
-                        .map(|s| subscription_quality(s, &self.tracks[s.track], now))
-                        .collect(),
-                })
+/// Tells the room how these connections of it fare.
+pub(crate) fn measure_quality(
+    media: &mut Media,
+    now: Instant,
+    room: RoomId,
+    transports: &[TransportId],
+) {
+    let qualities = transports
+        .iter()
+        .filter_map(|&transport| {
+            let state = media.peers.get(media.peers.find(transport)?)?;
+            let published = state.tracks.iter().map(|&i| &media.tracks[i]);
+            let received = state.subscriptions.iter();
+            Some(TransportQuality {
+                transport,
+                rtt: state.rtt,
+                tracks: published
+                    .filter(|track| !track.muted)
+                    .map(|track| track_quality(track, now))
+                    .collect(),
+                subscriptions: received
+                    .map(|&index| &media.subscriptions[index])
+                    .map(|s| subscription_quality(s, &media.tracks[s.track], now))
+                    .collect(),
             })
-            .collect();
-        self.emit(room, Event::Quality(qualities));
-    }
+        })
+        .collect();
+    media.emit(room, Event::Quality(qualities));
 }
 
 fn track_quality(track: &Track, now: Instant) -> TrackQuality {

@@ -10,11 +10,14 @@ use crate::allocation::choices::Choices;
 use crate::allocation::policy::{Allocation, Candidate, Rank, Reason, allocate};
 use crate::api::codec::MediaKind;
 use crate::api::event::Event;
-use crate::api::ids::TransportId;
 use crate::bandwidth::coupling;
-use crate::engine::Engine;
+use crate::bandwidth::coupling::Coupling;
+use crate::forward::retransmit::send_missing;
+use crate::receive::keyframes::want_keyframe;
+use crate::state::Media;
 use crate::state::allocated::{Allocated, LOOKED_AT_AGAIN};
 use crate::state::table::PeerIx;
+use crate::state::table::TrackIx;
 use crate::state::timers::TimerOwner;
 use crate::wire::payload::layers::LayerId;
 use crate::wire::rtcp::TransportFeedback;
@@ -31,24 +34,40 @@ const BOUNDLESS: u64 = u64::MAX / 1_000;
 /// So many packets are sent again for one feedback packet at most.
 const MAX_MISSING: usize = 64;
 
-impl Engine {
-    /// What the network of a subscriber is taken to carry in all, in bits a second; `None` for
-    /// one that gives no feedback, which is sent whatever it wants.
-    pub fn estimate(&self, transport: TransportId) -> Option<u64> {
-        let peer = self.find_peer(transport)?;
-        self.peers[peer].estimate()
+/// Divides what each peer's connection carries among the tracks that it is sent.
+pub(crate) struct Allocator {
+    /// Peers behind one bottleneck.
+    coupling: Coupling,
+    /// The tracks of the peer that is being allocated; kept for its memory.
+    candidates: Vec<Candidate>,
+    /// Tags of packets that feedback reports missing; kept for its memory.
+    missing: Vec<u64>,
+    /// The instant from which delays of all peers are counted when they are compared.
+    epoch: Instant,
+}
+
+impl Allocator {
+    /// An allocator of an engine that starts now.
+    pub(crate) fn new(now: Instant) -> Allocator {
+        Allocator {
+            coupling: Coupling::default(),
+            candidates: Vec::new(),
+            missing: Vec::new(),
+            epoch: now,
+        }
     }
 
     /// Transport-wide feedback, which has waited to be read since it `arrived`.
     pub(crate) fn transport_feedback(
         &mut self,
+        media: &mut Media,
         now: Instant,
         arrived: Instant,
         peer: PeerIx,
         feedback: &TransportFeedback<'_>,
     ) {
         let mut missing = std::mem::take(&mut self.missing);
-        let state = &mut self.peers[peer];
+        let state = &mut media.peers[peer];
         let has_random_loss = state.has_random_loss();
         state.bandwidth.on_feedback(now, arrived, feedback, |tag| {
             if has_random_loss && missing.len() < MAX_MISSING {
@@ -63,21 +82,21 @@ impl Engine {
         if let (true, Some(path)) = (fell, state.path) {
             let address = path.destination.ip();
             if self.coupling.on_fall(now, address, state.id) {
-                state.bandwidth.compare_delays(now, self.started);
+                state.bandwidth.compare_delays(now, self.epoch);
             }
         }
-        self.estimate_changed(now, peer);
+        self.estimate_changed(media, now, peer);
         if self.coupling.is_due(now) {
-            self.share_links(now);
+            self.share_links(media, now);
         }
-        self.send_missing(now, peer, &missing);
+        send_missing(media, now, peer, &missing);
         missing.clear();
         self.missing = missing;
     }
 
     /// Estimates of peers who share a link are made equal.
-    fn share_links(&mut self, now: Instant) {
-        let peers = &self.peers;
+    fn share_links(&mut self, media: &mut Media, now: Instant) {
+        let peers = &media.peers;
         let parts = self.coupling.compare(now, |id, site| {
             let peer = &peers[peers.find(id)?];
             let address = peer.path?.destination.ip();
@@ -87,44 +106,42 @@ impl Engine {
         });
         let sharers = parts.len() as u32;
         for (id, bps) in parts {
-            if let Some(peer) = self.find_peer(id) {
-                self.peers[peer].bandwidth.share(bps, sharers);
-                self.estimate_changed(now, peer);
-                self.ready.push_peer(now, peer, &mut self.peers[peer]);
+            if let Some(peer) = media.peers.find(id) {
+                media.peers[peer].bandwidth.share(bps, sharers);
+                self.estimate_changed(media, now, peer);
+                media.ready.push_peer(now, peer, &mut media.peers[peer]);
             }
         }
     }
 
     /// A peer tells its own estimate, in bits a second.
-    pub(crate) fn receiver_estimate(&mut self, now: Instant, peer: PeerIx, bps: u64) {
-        let state = &mut self.peers[peer];
+    pub(crate) fn receiver_estimate(
+        &mut self,
+        media: &mut Media,
+        now: Instant,
+        peer: PeerIx,
+        bps: u64,
+    ) {
+        let state = &mut media.peers[peer];
         state.bandwidth.on_remb(now, bps);
         state.gives_feedback = true;
-        self.estimate_changed(now, peer);
+        self.estimate_changed(media, now, peer);
     }
 
     /// The estimator's own time has come, if it has.
-    pub(crate) fn bandwidth_timeout(&mut self, now: Instant, peer: PeerIx) {
-        let state = &mut self.peers[peer];
+    pub(crate) fn bandwidth_timeout(&mut self, media: &mut Media, now: Instant, peer: PeerIx) {
+        let state = &mut media.peers[peer];
         if state.bandwidth.poll_timeout().is_some_and(|due| due <= now) {
             state.bandwidth.handle_timeout(now);
-            self.estimate_changed(now, peer);
-            self.ready.push_peer(now, peer, &mut self.peers[peer]);
+            self.estimate_changed(media, now, peer);
+            media.ready.push_peer(now, peer, &mut media.peers[peer]);
         }
-        self.arm_bandwidth(peer);
+        arm_bandwidth(media, peer);
     }
 
-    fn arm_bandwidth(&mut self, peer: PeerIx) {
-        let state = &mut self.peers[peer];
-        if let Some(when) = state.bandwidth.poll_timeout() {
-            self.timers
-                .arm(TimerOwner::Peer(peer), &mut state.armed, when);
-        }
-    }
-
-    fn estimate_changed(&mut self, now: Instant, peer: PeerIx) {
-        self.arm_bandwidth(peer);
-        let state = &mut self.peers[peer];
+    fn estimate_changed(&mut self, media: &mut Media, now: Instant, peer: PeerIx) {
+        arm_bandwidth(media, peer);
+        let state = &mut media.peers[peer];
         state.set_pace();
         let Some(estimate) = state.estimate() else {
             return;
@@ -138,26 +155,32 @@ impl Engine {
             .is_none_or(|at| now.saturating_duration_since(at) >= LOOKED_AT_AGAIN);
         let turned = state.bandwidth.is_overusing() && !last.overusing;
         if fell || rose || turned || (old && !last.satisfied) {
-            self.allocate_again(now, peer);
+            self.allocate_again(media, now, peer);
         }
     }
 
     /// As [`Engine::allocate`], while nobody has changed a settings.
-    pub(crate) fn allocate_again(&mut self, now: Instant, peer: PeerIx) {
-        let reason = if self.peers[peer].bandwidth.is_overusing() {
+    pub(crate) fn allocate_again(&mut self, media: &mut Media, now: Instant, peer: PeerIx) {
+        let reason = if media.peers[peer].bandwidth.is_overusing() {
             Reason::Congestion
         } else {
             Reason::Budget
         };
-        self.allocate(now, peer, reason);
+        self.allocate(media, now, peer, reason);
     }
 
     /// Chooses for each video track of a peer what is sent of it.
-    pub(crate) fn allocate(&mut self, now: Instant, peer: PeerIx, reason: Reason) {
+    pub(crate) fn allocate(
+        &mut self,
+        media: &mut Media,
+        now: Instant,
+        peer: PeerIx,
+        reason: Reason,
+    ) {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
-        self.collect_candidates(now, peer, &mut candidates);
-        let state = &mut self.peers[peer];
+        collect_candidates(media, now, peer, &mut candidates);
+        let state = &mut media.peers[peer];
         let audio_rate = state.audio_rate.rate(now);
         let estimate = state.estimate();
         let mut budget = estimate.map_or(BOUNDLESS, |all| {
@@ -201,58 +224,94 @@ impl Engine {
             .want(now, if satisfied { 0 } else { enough });
         state.set_pace();
         for candidate in &candidates {
-            self.choose(now, candidate);
+            choose(media, now, candidate);
         }
         self.candidates = candidates;
     }
 
-    /// Finds the video tracks of a peer that want a share. Voices are sent whatever there is room for.
-    fn collect_candidates(&mut self, now: Instant, peer: PeerIx, candidates: &mut Vec<Candidate>) {
-        for &index in &self.peers[peer].subscriptions {
-            let subscription = &mut self.subscriptions[index];
-            let track = &self.tracks[subscription.track];
-            let flows = subscription.settings.enabled && !track.muted;
-            if track.kind == MediaKind::Audio {
-                subscription.set_target(track, flows.then(LayerId::default));
-            } else if flows {
-                let rank = Rank::new(track.screen, subscription.settings.priority);
-                let mut candidate = Candidate::new(index, rank, subscription.settings.allow_pause);
-                candidate.paused = subscription.paused;
-                for choice in Choices::new(track, &subscription.settings, now).iter() {
-                    let current = subscription.target == Some(choice.layer);
-                    candidate.add(choice.bitrate, current);
-                }
-                candidates.push(candidate);
-            }
+    /// Allocates the subscribers of a track anew when layers of it have come or gone.
+    pub(crate) fn look_at_layers(&mut self, media: &mut Media, now: Instant, track: TrackIx) {
+        let state = &mut media.tracks[track];
+        let alive = state.streams_alive(now);
+        if std::mem::replace(&mut state.known_alive, alive) != alive {
+            self.choose_layers(media, now, track);
         }
     }
 
-    /// Sends of a track what was chosen.
-    fn choose(&mut self, now: Instant, candidate: &Candidate) {
-        let index = candidate.subscription;
-        let subscription = &mut self.subscriptions[index];
-        let track = &self.tracks[subscription.track];
-        let choices = Choices::new(track, &subscription.settings, now);
-        let target = candidate.chosen.and_then(|choice| choices.get(choice));
-        let paused = target.is_none() && !choices.is_empty();
-        let changed = std::mem::replace(&mut subscription.paused, paused) != paused;
-        subscription.set_target(track, target);
-        let (id, room, track) = (subscription.id, track.room, subscription.track);
-        if target.is_none() {
-            subscription.forwarder.pause();
+    /// What there is of a track has changed: each of its subscribers is allocated anew.
+    pub(crate) fn choose_layers(&mut self, media: &mut Media, now: Instant, track: TrackIx) {
+        for place in 0..media.tracks[track].subscriptions.len() {
+            let index = media.tracks[track].subscriptions[place];
+            let subscription = &mut media.subscriptions[index];
+            if media.tracks[track].muted {
+                subscription.forwarder.pause();
+            }
+            let peer = subscription.peer;
+            self.allocate_again(media, now, peer);
         }
-        if let Some(stream) = subscription.forwarder.needs_keyframe() {
-            self.want_keyframe(now, track, stream);
+    }
+}
+
+fn arm_bandwidth(media: &mut Media, peer: PeerIx) {
+    let state = &mut media.peers[peer];
+    if let Some(when) = state.bandwidth.poll_timeout() {
+        media
+            .timers
+            .arm(TimerOwner::Peer(peer), &mut state.armed, when);
+    }
+}
+
+/// Finds the video tracks of a peer that want a share. Voices are sent whatever there is room for.
+fn collect_candidates(
+    media: &mut Media,
+    now: Instant,
+    peer: PeerIx,
+    candidates: &mut Vec<Candidate>,
+) {
+    for &index in &media.peers[peer].subscriptions {
+        let subscription = &mut media.subscriptions[index];
+        let track = &media.tracks[subscription.track];
+        let flows = subscription.settings.enabled && !track.muted;
+        if track.kind == MediaKind::Audio {
+            subscription.set_target(track, flows.then(LayerId::default));
+        } else if flows {
+            let rank = Rank::new(track.screen, subscription.settings.priority);
+            let mut candidate = Candidate::new(index, rank, subscription.settings.allow_pause);
+            candidate.paused = subscription.paused;
+            for choice in Choices::new(track, &subscription.settings, now).iter() {
+                let current = subscription.target == Some(choice.layer);
+                candidate.add(choice.bitrate, current);
+            }
+            candidates.push(candidate);
         }
-        if changed {
-            let subscription = id;
-            self.emit(
-                room,
-                Event::StreamState {
-                    subscription,
-                    paused,
-                },
-            );
-        }
+    }
+}
+
+/// Sends of a track what was chosen.
+fn choose(media: &mut Media, now: Instant, candidate: &Candidate) {
+    let index = candidate.subscription;
+    let subscription = &mut media.subscriptions[index];
+    let track = &media.tracks[subscription.track];
+    let choices = Choices::new(track, &subscription.settings, now);
+    let target = candidate.chosen.and_then(|choice| choices.get(choice));
+    let paused = target.is_none() && !choices.is_empty();
+    let changed = std::mem::replace(&mut subscription.paused, paused) != paused;
+    subscription.set_target(track, target);
+    let (id, room, track) = (subscription.id, track.room, subscription.track);
+    if target.is_none() {
+        subscription.forwarder.pause();
+    }
+    if let Some(stream) = subscription.forwarder.needs_keyframe() {
+        want_keyframe(media, now, track, stream);
+    }
+    if changed {
+        let subscription = id;
+        media.emit(
+            room,
+            Event::StreamState {
+                subscription,
+                paused,
+            },
+        );
     }
 }

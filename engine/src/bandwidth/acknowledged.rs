@@ -1,6 +1,6 @@
 //! The rate at which packets arrive, by the receiver's clock.
 
-use super::Micros;
+use super::units::Micros;
 
 /// Bytes are counted in slots of this length.
 const SLOT: Micros = 50_000;

@@ -1,7 +1,7 @@
 //! Packets sent in one burst form a group; what counts is how much later than it was sent each
 //! group arrives after the one before it (draft-ietf-rmcat-gcc-02, section 4.1).
 
-use super::Micros;
+use super::units::Micros;
 
 /// Packets sent within this time of a group's first belong to it.
 const BURST: Micros = 5_000;

@@ -4,8 +4,8 @@
 //! packet, and of a short probe two would tell a rate that is not there; how far the packets lie
 //! from the line tells how much it can be trusted.
 
-use super::Micros;
 use super::probe::Probe;
+use super::units::Micros;
 
 /// When less than this share of what was sent arrives in the same time, the link was full.
 const FULL: f64 = 0.9;

@@ -7,7 +7,7 @@
 //! probes are not theirs. So the two series hardly correlate there, and nearly fully in one
 //! queue.
 
-use super::Micros;
+use super::units::Micros;
 
 /// What packets sent within this time waited on average is one value.
 const BIN: Micros = 50_000;

@@ -6,7 +6,7 @@
 
 use std::mem::offset_of;
 
-use super::{MIN_RATE, Micros};
+use super::units::{MIN_RATE, Micros};
 
 /// Observations kept, and what makes one: so many packets, and at least this time.
 const OBSERVATIONS: usize = 16;

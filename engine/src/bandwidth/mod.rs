@@ -41,6 +41,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 mod trendline;
+mod units;
 
 use std::mem::offset_of;
 use std::time::{Duration, Instant};
@@ -57,20 +58,13 @@ use queueing_delay::QueueingDelay;
 use rate_control::{Input, RateControl};
 use sent_packets::SentPackets;
 use trendline::{Trendline, Usage};
+use units::{MAX_RATE, MIN_RATE, Micros, PACKET_BITS};
 
 use moim_native::prefetch::prefetch_head;
-
-/// Time in microseconds, since an instant that depends on whose clock it is.
-type Micros = i64;
 
 /// The estimate before anything is known, in bits per second: audio and the lowest layer of a
 /// camera.
 const START_RATE: f64 = 300_000.0;
-/// Bounds of the estimate.
-const MIN_RATE: f64 = 50_000.0;
-const MAX_RATE: f64 = 100_000_000.0;
-/// A full packet.
-const PACKET_BITS: f64 = 9_600.0;
 /// A tick of feedback.
 const TICK: Micros = 250;
 /// Feedback may be missing for this long, microseconds.

@@ -2,9 +2,9 @@
 //! find at once what cautious growth would find in many seconds, and are the only way up when
 //! the media sent does not fill what is known already.
 
-use super::Micros;
 use super::cluster::Cluster;
 use super::probe::{Probe, ProbeId};
+use super::units::Micros;
 
 /// The first probe is this many times the start rate, each further one of the start twice what
 /// the last one found: 3, 6, 12 times.

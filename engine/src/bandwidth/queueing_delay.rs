@@ -1,7 +1,7 @@
 //! How long packets wait in queues: their one-way delay above the least one of late. The clocks
 //! of both ends differ by an unknown amount, which cancels out; so does slow drift.
 
-use super::Micros;
+use super::units::Micros;
 
 /// The least delay is that of the current and the last two windows of this length.
 const WINDOW: Micros = 10_000_000;

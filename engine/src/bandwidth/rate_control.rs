@@ -12,7 +12,7 @@
 mod tests;
 
 use super::trendline::Usage;
-use super::{MAX_RATE, MIN_RATE, Micros, PACKET_BITS};
+use super::units::{MAX_RATE, MIN_RATE, Micros, PACKET_BITS};
 
 /// What is kept of the arriving rate at overuse: less the longer the queue is.
 const DECREASE: (f64, f64) = (0.85, 0.94);

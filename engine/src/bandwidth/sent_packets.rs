@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::Micros;
+use super::units::Micros;
 use moim_native::prefetch::{LINE, prefetch, prefetch_onwards};
 
 /// Packets are remembered for this long: more than a long way, a full queue and late feedback.

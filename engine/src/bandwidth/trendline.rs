@@ -5,8 +5,8 @@
 //! The threshold must adapt: beside a flow that fills the queue and halves its rate at a loss,
 //! a fixed one would see overuse all the time, and the estimate would starve.
 
-use super::Micros;
 use super::arrival_groups::GroupDelta;
+use super::units::Micros;
 
 /// Groups over which the slope is taken.
 const WINDOW: usize = 20;

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
+
 use crate::api::event::Event;
 use crate::api::ids::{RoomId, TrackId};
-use crate::engine::Engine;
+use crate::state::Media;
 use crate::state::table::TrackIx;
+use crate::state::timers::Armed;
 use crate::state::timers::TimerOwner;
 
 /// The levels are looked at this often.
@@ -13,21 +16,36 @@ const INTERVAL: Duration = Duration::from_millis(400);
 /// Levels are told in this many steps, so that a steady voice is one message.
 const STEPS: f32 = 8.0;
 
-impl Engine {
+/// The audio tracks of one room.
+#[derive(Debug, Default)]
+struct RoomSpeakers {
+    /// Indexes of the tracks that have been heard lately.
+    tracks: Vec<TrackIx>,
+    armed: Armed,
+    last: Vec<(TrackId, f32)>,
+}
+
+/// The rooms in which somebody has been heard.
+#[derive(Debug, Default)]
+pub(crate) struct ActiveSpeakers {
+    rooms: FxHashMap<RoomId, RoomSpeakers>,
+}
+
+impl ActiveSpeakers {
     /// A packet of a track had this level, in -dBov: 0 loudest, 127 silent.
-    pub(crate) fn hear(&mut self, now: Instant, track: TrackIx, dbov: u8) {
-        let state = &mut self.tracks[track];
+    pub(crate) fn hear(&mut self, media: &mut Media, now: Instant, track: TrackIx, dbov: u8) {
+        let state = &mut media.tracks[track];
         if state.muted {
             return;
         }
         state.audio_level.observe(dbov, now);
         let room = state.room;
-        let speakers = self.speakers.entry(room).or_default();
+        let speakers = self.rooms.entry(room).or_default();
         if !speakers.tracks.contains(&track) {
             speakers.tracks.push(track);
         }
         if speakers.armed.is_none() {
-            self.timers.arm(
+            media.timers.arm(
                 TimerOwner::Room(room.0),
                 &mut speakers.armed,
                 now + INTERVAL,
@@ -35,25 +53,32 @@ impl Engine {
         }
     }
 
-    pub(crate) fn forget_speaker(&mut self, room: RoomId, track: TrackIx) {
-        self.forget_audio_track(room, track);
-        if let Some(speakers) = self.speakers.get_mut(&room) {
+    /// Forgets a track that has ended.
+    pub(crate) fn forget(&mut self, room: RoomId, track: TrackIx) {
+        if let Some(speakers) = self.rooms.get_mut(&room) {
             speakers.tracks.retain(|&other| other != track);
             if speakers.tracks.is_empty() {
-                self.speakers.remove(&room);
+                self.rooms.remove(&room);
             }
         }
     }
 
-    pub(crate) fn speakers_timeout(&mut self, now: Instant, room: RoomId, when: Instant) {
-        let Some(speakers) = self.speakers.get_mut(&room) else {
+    /// The timer of a room, armed for `when`, has expired: tells the room who is heard in it.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        media: &mut Media,
+        now: Instant,
+        room: RoomId,
+        when: Instant,
+    ) {
+        let Some(speakers) = self.rooms.get_mut(&room) else {
             return;
         };
         if speakers.armed != Some(when) {
             return;
         }
         speakers.armed = None;
-        let tracks = &mut self.tracks;
+        let tracks = &mut media.tracks;
         let mut levels: Vec<(TrackId, f32)> = speakers
             .tracks
             .iter()
@@ -67,7 +92,7 @@ impl Engine {
         levels.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         // While someone is heard the end of it has to be noticed too.
         if !levels.is_empty() {
-            self.timers.arm(
+            media.timers.arm(
                 TimerOwner::Room(room.0),
                 &mut speakers.armed,
                 now + INTERVAL,
@@ -75,7 +100,7 @@ impl Engine {
         }
         if levels != speakers.last {
             speakers.last.clone_from(&levels);
-            self.emit(room, Event::Speakers(levels));
+            media.emit(room, Event::Speakers(levels));
         }
     }
 }

@@ -6,4 +6,5 @@ pub(crate) mod forwarder;
 pub(crate) mod last_n;
 pub(crate) mod relay;
 pub(crate) mod relay_batch;
-pub(crate) mod room_speakers;
+pub(crate) mod relayed;
+pub(crate) mod retransmit;

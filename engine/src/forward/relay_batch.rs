@@ -132,7 +132,7 @@ impl Relay {
         &mut self.outboxes[index].batch
     }
 
-    /// See [`Engine::backdate_deadline`].
+    /// See [`Media::backdate_deadline`](crate::state::Media::backdate_deadline).
     pub(crate) fn backdate_deadline(&mut self, arrived: Instant) {
         self.due = self.due.map(|due| due.min(arrived + RELAY_INTERVAL));
     }
@@ -150,6 +150,23 @@ impl Relay {
                 outbox.released = !outbox.batch.is_empty();
             }
         }
+    }
+
+    /// Exchanges an empty batch for what is to cross to another shard now. False, and `batch` stays
+    /// as it is, when nothing is.
+    pub(crate) fn take_released(&mut self, to: ShardId, batch: &mut RelayBatch) -> bool {
+        debug_assert!(batch.is_empty());
+        let Some(outbox) = self
+            .outboxes
+            .iter_mut()
+            .filter(|outbox| outbox.released && !outbox.batch.is_empty())
+            .find(|outbox| outbox.to == to)
+        else {
+            return false;
+        };
+        outbox.released = false;
+        std::mem::swap(&mut outbox.batch, batch);
+        true
     }
 
     /// Asks the home of a track for a keyframe of a layer.

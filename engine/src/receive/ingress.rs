@@ -2,18 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use crate::api::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
+use crate::allocation::allocator::Allocator;
+use crate::api::codec::{MediaKind, RED_PAYLOAD_TYPE};
 use crate::api::command::Payload;
 use crate::api::event::Event;
-use crate::engine::Engine;
+use crate::forward::fan_out::end_flow;
 use crate::forward::forwarder::SourcePacket;
 use crate::receive::received_streams::StreamOwner;
+use crate::state::Media;
 use crate::state::Tracks;
 use crate::state::packet::Received;
 use crate::state::packet_cache::CachedFrame;
-use crate::state::peer::Peer;
-use crate::state::table::{PeerIx, TrackIx};
+use crate::state::peer::{Peer, REPORT_INTERVAL};
+use crate::state::table::PeerIx;
 use crate::state::track::Feed;
+use crate::state::track::Layer;
 use crate::wire::padding::pad;
 use crate::wire::payload::reader::PacketLayers;
 use crate::wire::red_payload;
@@ -25,125 +28,138 @@ use crate::wire::srtp::MAX_OVERHEAD;
 
 /// Feedback for congestion control is gathered over this time.
 const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
-/// Reports are due this often while packets flow.
-pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// A retransmission may name a packet at most this far from the newest.
 const REPAIR_WINDOW: u64 = 2_048;
 
+/// Largest datagram that is looked at, bytes: larger than any path's MTU outside of data centres.
+pub(crate) const MAX_DATAGRAM: usize = 2_048;
+
 /// What a datagram holds, once it is authenticated.
-struct Authentic {
-    header: RtpHeader,
-    owner: StreamOwner,
-    payload: Payload,
+pub(crate) struct Authentic {
+    pub(crate) header: RtpHeader,
+    pub(crate) owner: StreamOwner,
+    pub(crate) payload: Payload,
     /// Extended sequence number on its own SSRC.
-    sequence: u64,
+    pub(crate) sequence: u64,
     /// Length of header and payload.
-    len: usize,
+    pub(crate) len: usize,
 }
 
-impl Engine {
-    pub(crate) fn handle_rtp(
-        &mut self,
-        now: Instant,
-        arrived: Instant,
-        peer: PeerIx,
-        datagram: &mut [u8],
-    ) {
-        let Some(authentic) = self.authenticate(peer, datagram) else {
-            self.statistics.datagrams_dropped += 1;
-            return;
-        };
-        self.statistics.packets_in += 1;
-        self.statistics.bytes_in += authentic.len as u64;
-        let packet = &datagram[..authentic.len];
+/// Verifies and decrypts a datagram in place and finds whose packet it is. Only a packet
+/// that authenticates can teach us a new SSRC.
+pub(crate) fn authenticate(
+    media: &mut Media,
+    peer: PeerIx,
+    datagram: &mut [u8],
+) -> Option<Authentic> {
+    let header = RtpHeader::parse(datagram)?;
+    let state = &mut media.peers[peer];
+    let payload = state.payload(header.payload_type)?;
+    let known = state.streams.find(header.ssrc);
+    let srtp = state.srtp.as_ref()?;
+    let sequence = match known {
+        Some(index) => {
+            let window = &state.streams.get(index).window;
+            let sequence = window.estimate(header.sequence);
+            window.is_new(sequence).then_some(sequence)?
+        }
+        None if state.streams.is_replaced(header.ssrc) => return None,
+        None => u64::from(header.sequence),
+    };
+    let roc = (sequence >> 16) as u32;
+    let len = srtp
+        .receiver
+        .unprotect_rtp(roc, header.header_len, datagram)?;
+    let index = match known {
+        Some(index) => index,
+        None => {
+            let owner = find_owner(state, &media.tracks, &header, &datagram[..len], payload)?;
+            state.streams.bind(header.ssrc, owner);
+            state.streams.find(header.ssrc)?
+        }
+    };
+    let stream = state.streams.get_mut(index);
+    stream.window.commit(sequence);
+    Some(Authentic {
+        header,
+        owner: stream.owner,
+        payload,
+        sequence,
+        len,
+    })
+}
 
-        let state = &mut self.peers[peer];
-        let extensions =
-            ReceivedExtensions::read(&authentic.header, packet, &state.format.extensions);
-        if let Some(sequence) = extensions.transport_cc {
-            state.transport_cc.record(sequence, arrived);
-        }
-        if state.feedback_due.is_none() {
-            state.feedback_due = Some(now + FEEDBACK_INTERVAL);
-        }
-        if state.report_due.is_none() {
-            state.report_due = Some(now + REPORT_INTERVAL);
-        }
-        self.arm_media_timers(peer);
+/// Notes that a packet has arrived, for the feedback and the reports that its sender gets. Gives its
+/// header extensions.
+pub(crate) fn note_arrival<'a>(
+    media: &mut Media,
+    now: Instant,
+    arrived: Instant,
+    peer: PeerIx,
+    authentic: &Authentic,
+    packet: &'a [u8],
+) -> ReceivedExtensions<'a> {
+    media.statistics.packets_in += 1;
+    media.statistics.bytes_in += authentic.len as u64;
+    let state = &mut media.peers[peer];
+    let extensions = ReceivedExtensions::read(&authentic.header, packet, &state.format.extensions);
+    if let Some(sequence) = extensions.transport_cc {
+        state.transport_cc.record(sequence, arrived);
+    }
+    if state.feedback_due.is_none() {
+        state.feedback_due = Some(now + FEEDBACK_INTERVAL);
+    }
+    if state.report_due.is_none() {
+        state.report_due = Some(now + REPORT_INTERVAL);
+    }
+    media.arm_media_timers(peer);
+    extensions
+}
 
-        let owner = authentic.owner;
-        if authentic.payload == Payload::Red
-            && let Some(body) = authentic.header.payload(packet)
-        {
-            self.recover_audio(now, owner, &authentic.header, authentic.sequence, body);
-        }
-        if let Some(received) = self.receive(now, &authentic, packet, &extensions) {
-            if let Some(level) = extensions.audio_level {
-                self.hear(now, owner.track, level.dbov);
-                if !self.passes_last_n(now, owner.track, level.dbov, &received.source) {
-                    return;
-                }
-            }
-            self.relay_packet(now, owner.track, &received);
-            self.fan_out(now, owner.track, &received);
-            // A voice packet is a frame (RFC 7587, section 4.2).
-            if authentic.header.marker || received.codec.kind() == MediaKind::Audio {
-                self.ready.completed(now, arrived);
-            }
+/// Writes received packets in the form that subscribers get.
+pub(crate) struct Ingress {
+    /// The packet being forwarded.
+    pub(super) scratch: Box<[u8; MAX_DATAGRAM]>,
+}
+
+impl Default for Ingress {
+    fn default() -> Self {
+        Ingress {
+            scratch: Box::new([0; MAX_DATAGRAM]),
         }
     }
+}
 
-    /// Verifies and decrypts a datagram in place and finds whose packet it is. Only a packet
-    /// that authenticates can teach us a new SSRC.
-    fn authenticate(&mut self, peer: PeerIx, datagram: &mut [u8]) -> Option<Authentic> {
-        let header = RtpHeader::parse(datagram)?;
-        let state = &mut self.peers[peer];
-        let payload = state.payload(header.payload_type)?;
-        let known = state.streams.find(header.ssrc);
-        let srtp = state.srtp.as_ref()?;
-        let sequence = match known {
-            Some(index) => {
-                let window = &state.streams.get(index).window;
-                let sequence = window.estimate(header.sequence);
-                window.is_new(sequence).then_some(sequence)?
-            }
-            None if state.streams.is_replaced(header.ssrc) => return None,
-            None => u64::from(header.sequence),
-        };
-        let roc = (sequence >> 16) as u32;
-        let len = srtp
-            .receiver
-            .unprotect_rtp(roc, header.header_len, datagram)?;
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let owner = find_owner(state, &self.tracks, &header, &datagram[..len], payload)?;
-                state.streams.bind(header.ssrc, owner);
-                state.streams.find(header.ssrc)?
-            }
-        };
-        let stream = state.streams.get_mut(index);
-        stream.window.commit(sequence);
-        Some(Authentic {
-            header,
-            owner: stream.owner,
-            payload,
-            sequence,
-            len,
-        })
+/// What a packet's number tells.
+#[derive(Debug, Clone, Copy, Default)]
+struct Numbered {
+    /// Extended sequence number within the layer.
+    sequence: u64,
+    /// The layer has come to life.
+    started: bool,
+    /// Another SSRC has taken the layer over.
+    restarted: bool,
+}
+
+impl Ingress {
+    /// The bytes of the packet that was received last.
+    pub(crate) fn packet(&self, received: &Received) -> &[u8] {
+        &self.scratch[..received.len]
     }
 
-    /// Notes the packet in its layer's statistics and cache and writes its canonical form into
-    /// the scratch buffer. `None` when there is nothing to forward.
-    fn receive(
+    /// Notes the packet in its layer's statistics and cache, and writes it in the form that
+    /// subscribers get. `None` when there is nothing to forward.
+    pub(crate) fn receive(
         &mut self,
+        media: &mut Media,
+        allocator: &mut Allocator,
         now: Instant,
         authentic: &Authentic,
         packet: &[u8],
         extensions: &ReceivedExtensions<'_>,
     ) -> Option<Received> {
         let owner = authentic.owner;
-        let track = self.tracks.get_mut(owner.track)?;
+        let track = media.tracks.get_mut(owner.track)?;
         let header = &authentic.header;
         let layer = track.layers.get_mut(usize::from(owner.layer))?;
         let codec = authentic.payload.codec();
@@ -153,47 +169,28 @@ impl Engine {
         if red && !red_payload::is_sound(body) {
             return None;
         }
-        let mut sequence = layer.number(authentic.sequence);
-        let (mut started, mut restarted) = (false, false);
-        if owner.repair {
-            let (original, rest) = body.split_first_chunk::<2>()?;
+        let numbered = if owner.repair {
+            let (numbered, round_trip, rest) = note_repair(layer, now, body)?;
             body = rest;
-            sequence = original_sequence(layer.highest_sequence, u16::from_be_bytes(*original))?;
-            if layer.cache.get(sequence).is_some() {
-                return None;
+            if let (Some(round_trip), Feed::Peer(publisher)) = (round_trip, track.feed) {
+                media.peers[publisher].note_rtt(round_trip);
             }
-            if let (Some(round_trip), Feed::Peer(publisher)) =
-                (layer.nack.repaired(sequence, now), track.feed)
-            {
-                self.peers[publisher].note_rtt(round_trip);
-            }
+            numbered
         } else {
-            if layer.ssrc != Some(header.ssrc) {
-                restarted = layer.ssrc.is_some();
-                layer.restart(header.ssrc);
-                sequence = layer.number(authentic.sequence);
-                started = true;
-            }
-            started |= layer.touch(now);
-            layer.highest_sequence = layer.highest_sequence.max(sequence);
-            layer.last_timestamp = header.timestamp;
-            layer
-                .statistics
-                .on_packet(sequence, header.timestamp, now, codec.clock_rate());
-            layer.nack.received(sequence, now);
+            let numbered = note_media(layer, now, authentic);
             // It was recovered from a later one, and another plaintext must not go out under
             // the same index.
-            if track.kind == MediaKind::Audio && layer.cache.get(sequence).is_some() {
+            if track.kind == MediaKind::Audio && layer.cache.get(numbered.sequence).is_some() {
                 return None;
             }
-        }
+            numbered
+        };
         layer.codec = Some(codec);
-
         let layers = match track.kind {
             MediaKind::Audio => PacketLayers::whole(true),
             MediaKind::Video => layer.reader.read(
                 codec,
-                sequence,
+                numbered.sequence,
                 header.timestamp,
                 body,
                 extensions.dependency_descriptor,
@@ -202,6 +199,7 @@ impl Engine {
         if layers.keyframe {
             layer.keyframe_arrived();
         }
+        let sequence = numbered.sequence;
         let template = HeaderTemplate {
             payload_type: if red {
                 RED_PAYLOAD_TYPE
@@ -210,46 +208,19 @@ impl Engine {
             },
             marker: header.marker,
         };
-        let header_len = write_header(&mut self.scratch[..], &template, extensions);
-        let len = header_len + body.len();
-        self.scratch.get_mut(header_len..len)?.copy_from_slice(body);
-        let len = pad(&mut self.scratch[..], header_len, len, track.kind);
+        let (header_len, len) = self.write(&template, extensions, body, track.kind)?;
+        let packet = &mut self.scratch[..len];
+        patch_header(packet, sequence as u16, header.timestamp, header.ssrc);
         // What it costs is what goes on: padding by which a publisher probes its network does not.
         let layers_changed = layer.rates.note(now, &layers, len + MAX_OVERHEAD);
-        patch_header(
-            &mut self.scratch[..len],
-            sequence as u16,
-            header.timestamp,
-            header.ssrc,
-        );
         let frame = CachedFrame {
             needed_by: layers.needed_by,
             ends: layers.ends_frame,
         };
-        let packet = &self.scratch[..len];
         layer
             .cache
             .insert(now, sequence, packet, header_len as u16, frame);
-        let muted = track.muted;
-        let nack_due = layer.nack.next_timeout();
-        let feed = track.feed;
-        if restarted {
-            self.end_flow(owner.track, owner.layer);
-        }
-        if started {
-            self.layer_started(now, owner.track, owner.layer, codec, header.ssrc);
-        } else if layers_changed {
-            self.choose_layers(now, owner.track);
-        }
-        if let (Some(due), Feed::Peer(publisher)) = (nack_due, feed) {
-            let state = &mut self.peers[publisher];
-            state.feedback_due = Some(state.feedback_due.map_or(due, |earlier| earlier.min(due)));
-            self.arm_media_timers(publisher);
-        }
-        if muted {
-            return None;
-        }
-        Some(Received {
+        let received = Received {
             source: SourcePacket {
                 layer: owner.layer,
                 sequence,
@@ -260,37 +231,113 @@ impl Engine {
             header_len,
             len,
             primary_len: red
-                .then(|| red_payload::primary_len(&self.scratch[..len], header_len))
+                .then(|| red_payload::primary_len(packet, header_len))
                 .flatten(),
-        })
-    }
-
-    /// A layer's stream began anew: whoever gets it goes on with its first keyframe.
-    pub(crate) fn end_flow(&mut self, track: TrackIx, layer: u8) {
-        for &index in &self.tracks[track].subscriptions {
-            let forwarder = &mut self.subscriptions[index].forwarder;
-            if forwarder.layer() == Some(layer) {
-                forwarder.pause();
-            }
-        }
-    }
-
-    /// A layer came to life: the room hears of it, and subscribers may want it.
-    fn layer_started(&mut self, now: Instant, track: TrackIx, layer: u8, codec: Codec, ssrc: u32) {
-        let (id, room) = {
-            let track = &self.tracks[track];
-            (track.id, track.room)
         };
-        self.emit(
-            room,
+        let muted = track.muted;
+        arm_nack(media, owner);
+        note_layer(media, allocator, now, authentic, numbered, layers_changed);
+        (!muted).then_some(received)
+    }
+
+    /// Writes a packet in the form that subscribers get, its number and time not yet set. Gives the
+    /// length of its header and its own.
+    pub(super) fn write(
+        &mut self,
+        template: &HeaderTemplate,
+        extensions: &ReceivedExtensions<'_>,
+        body: &[u8],
+        kind: MediaKind,
+    ) -> Option<(usize, usize)> {
+        let scratch = &mut self.scratch[..];
+        let header_len = write_header(scratch, template, extensions);
+        let len = header_len + body.len();
+        scratch.get_mut(header_len..len)?.copy_from_slice(body);
+        Some((header_len, pad(scratch, header_len, len, kind)))
+    }
+}
+
+/// Notes a retransmission (RFC 4588) in the state of its layer. Gives the round trip that it took from
+/// the request, if one was made, and what follows the original sequence number in `body`. `None` when
+/// the packet is there already.
+fn note_repair<'a>(
+    layer: &mut Layer,
+    now: Instant,
+    body: &'a [u8],
+) -> Option<(Numbered, Option<Duration>, &'a [u8])> {
+    let (original, rest) = body.split_first_chunk::<2>()?;
+    let sequence = original_sequence(layer.highest_sequence, u16::from_be_bytes(*original))?;
+    if layer.cache.get(sequence).is_some() {
+        return None;
+    }
+    let numbered = Numbered {
+        sequence,
+        ..Numbered::default()
+    };
+    Some((numbered, layer.nack.repaired(sequence, now), rest))
+}
+
+/// Notes a packet that is not a retransmission in the state of its layer.
+fn note_media(layer: &mut Layer, now: Instant, authentic: &Authentic) -> Numbered {
+    let header = &authentic.header;
+    let mut numbered = Numbered::default();
+    if layer.ssrc != Some(header.ssrc) {
+        numbered.restarted = layer.ssrc.is_some();
+        layer.restart(header.ssrc);
+        numbered.started = true;
+    }
+    let sequence = layer.number(authentic.sequence);
+    numbered.sequence = sequence;
+    numbered.started |= layer.touch(now);
+    layer.highest_sequence = layer.highest_sequence.max(sequence);
+    layer.last_timestamp = header.timestamp;
+    let clock_rate = authentic.payload.codec().clock_rate();
+    layer
+        .statistics
+        .on_packet(sequence, header.timestamp, now, clock_rate);
+    layer.nack.received(sequence, now);
+    numbered
+}
+
+/// What the layers of a track are has changed with a packet: the room and the subscribers hear of it.
+fn note_layer(
+    media: &mut Media,
+    allocator: &mut Allocator,
+    now: Instant,
+    authentic: &Authentic,
+    numbered: Numbered,
+    layers_changed: bool,
+) {
+    let owner = authentic.owner;
+    if numbered.restarted {
+        end_flow(media, owner.track, owner.layer);
+    }
+    if numbered.started {
+        let track = &media.tracks[owner.track];
+        let (room, event) = (
+            track.room,
             Event::LayerStarted {
-                track: id,
-                layer,
-                codec,
-                ssrc,
+                track: track.id,
+                layer: owner.layer,
+                codec: authentic.payload.codec(),
+                ssrc: authentic.header.ssrc,
             },
         );
-        self.choose_layers(now, track);
+        media.emit(room, event);
+    }
+    if numbered.started || layers_changed {
+        allocator.choose_layers(media, now, owner.track);
+    }
+}
+
+/// Arms the publisher's timer for the requests of packets that a layer misses.
+fn arm_nack(media: &mut Media, owner: StreamOwner) {
+    let track = &media.tracks[owner.track];
+    let layer = &track.layers[usize::from(owner.layer)];
+    if let (Some(due), Feed::Peer(publisher)) = (layer.nack.next_timeout(), track.feed) {
+        let state = &mut media.peers[publisher];
+        state.feedback_due = Some(state.feedback_due.map_or(due, |earlier| earlier.min(due)));
+        media.arm_media_timers(publisher);
     }
 }
 

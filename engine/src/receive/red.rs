@@ -8,44 +8,46 @@
 use std::time::Instant;
 
 use crate::api::codec::{Codec, MediaKind};
-use crate::engine::Engine;
+use crate::api::command::Payload;
+use crate::forward::fan_out::fan_out;
 use crate::forward::forwarder::SourcePacket;
-use crate::receive::received_streams::StreamOwner;
+use crate::forward::last_n::LastN;
+use crate::receive::ingress::{Authentic, Ingress};
+use crate::state::Media;
 use crate::state::packet::Received;
 use crate::state::packet_cache::CachedFrame;
-use crate::wire::padding::pad;
 use crate::wire::payload::reader::PacketLayers;
 use crate::wire::red_payload::{RedPayload, Redundant};
-use crate::wire::rtp::extensions::{
-    HeaderTemplate, ReceivedExtensions, patch_header, write_header,
-};
-use crate::wire::rtp::header::RtpHeader;
+use crate::wire::rtp::extensions::{HeaderTemplate, ReceivedExtensions, patch_header};
 
-impl Engine {
+impl Ingress {
     /// Before a RED packet is forwarded: the packets just before it that have not arrived are
-    /// put in as Opus packets. `header` and `sequence` are those of the RED packet.
+    /// put in as Opus packets.
     pub(crate) fn recover_audio(
         &mut self,
+        media: &mut Media,
+        last_n: &LastN,
         now: Instant,
-        owner: StreamOwner,
-        header: &RtpHeader,
-        sequence: u64,
-        payload: &[u8],
+        authentic: &Authentic,
+        packet: &[u8],
     ) {
-        let Some(red) = RedPayload::parse(payload) else {
+        let (owner, header) = (authentic.owner, &authentic.header);
+        if authentic.payload != Payload::Red {
+            return;
+        }
+        let Some(red) = header.payload(packet).and_then(RedPayload::parse) else {
             return;
         };
         for (distance, block) in red.earlier() {
-            let Some(missing) = sequence.checked_sub(distance) else {
+            let Some(missing) = authentic.sequence.checked_sub(distance) else {
                 continue;
             };
             let timestamp = header.timestamp.wrapping_sub(block.offset);
-            let recovered =
-                self.insert_recovered(now, owner, header.ssrc, missing, timestamp, block);
+            let recovered = self.insert_recovered(media, now, authentic, missing, timestamp, block);
             if let Some(received) = recovered
-                && !self.is_held(owner.track)
+                && !last_n.is_held(media, owner.track)
             {
-                self.fan_out(now, owner.track, &received);
+                fan_out(media, now, owner.track, &received);
             }
         }
     }
@@ -54,14 +56,15 @@ impl Engine {
     /// or when nobody is to get it.
     fn insert_recovered(
         &mut self,
+        media: &mut Media,
         now: Instant,
-        owner: StreamOwner,
-        ssrc: u32,
+        authentic: &Authentic,
         sequence: u64,
         timestamp: u32,
         block: Redundant<'_>,
     ) -> Option<Received> {
-        let track = self.tracks.get_mut(owner.track)?;
+        let (owner, ssrc) = (authentic.owner, authentic.header.ssrc);
+        let track = media.tracks.get_mut(owner.track)?;
         let layer = track.layers.get_mut(usize::from(owner.layer))?;
         if track.kind != MediaKind::Audio
             || layer.ssrc != Some(ssrc)
@@ -73,21 +76,14 @@ impl Engine {
             payload_type: Codec::Opus.payload_type(),
             marker: false,
         };
-        let scratch = &mut self.scratch[..];
-        let header_len = write_header(scratch, &template, &ReceivedExtensions::default());
-        let len = header_len + block.frame.len();
-        scratch
-            .get_mut(header_len..len)?
-            .copy_from_slice(block.frame);
-        let len = pad(scratch, header_len, len, MediaKind::Audio);
-        patch_header(scratch, sequence as u16, timestamp, ssrc);
-        layer.cache.insert(
-            now,
-            sequence,
-            &scratch[..len],
-            header_len as u16,
-            CachedFrame::WHOLE,
-        );
+        let extensions = ReceivedExtensions::default();
+        let (header_len, len) =
+            self.write(&template, &extensions, block.frame, MediaKind::Audio)?;
+        let packet = &mut self.scratch[..len];
+        patch_header(packet, sequence as u16, timestamp, ssrc);
+        layer
+            .cache
+            .insert(now, sequence, packet, header_len as u16, CachedFrame::WHOLE);
         layer.highest_sequence = sequence;
         layer.nack.received(sequence, now);
         if track.muted {

@@ -9,10 +9,11 @@
 use std::time::Instant;
 
 use crate::api::codec::Codec;
-use crate::engine::Engine;
+use crate::send::prefetch::prefetch_next_peers;
 use crate::send::probe_sender;
 use crate::send::send_batch::{Path, SendBatch};
 use crate::send::send_queue::{Form, QueuedPacket};
+use crate::state::Media;
 use crate::state::active_probe::ActiveProbe;
 use crate::state::peer::Peer;
 use crate::state::repeat::REPAIR_HEADER;
@@ -28,33 +29,31 @@ use crate::wire::srtp::{MAX_OVERHEAD, SrtpSender};
 
 /// Packets written before they are handed out: the most that the kernel takes as one run.
 const WRITTEN_AT_ONCE: usize = 64;
-impl Engine {
-    /// Writes what is released, as much as a batch takes.
-    pub(crate) fn write_released(&mut self, now: Instant) {
-        while !self.outgoing.is_full()
-            && let Some(peer) = self.ready.next()
-        {
-            self.prefetch_next_peers();
-            let state = &mut self.peers[peer];
-            if !state.queue.is_begun() {
-                release_paced(now, state, &mut self.subscriptions);
-                start_probe(now, state);
-                probe_sender::fill(now, state, &mut self.subscriptions, &self.tracks);
+/// Writes what is released, as much as a batch takes.
+pub(crate) fn write_released(media: &mut Media, now: Instant) {
+    while !media.outgoing.is_full()
+        && let Some(peer) = media.ready.next()
+    {
+        prefetch_next_peers(media);
+        let state = &mut media.peers[peer];
+        if !state.queue.is_begun() {
+            release_paced(now, state, &mut media.subscriptions);
+            start_probe(now, state);
+            probe_sender::fill(now, state, &mut media.subscriptions, &media.tracks);
+        }
+        write_queue(now, &mut media.outgoing, state, &media.tracks);
+        if state.queue.is_written() {
+            state.queue.clear();
+            if state
+                .probe
+                .as_ref()
+                .is_some_and(|active| active.is_over(now))
+            {
+                state.probe = None;
             }
-            write_queue(now, &mut self.outgoing, state, &self.tracks);
-            if state.queue.is_written() {
-                state.queue.clear();
-                if state
-                    .probe
-                    .as_ref()
-                    .is_some_and(|active| active.is_over(now))
-                {
-                    state.probe = None;
-                }
-                state.in_ready_list = false;
-                self.ready.done();
-                self.ready.push_peer(now, peer, state);
-            }
+            state.in_ready_list = false;
+            media.ready.done();
+            media.ready.push_peer(now, peer, state);
         }
     }
 }

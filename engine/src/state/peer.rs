@@ -9,7 +9,6 @@ use crate::api::command::{Payload, ReceiveMapping};
 use crate::api::ids::{RoomId, TransportId};
 use crate::api::io::LocalSocket;
 use crate::bandwidth::BandwidthEstimator;
-use crate::data_flow::DataFlow;
 use crate::receive::received_streams::ReceivedStreams;
 use crate::receive::transport_cc::TransportCcRecorder;
 use crate::send::pacer::Pacer;
@@ -18,6 +17,7 @@ use crate::send::send_batch::Path;
 use crate::send::send_queue::{Form, LastQueued, QueuedPacket, SendQueue};
 use crate::state::active_probe::ActiveProbe;
 use crate::state::allocated::Allocated;
+use crate::state::data_flow::DataFlow;
 use crate::state::table::{SubscriptionIx, TrackIx};
 use crate::state::timers::Armed;
 use crate::transport::Transport;
@@ -27,6 +27,8 @@ use moim_native::prefetch::prefetch_head;
 
 /// Round-trip time assumed until a report tells better.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// Reports are due this often while packets flow. Our choice, as browsers do for video.
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// A longer one counts as this much.
 const MAX_RTT: Duration = Duration::from_secs(2);
 /// A path that loses a greater share of its packets than this is a lossy one: 2 %, below which

@@ -231,6 +231,11 @@ impl Track {
         self.source = source;
     }
 
+    /// Whether its subscribers need a keyframe to start.
+    pub(crate) fn needs_keyframe(&self) -> bool {
+        self.kind == MediaKind::Video
+    }
+
     /// Which of its streams are alive, a bit each, the lowest first.
     pub(crate) fn streams_alive(&self, now: Instant) -> u8 {
         let bit = |(index, layer): (u32, &Layer)| u8::from(layer.is_alive(now)) << index;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use super::Micros;
+use super::units::Micros;
 use crate::test_clock;
 use bottleneck::{Bottleneck, Passing, Queue};
 use peer::Peer;

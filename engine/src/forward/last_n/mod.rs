@@ -4,10 +4,14 @@ pub(crate) mod slots;
 
 use std::time::Instant;
 
+use rustc_hash::FxHashMap;
+
 use crate::api::codec::{Codec, MediaKind};
 use crate::api::ids::RoomId;
-use crate::engine::Engine;
+use crate::forward::fan_out::fan_out;
 use crate::forward::forwarder::SourcePacket;
+use crate::forward::relay::relay_cached;
+use crate::state::Media;
 use crate::state::packet::Received;
 use crate::state::table::TrackIx;
 use crate::state::track::Track;
@@ -15,58 +19,67 @@ use crate::wire::payload::reader::PacketLayers;
 use crate::wire::red_payload;
 use crate::wire::rtp::header::RtpHeader;
 
-use crate::forward::last_n::slots::{AudioSlots, Verdict};
+use slots::{AudioSlots, Verdict};
+
 /// Held packets older than this are not forwarded, in ticks of Opus's RTP clock: 200 ms. With DTX a
 /// silent microphone sends one packet in 400 ms, and such a packet is not part of the next word.
 const MAX_PREROLL_AGE: u32 = Codec::Opus.clock_rate() / 5;
-impl Engine {
+
+/// The rooms in which not all audio tracks are forwarded.
+#[derive(Debug, Default)]
+pub(crate) struct LastN {
+    rooms: FxHashMap<RoomId, AudioSlots>,
+}
+
+impl LastN {
     /// Sets how many audio tracks of a room are forwarded at a time; `None` for all of them.
-    pub(crate) fn set_last_n(&mut self, room: RoomId, slots: Option<u8>) {
+    pub(crate) fn set(&mut self, room: RoomId, slots: Option<u8>) {
         match slots {
-            Some(slots) => match self.last_n.get_mut(&room) {
+            Some(slots) => match self.rooms.get_mut(&room) {
                 Some(last_n) => last_n.set_slots(slots),
                 None => {
-                    self.last_n.insert(room, AudioSlots::new(slots));
+                    self.rooms.insert(room, AudioSlots::new(slots));
                 }
             },
             None => {
-                self.last_n.remove(&room);
+                self.rooms.remove(&room);
             }
         }
     }
 
     /// Whether a packet of this level, in -dBov, is forwarded. When its track is admitted with this
     /// packet, the packets held just before it are forwarded first.
-    pub(crate) fn passes_last_n(
+    pub(crate) fn passes(
         &mut self,
+        media: &mut Media,
         now: Instant,
         track_index: TrackIx,
         dbov: u8,
         packet: &SourcePacket,
     ) -> bool {
-        let track = &self.tracks[track_index];
+        let track = &media.tracks[track_index];
         if track.kind != MediaKind::Audio || track.screen {
             return true;
         }
-        let Some(last_n) = self.last_n.get_mut(&track.room) else {
+        let Some(last_n) = self.rooms.get_mut(&track.room) else {
             return true;
         };
         match last_n.observe(now, track_index, dbov, packet.sequence) {
             Verdict::Forward => true,
             Verdict::Hold => false,
             Verdict::Evict => {
-                self.pause_track(track_index);
+                pause_track(media, track_index);
                 false
             }
             Verdict::Admit { from, evicted } => {
                 if let Some(evicted) = evicted {
-                    self.pause_track(evicted);
+                    pause_track(media, evicted);
                 }
                 for held in from..packet.sequence {
-                    let received = cached(&self.tracks[track_index], held);
+                    let received = cached(&media.tracks[track_index], held);
                     if let Some(received) = received.filter(|held| is_preroll(packet, held)) {
-                        self.relay_cached(now, track_index, held);
-                        self.fan_out(now, track_index, &received);
+                        relay_cached(media, now, track_index, held);
+                        fan_out(media, now, track_index, &received);
                     }
                 }
                 true
@@ -75,24 +88,25 @@ impl Engine {
     }
 
     /// Whether a track has no slot, so that its packets are held.
-    pub(crate) fn is_held(&self, track: TrackIx) -> bool {
-        let room = self.tracks[track].room;
-        let last_n = self.last_n.get(&room);
+    pub(crate) fn is_held(&self, media: &Media, track: TrackIx) -> bool {
+        let room = media.tracks[track].room;
+        let last_n = self.rooms.get(&room);
         last_n.is_some_and(|last_n| last_n.holds(track))
     }
 
-    pub(crate) fn forget_audio_track(&mut self, room: RoomId, track: TrackIx) {
-        if let Some(last_n) = self.last_n.get_mut(&room) {
+    /// Forgets a track that has ended.
+    pub(crate) fn forget(&mut self, room: RoomId, track: TrackIx) {
+        if let Some(last_n) = self.rooms.get_mut(&room) {
             last_n.forget(track);
         }
     }
+}
 
-    /// Pauses a track for all its subscribers: when it goes on, its sequence numbers continue after
-    /// the last packet that was forwarded, with no gap for those that were not.
-    fn pause_track(&mut self, track: TrackIx) {
-        for &index in &self.tracks[track].subscriptions {
-            self.subscriptions[index].forwarder.pause();
-        }
+/// Pauses a track for all its subscribers: when it goes on, its sequence numbers continue after
+/// the last packet that was forwarded, with no gap for those that were not.
+fn pause_track(media: &mut Media, track: TrackIx) {
+    for &index in &media.tracks[track].subscriptions {
+        media.subscriptions[index].forwarder.pause();
     }
 }
 
@@ -130,6 +144,7 @@ mod tests {
     use crate::api::command::{Command, IceCredentials, NewTrack, NewTransport, TrackSource};
     use crate::api::ids::{ShardId, TrackId, TransportId};
     use crate::api::io::EngineConfig;
+    use crate::engine::Engine;
     use crate::state::packet_cache::CachedFrame;
     use crate::test_clock;
     use crate::transport::ServerCertificate;
@@ -171,12 +186,12 @@ mod tests {
         for command in commands {
             engine.handle_command(now, command);
         }
-        let track = &mut engine.tracks[TrackIx(0)];
+        let track = &mut engine.media.tracks[TrackIx(0)];
         track.layers[0].restart(7);
         track.layers[0].codec = Some(Codec::Opus);
         track.relayed_to.push(ShardId(1));
         // There are more audio tracks than slots.
-        let last_n = engine.last_n.get_mut(&room).unwrap();
+        let last_n = engine.last_n.rooms.get_mut(&room).unwrap();
         last_n.observe(now, TrackIx(1), QUIET, 0);
         engine
     }
@@ -193,7 +208,7 @@ mod tests {
             let mut bytes = [0; 40];
             bytes[..2].copy_from_slice(&[0x80, Codec::Opus.payload_type()]);
             bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
-            let cache = &mut engine.tracks[TrackIx(0)].layers[0].cache;
+            let cache = &mut engine.media.tracks[TrackIx(0)].layers[0].cache;
             cache.insert(now, sequence, &bytes, 12, CachedFrame::WHOLE);
             let packet = SourcePacket {
                 layer: 0,
@@ -202,7 +217,9 @@ mod tests {
                 layers: PacketLayers::whole(true),
             };
             let dbov = if place < loud_from { QUIET } else { LOUD };
-            let passes = engine.passes_last_n(now, TrackIx(0), dbov, &packet);
+            let passes = engine
+                .last_n
+                .passes(&mut engine.media, now, TrackIx(0), dbov, &packet);
             assert_eq!(passes, place == times.len() - 1);
         }
         // The first loud packet was held too.

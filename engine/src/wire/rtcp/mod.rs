@@ -1,47 +1,20 @@
 //! RTCP packets (RFC 3550, RFC 4585, RFC 5104) without allocation: an iterator over a received
 //! compound, and writers for what we send.
 
+mod format;
 mod transport_feedback;
 mod write;
 
+pub(crate) use format::ReportBlock;
+use format::{
+    APPLICATION, FIR, NACK, PAYLOAD_FEEDBACK, PLI, RECEIVER_REPORT, REPORT_BLOCK_LEN,
+    SENDER_REPORT, TRANSPORT_FEEDBACK, TRANSPORT_WIDE,
+};
 pub(crate) use transport_feedback::TransportFeedback;
 pub(crate) use write::{write_nack, write_pli, write_receiver_report, write_sender_report};
 
-const SENDER_REPORT: u8 = 200;
-const RECEIVER_REPORT: u8 = 201;
-const TRANSPORT_FEEDBACK: u8 = 205;
-const PAYLOAD_FEEDBACK: u8 = 206;
-/// Generic NACK (RFC 4585, section 6.2.1).
-const NACK: u8 = 1;
-/// Picture loss indication (RFC 4585, section 6.3.1).
-const PLI: u8 = 1;
-/// Full intra request (RFC 5104, section 4.3.1).
-const FIR: u8 = 4;
-/// Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
-const TRANSPORT_WIDE: u8 = 15;
-/// Application layer feedback (RFC 4585, section 6.4), of which we know REMB.
-const APPLICATION: u8 = 15;
 /// Most that a REMB is taken for, in bits per second: its exponent reaches far beyond any link.
 const MAX_REMB: u64 = 10_000_000_000;
-const REPORT_BLOCK_LEN: usize = 24;
-
-/// One report block (RFC 3550, section 6.4.1).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct ReportBlock {
-    pub(crate) ssrc: u32,
-    /// Share of packets lost since the last report, in 1/256.
-    pub(crate) fraction_lost: u8,
-    /// Packets lost since the start, 24 bits signed.
-    pub(crate) cumulative_lost: i32,
-    pub(crate) highest_sequence: u32,
-    /// In RTP ticks.
-    pub(crate) jitter: u32,
-    /// Middle 32 bits of the NTP time of the last sender report.
-    pub(crate) last_sr: u32,
-    /// Since then, in 1/65536 s.
-    pub(crate) delay_since_sr: u32,
-}
-
 /// One packet of a compound, as far as it means something to us.
 pub(crate) enum RtcpPacket<'a> {
     SenderReport {

@@ -1,7 +1,7 @@
 //! Writers. Each writes one packet at the start of the buffer and returns its length, 0 when it
 //! does not fit.
 
-use super::{
+use super::format::{
     NACK, PAYLOAD_FEEDBACK, PLI, RECEIVER_REPORT, ReportBlock, SENDER_REPORT, TRANSPORT_FEEDBACK,
 };
 

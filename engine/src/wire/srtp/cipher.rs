@@ -9,8 +9,7 @@ use aes::cipher::{KeyIvInit, StreamCipher};
 use aws_lc_rs::hmac;
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::SrtpProfile;
-use super::key_derivation::SessionKeys;
+use super::key_derivation::{SessionKeys, SrtpProfile};
 use moim_native::prefetch::prefetch;
 
 type AesCtr = ctr::Ctr128BE<Aes128>;

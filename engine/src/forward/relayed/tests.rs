@@ -11,8 +11,11 @@ use crate::api::command::{
 };
 use crate::api::ids::{RoomId, SubscriptionId, TransportId};
 use crate::api::io::EngineConfig;
+use crate::engine::Engine;
 use crate::forward::forwarder::SourcePacket;
-use crate::forward::relay_batch::{MAX_BYTES, RELAY_INTERVAL};
+use crate::forward::relay::relay_packet;
+use crate::forward::relay_batch::{MAX_BYTES, MAX_PACKETS, RELAY_INTERVAL};
+use crate::forward::retransmit::retransmit;
 use crate::state::peer::Srtp;
 use crate::state::table::SubscriptionIx;
 use crate::test_clock;
@@ -91,14 +94,14 @@ impl Shards {
     fn publish(&mut self, sequence: u64) {
         let mut packet = [sequence as u8; LEN];
         packet[..2].copy_from_slice(&[0x80, 96]);
-        let layer = &mut self.home.tracks[TrackIx(0)].layers[0];
+        let layer = &mut self.home.media.tracks[TrackIx(0)].layers[0];
         begin_layer(layer, self.ssrc);
         layer.touch(self.now);
         layer.codec = Some(Codec::H264);
         layer
             .cache
             .insert(self.now, sequence, &packet, 12, CachedFrame::WHOLE);
-        self.home.scratch[..LEN].copy_from_slice(&packet);
+
         let received = Received {
             source: SourcePacket {
                 layer: 0,
@@ -111,7 +114,13 @@ impl Shards {
             len: LEN,
             primary_len: None,
         };
-        self.home.relay_packet(self.now, TrackIx(0), &received);
+        relay_packet(
+            &mut self.home.media,
+            self.now,
+            TrackIx(0),
+            &received,
+            &packet,
+        );
     }
 
     /// What has gathered crosses, both ways; answers gather until the next time.
@@ -132,7 +141,7 @@ impl Shards {
     }
 
     fn has(&self, sequence: u64) -> bool {
-        self.far.tracks[TrackIx(0)].layers[0]
+        self.far.media.tracks[TrackIx(0)].layers[0]
             .cache
             .get(sequence)
             .is_some()
@@ -150,9 +159,9 @@ fn add_transport(engine: &mut Engine, now: Instant, transport: TransportId) {
         opens_data_channels: false,
     };
     engine.handle_command(now, Command::AddTransport(Box::new(new)));
-    let peer = engine.find_peer(transport).unwrap();
+    let peer = engine.media.peers.find(transport).unwrap();
     let profile = SrtpProfile::AeadAes128Gcm;
-    engine.peers[peer].srtp = Some(Srtp {
+    engine.media.peers[peer].srtp = Some(Srtp {
         sender: SrtpSender::new(profile, &[1; 16], &[2; 12]),
         receiver: SrtpReceiver::new(profile, &[1; 16], &[2; 12]),
     });
@@ -194,11 +203,11 @@ fn wishes_for_a_keyframe_reach_the_publisher_as_one() {
     // By now the far side knows the layer, and its subscriber waits for a start.
     shards.cross();
     for _ in 0..100 {
-        shards.far.want_keyframe(shards.now, TrackIx(0), 0);
+        want_keyframe(&mut shards.far.media, shards.now, TrackIx(0), 0);
     }
     shards.cross();
     assert_eq!(shards.home.statistics().keyframe_requests_out, 1);
-    let again = shards.home.tracks[TrackIx(0)].layers[0].next_keyframe_request();
+    let again = shards.home.media.tracks[TrackIx(0)].layers[0].next_keyframe_request();
     assert!(again.is_some(), "it is asked for until it comes");
 }
 
@@ -222,7 +231,7 @@ fn what_finds_no_room_is_counted_and_asked_for_again_when_a_subscriber_misses_it
     shards.cross();
     assert!(shards.has(newest) && !shards.has(lost));
     let sent = shards.far.statistics().packets_out;
-    let forwarder = &shards.far.subscriptions[SubscriptionIx(0)].forwarder;
+    let forwarder = &shards.far.media.subscriptions[SubscriptionIx(0)].forwarder;
     let missing = (0..=u16::MAX)
         .find(|number| {
             forwarder
@@ -230,7 +239,8 @@ fn what_finds_no_room_is_counted_and_asked_for_again_when_a_subscriber_misses_it
                 .is_some_and(|of| of.source == lost)
         })
         .unwrap();
-    shards.far.retransmit(
+    retransmit(
+        &mut shards.far.media,
         shards.now,
         SubscriptionIx(0),
         [missing, missing].into_iter(),
@@ -240,9 +250,12 @@ fn what_finds_no_room_is_counted_and_asked_for_again_when_a_subscriber_misses_it
     assert!(shards.has(lost));
     assert_eq!(shards.far.statistics().packets_out, sent + 1);
     // Now it is there, for everybody who misses it.
-    shards
-        .far
-        .retransmit(shards.now, SubscriptionIx(0), [missing].into_iter());
+    retransmit(
+        &mut shards.far.media,
+        shards.now,
+        SubscriptionIx(0),
+        [missing].into_iter(),
+    );
     assert_eq!(shards.far.statistics().retransmissions, 1);
 }
 
@@ -259,7 +272,7 @@ fn an_encoder_that_starts_anew_does_so_on_the_other_shard_too() {
     // Its numbers come behind all former ones.
     shards.publish((1 << 16) + 5);
     shards.cross();
-    let layer = &shards.far.tracks[TrackIx(0)].layers[0];
+    let layer = &shards.far.media.tracks[TrackIx(0)].layers[0];
     assert_eq!(
         (layer.ssrc, layer.highest_sequence),
         (Some(78), (1 << 16) + 5)
@@ -308,6 +321,6 @@ fn an_engine_that_is_not_read_keeps_a_bounded_memory() {
     for sequence in 0..5_000 {
         shards.publish(sequence);
     }
-    assert!(shards.home.relay.memory() <= 2 * MAX_BYTES);
-    assert!(shards.home.relay.outboxes[0].batch.items.len() <= MAX_PACKETS + 1);
+    assert!(shards.home.media.relay.memory() <= 2 * MAX_BYTES);
+    assert!(shards.home.media.relay.outboxes[0].batch.items.len() <= MAX_PACKETS + 1);
 }

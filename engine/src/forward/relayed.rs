@@ -1,0 +1,164 @@
+//! What another shard relays: packets and layers of its tracks, and requests for those of this one.
+
+use std::time::Instant;
+
+use crate::allocation::allocator::Allocator;
+use crate::api::codec::MediaKind;
+use crate::api::ids::{ShardId, TrackId};
+use crate::connections::Connections;
+use crate::forward::fan_out::{end_flow, fan_out};
+use crate::forward::relay::{begin_relay, relay_again};
+use crate::forward::relay_batch::{LAYERS, LayerState, RelayBatch, RelayItem};
+use crate::receive::keyframes::want_keyframe;
+use crate::state::Media;
+use crate::state::packet::Received;
+use crate::state::packet_cache::CachedFrame;
+use crate::state::table::TrackIx;
+use crate::state::track::{Feed, Layer};
+use crate::wire::srtp::MAX_OVERHEAD;
+
+/// A batch from another shard's engine, which `arrived` before now.
+pub(crate) fn handle_relay(
+    media: &mut Media,
+    connections: &mut Connections,
+    allocator: &mut Allocator,
+    now: Instant,
+    arrived: Instant,
+    from: ShardId,
+    batch: &RelayBatch,
+) {
+    let mut bytes = &batch.bytes[..];
+    for item in &batch.items {
+        match item {
+            RelayItem::Begin(track) => begin_relay(media, now, from, *track),
+            RelayItem::Stop(track) => {
+                if let Some(index) = media.tracks.find(*track) {
+                    let to = &mut media.tracks[index].relayed_to;
+                    to.retain(|shard| *shard != from);
+                }
+            }
+            RelayItem::Layers(track, layers) => {
+                note_layers(media, allocator, now, from, *track, layers)
+            }
+            RelayItem::Packet {
+                track,
+                ssrc,
+                received,
+            } => {
+                let Some((packet, rest)) = bytes.split_at_checked(received.len) else {
+                    return;
+                };
+                bytes = rest;
+                if let Some(index) = fed_by(media, from, *track) {
+                    handle_relayed(media, allocator, now, index, *ssrc, received, packet);
+                }
+            }
+        }
+    }
+    for (track, layer) in &batch.keyframes {
+        if let Some(index) = media.tracks.find(*track) {
+            want_keyframe(media, now, index, *layer);
+        }
+    }
+    for (track, layer, sequence) in &batch.resends {
+        relay_again(media, now, from, *track, *layer, *sequence);
+    }
+    for &(transport, change) in &batch.holds {
+        connections.change_holds(media, allocator, now, transport, change);
+    }
+    media.backdate_deadline(arrived);
+}
+
+/// Index of a track that another shard feeds.
+fn fed_by(media: &Media, from: ShardId, track: TrackId) -> Option<TrackIx> {
+    let index = media.tracks.find(track)?;
+    (media.tracks[index].feed == Feed::Shard(from)).then_some(index)
+}
+
+fn note_layers(
+    media: &mut Media,
+    allocator: &mut Allocator,
+    now: Instant,
+    from: ShardId,
+    track: TrackId,
+    states: &[Option<LayerState>; LAYERS],
+) {
+    let Some(index) = fed_by(media, from, track) else {
+        return;
+    };
+    let layers = &mut media.tracks[index].layers;
+    for (layer, state) in layers.iter_mut().zip(states) {
+        if let Some(state) = state {
+            begin_layer(layer, state.ssrc);
+            // While packets cross they tell that it lives, and this comes behind them.
+            if !layer.is_alive(now) {
+                layer.touch(state.last_packet);
+            }
+            layer.codec = Some(state.codec);
+            layer.sender_report = state.sender_report.or(layer.sender_report);
+        }
+    }
+    allocator.look_at_layers(media, now, index);
+}
+
+/// A packet of a track of another shard: what `ingress.rs` does for those of a peer.
+fn handle_relayed(
+    media: &mut Media,
+    allocator: &mut Allocator,
+    now: Instant,
+    index: TrackIx,
+    ssrc: u32,
+    received: &Received,
+    packet: &[u8],
+) {
+    let source = &received.source;
+    let track = &mut media.tracks[index];
+    let Some(layer) = track.layers.get_mut(usize::from(source.layer)) else {
+        return;
+    };
+    let restarted = layer.ssrc.is_some_and(|former| former != ssrc);
+    let mut started = begin_layer(layer, ssrc);
+    if layer.cache.get(source.sequence).is_some() {
+        return;
+    }
+    started |= layer.touch(now);
+    // A voice that was left out for a while goes on, and what was left out is not missed.
+    let resumed = track.kind == MediaKind::Audio && source.sequence > layer.highest_sequence + 1;
+    if source.sequence >= layer.highest_sequence {
+        layer.highest_sequence = source.sequence;
+        layer.last_timestamp = source.timestamp;
+    }
+    layer.codec = Some(received.codec);
+    let layers = &source.layers;
+    let layers_changed = layer.rates.note(now, layers, packet.len() + MAX_OVERHEAD);
+    let frame = CachedFrame {
+        needed_by: layers.needed_by,
+        ends: layers.ends_frame,
+    };
+    let header_len = received.header_len as u16;
+    layer
+        .cache
+        .insert(now, source.sequence, packet, header_len, frame);
+    let muted = track.muted;
+    if restarted || resumed {
+        end_flow(media, index, source.layer);
+    }
+    if started || layers_changed {
+        allocator.choose_layers(media, now, index);
+    }
+    if !muted {
+        fan_out(media, now, index, received);
+    }
+}
+
+/// Makes a layer anew when another SSRC took it over. True when one did.
+fn begin_layer(layer: &mut Layer, ssrc: u32) -> bool {
+    let new = layer.ssrc != Some(ssrc);
+    if new {
+        layer.restart(ssrc);
+    }
+    new
+}
+
+#[cfg(test)]
+mod tests;
