@@ -50,7 +50,7 @@ fn every_byte_arrives_in_order_at_those_that_read_whatever_their_speed() {
                 delay: Duration::from_millis(rng.random_range(1..100)),
                 queue: rng.random_range(20_000..200_000),
             };
-            let connects_after = Duration::from_millis(rng.random_range(0..3_000));
+            let connects_after = Duration::from_millis(rng.random_range(0..1_500));
             meeting.join(network, connects_after);
         }
         meeting.run(Duration::from_millis(500));
@@ -120,5 +120,54 @@ fn a_receiver_that_does_not_read_loses_whole_messages_alone_and_holds_nobody_up_
             assert!(got.ends_with(&(count..=last).collect::<Vec<_>>()));
         }
         assert!(meeting.failures.is_empty(), "{:?}", meeting.failures);
+    }
+}
+
+#[test]
+fn a_room_that_does_not_pass_on_is_given_no_more_than_its_window_and_loses_nothing() {
+    const LEN: usize = 10_000;
+    let mut meeting = Meeting::new(1, false);
+    let network = Network {
+        rate: megabits(100.0),
+        delay: Duration::from_millis(5),
+        queue: 200_000,
+    };
+    meeting.join(network, Duration::ZERO);
+    meeting.run(Duration::from_secs(2));
+    meeting.is_idle = true;
+    let mut sent = 0;
+    for _ in 0..2_000 {
+        while meeting.send(sent, LEN) {
+            sent += 1;
+        }
+        meeting.run(Duration::from_millis(1));
+    }
+    let given = meeting.messages_in() as usize * LEN;
+    assert!((900_000..1_100_000).contains(&given), "{given} bytes");
+    // What the sender has sent beyond that fills its own buffer and the SCTP window, 1 MiB each.
+    assert!(sent as usize * LEN < 4 << 20, "the sender was not slowed");
+    meeting.is_idle = false;
+    assert!(meeting.run_until(Duration::from_secs(10), |meeting| {
+        meeting.receivers().all(|got| got.len() == sent as usize)
+    }));
+    let in_order: Vec<u32> = (0..sent).collect();
+    assert!(meeting.receivers().all(|got| got == in_order));
+    assert!(meeting.failures.is_empty(), "{:?}", meeting.failures);
+}
+
+#[test]
+fn a_room_that_is_dropped_leaves_no_connection_on_its_shards() {
+    for spread in [false, true] {
+        let mut meeting = Meeting::new(1, spread);
+        let network = Network {
+            rate: megabits(100.0),
+            delay: Duration::from_millis(5),
+            queue: 200_000,
+        };
+        meeting.join(network, Duration::ZERO);
+        meeting.run(Duration::from_secs(1));
+        assert_eq!(meeting.transports(), 2);
+        meeting.drop_room();
+        assert_eq!(meeting.transports(), 0);
     }
 }

@@ -103,8 +103,11 @@ pub(crate) struct Meeting {
     /// Receivers that stalled, or read again.
     pub(crate) stalls: Vec<(usize, bool)>,
     pub(crate) failures: Vec<String>,
+    /// The room does nothing with what it hears of.
+    pub(crate) is_idle: bool,
     identity: Identity,
     shards: Vec<Shard>,
+    media: Media,
     room: RoomMedia,
     events: RoomEvents,
     /// The first is the sender.
@@ -141,8 +144,10 @@ impl Meeting {
             now,
             stalls: Vec::new(),
             failures: Vec::new(),
+            is_idle: false,
             identity,
             shards,
+            media,
             room,
             events,
             clients: Vec::new(),
@@ -208,6 +213,26 @@ impl Meeting {
         self.clients[receiver + 1].deaf = deaf;
     }
 
+    /// The room's task is gone, with orders that it had not handed over; the shards hear of it.
+    pub(crate) fn drop_room(&mut self) {
+        self.join(UPLINK, Duration::ZERO);
+        (self.room, self.events) = self.media.place_room();
+        self.is_idle = true;
+        self.run(STEP);
+    }
+
+    /// Connections on all shards.
+    pub(crate) fn transports(&self) -> u64 {
+        let engines = self.shards.iter().map(|shard| &shard.engine);
+        engines.map(|engine| engine.statistics().transports).sum()
+    }
+
+    /// Messages that the room has been given.
+    pub(crate) fn messages_in(&self) -> u64 {
+        let engines = self.shards.iter().map(|shard| &shard.engine);
+        engines.map(|engine| engine.statistics().messages_in).sum()
+    }
+
     /// The numbers of the messages that each receiver has got.
     pub(crate) fn receivers(&self) -> impl Iterator<Item = &[u32]> {
         self.clients.iter().skip(1).map(|client| &client.got[..])
@@ -241,7 +266,9 @@ impl Meeting {
                     .handle_datagram(now, from, socket, &mut datagram);
             }
         }
-        self.pass_on();
+        if !self.is_idle {
+            self.pass_on();
+        }
         for shard in &mut self.shards {
             shard.step(now);
         }
@@ -346,7 +373,10 @@ impl Shard {
             match input {
                 ShardInput::Command(command) => self.engine.handle_command(now, command),
                 ShardInput::OpenRoom(_, sender) => self.room = Some(sender),
-                ShardInput::CloseRoom(_) => {}
+                ShardInput::CloseRoom(room) => {
+                    let close = Command::CloseRoom(room);
+                    self.engine.handle_command(now, close);
+                }
             }
         }
         self.engine.handle_timeout(now);

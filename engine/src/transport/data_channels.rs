@@ -10,7 +10,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rtc_datachannel::message::Message;
@@ -238,8 +238,8 @@ impl DataChannels {
                 Event::HandshakeFailed { reason } => self.fail(&reason.to_string()),
                 Event::AssociationLost { reason, .. } => self.fail(&reason.to_string()),
                 Event::Stream(StreamEvent::Readable { id }) => self.has_arrived(now, id),
-                Event::Stream(StreamEvent::BufferedAmountReleased { id, .. }) => {
-                    self.acknowledged(now, id);
+                Event::Stream(StreamEvent::BufferedAmountReleased { id, n_bytes }) => {
+                    self.acknowledged(now, id, n_bytes);
                 }
                 Event::DatagramReceived => self.window.note_chunk(),
                 _ => {}
@@ -363,10 +363,12 @@ impl DataChannels {
             .unwrap_or(0)
     }
 
-    fn acknowledged(&mut self, now: Instant, id: u16) {
+    fn acknowledged(&mut self, now: Instant, id: u16, bytes: usize) {
         if self.channels[DataChannel::Reliable as usize] == Channel::Open(id) {
             let in_sctp = self.buffered(id);
-            self.outbox.progressed(now, in_sctp);
+            let association = self.association.as_ref();
+            let rtt = association.map_or(Duration::ZERO, |(_, association)| association.rtt());
+            self.outbox.acknowledged(now, bytes, rtt, in_sctp);
         }
     }
 
@@ -461,7 +463,7 @@ impl DataChannels {
         self.channels[channel as usize] = Channel::Open(id);
         if channel == DataChannel::Reliable {
             let in_sctp = self.buffered(id);
-            self.outbox.progressed(now, in_sctp);
+            self.outbox.opened(now, in_sctp);
         }
     }
 }

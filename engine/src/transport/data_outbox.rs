@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::byte_queue::ByteQueue;
+use super::sctp_budget::SctpBudget;
 use crate::api::command::DataChannel;
 
 /// Bytes of reliable data, waiting and unacknowledged, at which the peer holds up its senders.
@@ -24,12 +25,13 @@ const LOW: usize = 512 << 10;
 const MAX_RELIABLE: usize = 8 << 20;
 /// Bytes of lossy data that may wait.
 const MAX_LOSSY: usize = 256 << 10;
-/// Bytes of reliable data that SCTP has at a time, sent and not: 40 Mbit/s at 100 ms.
-const MAX_IN_SCTP: usize = 512 << 10;
 /// Bytes of lossy data of one channel that SCTP has at a time: it does not drop old for new.
 const MAX_LOSSY_IN_SCTP: usize = 64 << 10;
 /// A peer that holds up others and acknowledges nothing for this long has stalled.
-pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// One whose channel has not opened holds up others for this long: that takes a second on most
+/// networks, and a peer that tries again and again to connect must not hold them up each time.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that holds up others for this long without a break has stalled too, although it
 /// acknowledges a little now and then: that is less than 70 kbit/s.
 const MAX_HOLD: Duration = Duration::from_secs(60);
@@ -54,6 +56,9 @@ pub(super) struct DataOutbox {
     lossy: ByteQueue<(DataChannel, Bytes)>,
     /// Bytes of reliable data that SCTP has.
     in_sctp: usize,
+    budget: SctpBudget,
+    /// The reliable channel was open.
+    was_open: bool,
     pace: Pace,
     /// The peer has stalled or reads again, and nobody was told.
     news: Option<bool>,
@@ -67,6 +72,8 @@ impl DataOutbox {
             reliable: ByteQueue::new(MAX_RELIABLE),
             lossy: ByteQueue::new(MAX_LOSSY),
             in_sctp: 0,
+            budget: SctpBudget::new(),
+            was_open: false,
             pace: Pace::KeepsUp,
             news: None,
             dropped: 0,
@@ -95,7 +102,7 @@ impl DataOutbox {
     /// The next reliable message for SCTP, if that has space for it.
     pub(super) fn pop_reliable(&mut self) -> Option<Bytes> {
         let len = self.reliable.front()?.len();
-        if self.in_sctp > 0 && self.in_sctp + len > MAX_IN_SCTP {
+        if self.in_sctp > 0 && self.in_sctp + len > self.budget.bytes() {
             return None;
         }
         self.in_sctp += len;
@@ -116,9 +123,27 @@ impl DataOutbox {
         self.lossy.pop().map(|(_, payload)| payload)
     }
 
-    /// The peer has acknowledged reliable data, of which SCTP has `in_sctp` bytes left; or it
-    /// has opened the channel.
-    pub(super) fn progressed(&mut self, now: Instant, in_sctp: usize) {
+    /// The peer has acknowledged some bytes of reliable data, of which SCTP has `in_sctp` left,
+    /// with this smoothed round-trip time.
+    pub(super) fn acknowledged(
+        &mut self,
+        now: Instant,
+        bytes: usize,
+        rtt: Duration,
+        in_sctp: usize,
+    ) {
+        let is_busy = self.reliable.front().is_some();
+        self.budget.acknowledged(now, bytes, rtt, is_busy);
+        self.progressed(now, in_sctp);
+    }
+
+    /// The reliable channel is open. SCTP has `in_sctp` bytes of its stream.
+    pub(super) fn opened(&mut self, now: Instant, in_sctp: usize) {
+        self.was_open = true;
+        self.progressed(now, in_sctp);
+    }
+
+    fn progressed(&mut self, now: Instant, in_sctp: usize) {
         self.in_sctp = in_sctp;
         match &mut self.pace {
             Pace::KeepsUp => {}
@@ -140,6 +165,7 @@ impl DataOutbox {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.pace {
+            Pace::Behind { since, .. } if !self.was_open => Some(since + OPEN_TIMEOUT),
             Pace::Behind { since, progress } => {
                 Some((progress + STALL_TIMEOUT).min(since + MAX_HOLD))
             }
@@ -163,8 +189,12 @@ impl DataOutbox {
         std::mem::take(&mut self.dropped)
     }
 
+    /// What waits for a channel that has not opened is kept for it: it is the beginning of what
+    /// is meant for it. Of what an open one does not read, SCTP has the beginning.
     fn stall(&mut self) {
-        self.dropped += self.reliable.clear();
+        if self.was_open {
+            self.dropped += self.reliable.clear();
+        }
         self.pace = Pace::Stalled;
         self.news = Some(true);
     }
@@ -192,6 +222,12 @@ mod tests {
         pushed
     }
 
+    fn open_outbox(now: Instant) -> DataOutbox {
+        let mut outbox = DataOutbox::new();
+        outbox.opened(now, 0);
+        outbox
+    }
+
     fn give_to_sctp(outbox: &mut DataOutbox) -> usize {
         std::iter::from_fn(|| outbox.pop_reliable()).count()
     }
@@ -206,7 +242,8 @@ mod tests {
             "{pushed}"
         );
         let mut given = give_to_sctp(&mut outbox);
-        assert!(given * LEN <= MAX_IN_SCTP && given * LEN > MAX_IN_SCTP - LEN);
+        let budget = outbox.budget.bytes();
+        assert!(given * LEN <= budget && given * LEN > budget - LEN);
         while outbox.holds_up() {
             outbox.progressed(now, 0);
             given += give_to_sctp(&mut outbox);
@@ -219,7 +256,7 @@ mod tests {
     #[test]
     fn a_peer_that_acknowledges_nothing_stalls_after_five_seconds_and_no_sooner() {
         let start = start();
-        let mut outbox = DataOutbox::new();
+        let mut outbox = open_outbox(start);
         fill(&mut outbox, start);
         let in_sctp = give_to_sctp(&mut outbox) * LEN;
         // It acknowledges something after 4 s, and then nothing.
@@ -247,7 +284,7 @@ mod tests {
     #[test]
     fn a_peer_that_acknowledges_a_crumb_now_and_then_does_not_hold_others_up_for_ever() {
         let start = start();
-        let mut outbox = DataOutbox::new();
+        let mut outbox = open_outbox(start);
         fill(&mut outbox, start);
         let in_sctp = give_to_sctp(&mut outbox) * LEN;
         let mut held = 0;
@@ -258,6 +295,30 @@ mod tests {
             outbox.handle_timeout(now);
         }
         assert_eq!(held, MAX_HOLD.as_secs());
+    }
+
+    #[test]
+    fn a_channel_that_opens_late_gets_what_was_kept_for_it_and_holds_up_others_only_briefly() {
+        let start = start();
+        let mut outbox = DataOutbox::new();
+        let pushed = fill(&mut outbox, start);
+        let due = outbox.poll_timeout().unwrap();
+        assert_eq!(due, start + OPEN_TIMEOUT);
+        outbox.handle_timeout(due);
+        assert!(!outbox.holds_up());
+        assert_eq!(outbox.poll_news(), Some(true));
+        outbox.push(due, DataChannel::Reliable, &vec![0; LEN].into());
+        assert_eq!(outbox.take_dropped(), 1);
+        outbox.opened(due, 0);
+        assert_eq!(outbox.poll_news(), Some(false));
+        let mut given = 0;
+        while given < pushed {
+            let more = give_to_sctp(&mut outbox);
+            assert!(more > 0, "{given} of {pushed}");
+            given += more;
+            outbox.progressed(due, 0);
+        }
+        assert_eq!(give_to_sctp(&mut outbox), 0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod data_outbox;
 mod dtls;
 mod ice;
 mod receive_window;
+mod sctp_budget;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
