@@ -15,7 +15,7 @@
 use std::time::Instant;
 
 use crate::api::ids::{ShardId, TrackId};
-use crate::forward::relay_batch::{LAYERS, LayerState, MAX_PACKETS, RelayItem};
+use crate::forward::relay_batch::{LAYERS, LayerState, MAX_PACKETS, RelayItem, RelayedReport};
 use crate::state::Media;
 use crate::state::packet::Received;
 use crate::state::repeat::source_packet;
@@ -154,8 +154,10 @@ fn layer_states(track: &Track, now: Instant) -> [Option<LayerState>; LAYERS] {
         Some(LayerState {
             ssrc: layer.ssrc?,
             codec: layer.codec?,
-            last_packet,
-            sender_report: layer.sender_report,
+            silent_for: now.saturating_duration_since(last_packet),
+            sender_report: layer
+                .sender_report
+                .map(|report| RelayedReport::new(report, now)),
         })
     };
     for (layer, state) in track.layers.iter().zip(&mut states) {

@@ -51,13 +51,51 @@ pub(super) enum RelayItem {
     },
 }
 
-/// A layer that is alive, as far as subscribers on another shard need to know.
+/// A layer that is alive, as far as subscribers on another shard need to know. Times are ages, counted
+/// back from when the batch is handled: the other shard may have another clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LayerState {
     pub(super) ssrc: u32,
     pub(super) codec: Codec,
-    pub(super) last_packet: Instant,
-    pub(super) sender_report: Option<SenderReport>,
+    /// Since the last packet.
+    pub(super) silent_for: Duration,
+    pub(super) sender_report: Option<RelayedReport>,
+}
+
+/// A publisher's [`SenderReport`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RelayedReport {
+    /// NTP time, 32.32 bits of seconds.
+    ntp: u64,
+    /// RTP timestamp at that time.
+    rtp: u32,
+    /// Since it arrived.
+    age: Duration,
+}
+
+impl RelayedReport {
+    /// A report as it is at `now` of the shard that has the publisher.
+    pub(super) fn new(report: SenderReport, now: Instant) -> RelayedReport {
+        RelayedReport {
+            ntp: report.ntp,
+            rtp: report.rtp,
+            age: now.saturating_duration_since(report.at),
+        }
+    }
+
+    /// The report in the time of the shard that receives it at `now`.
+    pub(super) fn received(self, now: Instant) -> SenderReport {
+        SenderReport {
+            ntp: self.ntp,
+            rtp: self.rtp,
+            at: before(now, self.age),
+        }
+    }
+}
+
+/// The instant that was an age ago; `now` when the clock does not reach back so far.
+pub(super) fn before(now: Instant, age: Duration) -> Instant {
+    now.checked_sub(age).unwrap_or(now)
 }
 
 impl RelayBatch {

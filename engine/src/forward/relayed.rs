@@ -8,7 +8,7 @@ use crate::api::ids::{ShardId, TrackId};
 use crate::connections::Connections;
 use crate::forward::fan_out::{end_flow, fan_out};
 use crate::forward::relay::{begin_relay, relay_again};
-use crate::forward::relay_batch::{LAYERS, LayerState, RelayBatch, RelayItem};
+use crate::forward::relay_batch::{LAYERS, LayerState, RelayBatch, RelayItem, before};
 use crate::receive::keyframes::want_keyframe;
 use crate::state::Media;
 use crate::state::packet::Received;
@@ -92,10 +92,12 @@ fn note_layers(
             begin_layer(layer, state.ssrc);
             // While packets cross they tell that it lives, and this comes behind them.
             if !layer.is_alive(now) {
-                layer.touch(state.last_packet);
+                layer.touch(before(now, state.silent_for));
             }
             layer.codec = Some(state.codec);
-            layer.sender_report = state.sender_report.or(layer.sender_report);
+            if let Some(report) = state.sender_report {
+                layer.sender_report = Some(report.received(now));
+            }
         }
     }
     allocator.look_at_layers(media, now, index);

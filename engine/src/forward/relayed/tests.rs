@@ -18,6 +18,7 @@ use crate::forward::relay_batch::{MAX_BYTES, MAX_PACKETS, RELAY_INTERVAL};
 use crate::forward::retransmit::retransmit;
 use crate::state::peer::Srtp;
 use crate::state::table::SubscriptionIx;
+use crate::state::track::SenderReport;
 use crate::test_clock;
 use crate::transport::ServerCertificate;
 use crate::wire::payload::reader::PacketLayers;
@@ -34,6 +35,8 @@ struct Shards {
     home: Engine,
     far: Engine,
     ssrc: u32,
+    /// How far the clock of the track's home is ahead of the other one.
+    home_ahead: Duration,
 }
 
 impl Shards {
@@ -71,6 +74,7 @@ impl Shards {
             home,
             far,
             ssrc,
+            home_ahead: Duration::ZERO,
         }
     }
 
@@ -92,15 +96,16 @@ impl Shards {
 
     /// As `ingress.rs` leaves a packet that has come in.
     fn publish(&mut self, sequence: u64) {
+        let now = self.now + self.home_ahead;
         let mut packet = [sequence as u8; LEN];
         packet[..2].copy_from_slice(&[0x80, 96]);
         let layer = &mut self.home.media.tracks[TrackIx(0)].layers[0];
         begin_layer(layer, self.ssrc);
-        layer.touch(self.now);
+        layer.touch(now);
         layer.codec = Some(Codec::H264);
         layer
             .cache
-            .insert(self.now, sequence, &packet, 12, CachedFrame::WHOLE);
+            .insert(now, sequence, &packet, 12, CachedFrame::WHOLE);
 
         let received = Received {
             source: SourcePacket {
@@ -114,29 +119,23 @@ impl Shards {
             len: LEN,
             primary_len: None,
         };
-        relay_packet(
-            &mut self.home.media,
-            self.now,
-            TrackIx(0),
-            &received,
-            &packet,
-        );
+        relay_packet(&mut self.home.media, now, TrackIx(0), &received, &packet);
     }
 
     /// What has gathered crosses, both ways; answers gather until the next time.
     fn cross(&mut self) {
         self.now += RELAY_INTERVAL;
+        let (now, home_now) = (self.now, self.now + self.home_ahead);
         let mut batch = RelayBatch::default();
         let (home, far) = (&mut self.home, &mut self.far);
-        for engine in [&mut *home, &mut *far] {
-            engine.handle_timeout(self.now);
-        }
+        home.handle_timeout(home_now);
+        far.handle_timeout(now);
         if far.poll_relay(HOME, &mut batch) {
-            home.handle_relay(self.now, self.now, FAR, &batch);
+            home.handle_relay(home_now, home_now, FAR, &batch);
             batch.clear();
         }
         if home.poll_relay(FAR, &mut batch) {
-            far.handle_relay(self.now, self.now, HOME, &batch);
+            far.handle_relay(now, now, HOME, &batch);
         }
     }
 
@@ -323,4 +322,29 @@ fn an_engine_that_is_not_read_keeps_a_bounded_memory() {
     }
     assert!(shards.home.media.relay.memory() <= 2 * MAX_BYTES);
     assert!(shards.home.media.relay.outboxes[0].batch.items.len() <= MAX_PACKETS + 1);
+}
+
+#[test]
+fn shards_need_not_share_a_clock() {
+    let mut shards = Shards::new();
+    shards.home_ahead = Duration::from_secs(3_600);
+    let home_now = shards.now + shards.home_ahead;
+    shards.publish(1);
+    let layer = &mut shards.home.media.tracks[TrackIx(0)].layers[0];
+    layer.sender_report = Some(SenderReport {
+        ntp: 5 << 32,
+        rtp: 9,
+        at: home_now,
+    });
+    shards.subscribe(0);
+    shards.cross();
+    shards.cross();
+    let layer = &shards.far.media.tracks[TrackIx(0)].layers[0];
+    let report = layer.sender_report.unwrap();
+    assert_eq!((report.ntp, report.rtp), (5 << 32, 9));
+    let age = shards.now - report.at;
+    assert!(age <= 3 * RELAY_INTERVAL, "{age:?}");
+    assert!(layer.is_alive(shards.now));
+    // It does not outlive its publisher by the difference of the clocks.
+    assert!(!layer.is_alive(shards.now + Duration::from_secs(2)));
 }
