@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use prost::Message as _;
 use prost_build::Config;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,6 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_fds(descriptors.clone())?;
 
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    // For the tests, which compare both forms of each message with what reflection makes of it.
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     let mut json = pbjson_build::Builder::new();
     for file in descriptors.file {
         json.register_file_descriptor(file);

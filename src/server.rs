@@ -2,23 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
+use moim_signaling::http as signaling;
 use moim_signaling::session::Limits;
 use moim_signaling::token::{ApiKeys, TokenIssuer};
-use moim_signaling::{ConnectionLimits, http};
 use tokio::net::TcpListener;
 
 use crate::api;
 use crate::config::Config;
+use crate::http::HttpServer;
 use crate::media::handle::Media;
 use crate::media::shell::{RunningShard, ShardConfig};
-use crate::room::Registry;
+use crate::room::{Registry, RoomSettings};
 use moim_engine::transport::ServerCertificate;
-
-/// Sessions that are still there so long after the rooms have closed are cut.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until the process is told to stop.
 ///
@@ -28,6 +25,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if config.keys.is_empty() {
         bail!("`keys` is empty: give at least one `API_KEY: SECRET`, or start with --dev");
     }
+    config.check_secrets()?;
     let pairs = config
         .keys
         .iter()
@@ -43,45 +41,29 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let handles = shards.iter().map(|shard| shard.handle.clone()).collect();
     let fingerprint = shards_fingerprint(&shards)?;
     let rooms = Registry::new(
-        config.room.clone(),
+        RoomSettings {
+            max_rooms: config.limit.num_rooms,
+            ..config.room.clone()
+        },
         issuer.clone(),
         Media::new(handles, fingerprint),
     );
-    let router = http::router(
-        rooms.clone(),
-        keys,
-        Limits::default(),
-        ConnectionLimits::default(),
-    )
-    .merge(api::router(
+    let connections = config.limit.connections();
+    let router = signaling::router(rooms.clone(), keys, Limits::default(), connections);
+    let router = router.merge(api::router(
         rooms.clone(),
         statistics,
         issuer,
         config.development,
     ));
     announce(&config, &listeners)?;
-    let mut servers = tokio::task::JoinSet::new();
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    for listener in listeners {
-        let mut stopped = stopped.clone();
-        let server = axum::serve(listener, router.clone()).with_graceful_shutdown(async move {
-            // Fails only when the sender is gone, which means the same.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        });
-        servers.spawn(async move { server.await });
-    }
+    let mut http = HttpServer::start(listeners, router, config.trusted_proxies.clone());
     tokio::select! {
         () = told_to_stop() => tracing::info!("stopping"),
-        Some(ended) = servers.join_next() => {
-            ended.context("a listener failed")?.context("a listener failed")?;
-        }
+        failed = http.failed() => failed.context("a listener failed")?,
     }
     rooms.close().await;
-    let _ = stop.send(true);
-    let all = async { while servers.join_next().await.is_some() {} };
-    if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
-        tracing::warn!("some connections did not end in time");
-    }
+    http.stop().await;
     drop(shards);
     Ok(())
 }

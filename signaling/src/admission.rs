@@ -14,6 +14,9 @@ use crate::wire::{ClientInfo, client_info};
 const MAX_NAME: usize = 256;
 /// Largest sum of attributes' names and values, bytes.
 const MAX_ATTRIBUTES: usize = 64 << 10;
+/// What clients of the protocol's newer form are told.
+const SINGLE_CONNECTION: &str = "join_request is not supported by this server: connect with two \
+    peer connections (single peer connection off)";
 /// Largest metadata, bytes.
 const MAX_METADATA: usize = 512 << 10;
 
@@ -27,15 +30,17 @@ pub(crate) fn read_join(
     headers: &HeaderMap,
     now: u64,
 ) -> Result<Join, Refusal> {
-    let token = query
-        .get("access_token")
-        .map(String::as_str)
+    let token = bearer(headers)
+        .or_else(|| query.get("access_token").map(String::as_str))
         .filter(|token| !token.is_empty())
-        .or_else(|| bearer(headers))
         .ok_or_else(|| Refusal::Unauthorized("no access token was given".into()))?;
     let (api_key, claims) = keys
         .verify(token, now)
         .map_err(|error| Refusal::Unauthorized(error.to_string()))?;
+    if query.contains_key("join_request") {
+        // Such a client expects one peer connection and its offer answered at once.
+        return Err(Refusal::Invalid(SINGLE_CONNECTION.into()));
+    }
     let grant = claims.video.clone().unwrap_or_default();
     if !grant.room_join {
         let text = "the token does not allow joining a room (grant roomJoin)";
@@ -55,6 +60,12 @@ pub(crate) fn read_join(
         return Err(too_long("the metadata", MAX_METADATA));
     }
     let attributes = read_attributes(query.get("attributes").map_or("", String::as_str))?;
+    if !attributes.is_empty() && !claims.permissions().update_metadata {
+        let text = "the token does not allow changing one's own attributes (grant \
+            canUpdateOwnMetadata)";
+        return Err(Refusal::Unauthorized(text.into()));
+    }
+    check_attributes(&claims.attributes, &attributes)?;
     let said = |name: &str| {
         query
             .get(name)
@@ -79,9 +90,9 @@ pub(crate) fn read_join(
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    value
-        .strip_prefix("Bearer ")
-        .or_else(|| value.strip_prefix("bearer "))
+    let (scheme, token) = value.split_once(' ')?;
+    // Its case does not matter (RFC 9110, section 11.1).
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), Refusal> {
@@ -113,7 +124,25 @@ fn read_attributes(encoded: &str) -> Result<HashMap<String, String>, Refusal> {
         .decode(encoded)
         .or_else(|_| URL_SAFE_NO_PAD.decode(encoded))
         .map_err(|_| invalid())?;
-    serde_json::from_slice(&json).map_err(|_| invalid())
+    let mut attributes: HashMap<String, String> =
+        serde_json::from_slice(&json).map_err(|_| invalid())?;
+    // Those of the token are added to and replaced, and none is taken away.
+    attributes.retain(|_, value| !value.is_empty());
+    Ok(attributes)
+}
+
+/// The sum of what the token says and the client adds is bounded.
+fn check_attributes(
+    token: &HashMap<String, String>,
+    client: &HashMap<String, String>,
+) -> Result<(), Refusal> {
+    let kept = token.iter().filter(|(name, _)| !client.contains_key(*name));
+    let all = kept.chain(client.iter());
+    let bytes: usize = all.map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_ATTRIBUTES {
+        return Err(too_long("all attributes", MAX_ATTRIBUTES));
+    }
+    Ok(())
 }
 
 fn number(query: &HashMap<String, String>, name: &str) -> i32 {
@@ -222,5 +251,76 @@ mod tests {
         let control = |claims: &mut Claims| claims.sub = "a\u{7}b".into();
         assert_eq!(status(join(control, &[])), 400);
         assert_eq!(status(join(|_| {}, &[("attributes", "%%%")])), 400);
+        assert_eq!(status(join(|_| {}, &[("join_request", "x")])), 400);
+        let stranger = [("join_request", "x"), ("access_token", "x.y.z")];
+        assert_eq!(status(join(|_| {}, &stranger)), 401);
+    }
+
+    fn may_update(claims: &mut Claims) {
+        claims.video.as_mut().unwrap().can_update_own_metadata = Some(true);
+    }
+
+    #[test]
+    fn attributes_at_connect_need_the_right() {
+        let given = URL_SAFE.encode(r#"{"role":"moderator","gone":""}"#);
+        let query = [("attributes", given.as_str())];
+        assert_eq!(join(|_| {}, &query).unwrap_err().status(), 401);
+        let allowed = join(may_update, &query).unwrap();
+        let expected = [("role".to_owned(), "moderator".to_owned())].into();
+        assert_eq!(allowed.attributes, expected);
+        let nothing = URL_SAFE_NO_PAD.encode("{}");
+        assert!(join(|_| {}, &[("attributes", nothing.as_str())]).is_ok());
+    }
+
+    #[test]
+    fn the_sum_of_all_attributes_is_bounded() {
+        let of = |name: &str, len: usize| -> HashMap<String, String> {
+            [(name.to_owned(), "x".repeat(len))].into()
+        };
+        let sum = |in_token: usize, name: &str, given: usize| {
+            let given = URL_SAFE.encode(serde_json::to_vec(&of(name, given)).unwrap());
+            let change = |claims: &mut Claims| {
+                may_update(claims);
+                claims.attributes = of("a", in_token);
+            };
+            join(change, &[("attributes", given.as_str())]).is_ok()
+        };
+        assert!(sum(MAX_ATTRIBUTES - 12, "b", 10));
+        assert!(!sum(MAX_ATTRIBUTES - 11, "b", 10));
+        assert!(!sum(10, "b", MAX_ATTRIBUTES - 11));
+        assert!(
+            sum(MAX_ATTRIBUTES - 1, "a", 10),
+            "it takes the other's place"
+        );
+        assert!(!sum(MAX_ATTRIBUTES, "b", 1));
+    }
+
+    #[test]
+    fn a_token_is_taken_from_the_header_whatever_its_case() {
+        let claims = Claims {
+            sub: "alice".into(),
+            video: Some(VideoGrant {
+                room_join: true,
+                room: "room".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let issuer = TokenIssuer::new(keys());
+        let token = issuer.issue(None, &claims, NOW, Duration::MAX).unwrap();
+        let status = |header: &str, query: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, header.parse().unwrap());
+            let query = [("access_token".to_owned(), query.to_owned())].into();
+            let joined = read_join(&keys(), &query, &headers, NOW);
+            joined.map_or_else(|refusal| refusal.status(), |_| 200)
+        };
+        for scheme in ["Bearer ", "bearer ", "BEARER ", "Bearer  "] {
+            assert_eq!(status(&format!("{scheme}{token}"), ""), 200, "{scheme}");
+        }
+        assert_eq!(status("Basic eDp5", &token), 200, "it is for a proxy");
+        assert_eq!(status("Basic eDp5", ""), 401);
+        assert_eq!(status("Bearer", ""), 401);
+        assert_eq!(status("Bearer x.y.z", &token), 401);
     }
 }

@@ -17,6 +17,17 @@ const MIN_SWEEP: usize = 1_024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
+impl ClientAddress {
+    /// What one subscriber of an Internet provider has: an IPv4 address, or an IPv6 network of
+    /// 64 bits (RFC 6177), in which it can have any number of addresses.
+    pub fn network(self) -> IpAddr {
+        match self.0.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+            address => address,
+        }
+    }
+}
+
 /// Bounds of a server's WebSockets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConnectionLimits {
@@ -90,7 +101,7 @@ impl Connections {
         address: Option<ClientAddress>,
         now: Instant,
     ) -> Result<ConnectionGuard, Refusal> {
-        let address = address.map(|address| network_of(address.0));
+        let address = address.map(ClientAddress::network);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.total >= self.limits.total {
             let text = format!(
@@ -156,15 +167,6 @@ impl Drop for ConnectionGuard {
         if let Some(address) = address {
             address.open = address.open.saturating_sub(1);
         }
-    }
-}
-
-/// What one subscriber of an Internet provider has: an IPv4 address, or an IPv6 network of 64
-/// bits (RFC 6177), in which it can have any number of addresses.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
-        address => address,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -45,34 +45,20 @@ pub fn router<R: Rooms>(
         connections: Connections::new(connections),
     };
     Router::new()
-        .route("/rtc", get(connect::<R>).options(preflight))
-        .route("/rtc/validate", get(validate::<R>).options(preflight))
+        .route("/rtc", get(connect::<R>))
+        .route("/rtc/validate", get(validate::<R>))
         .route("/rtc/{*rest}", axum::routing::any(not_found))
         .with_state(service)
 }
 
-/// An answer that scripts of other origins may read: clients ask from everywhere.
-fn open_to_all(response: impl IntoResponse) -> Response {
-    let mut response = response.into_response();
-    let headers = response.headers_mut();
-    let any = HeaderValue::from_static("*");
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any.clone());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, any);
-    response
-}
-
 fn refused(refusal: &Refusal) -> Response {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    open_to_all((status, refusal.to_string()))
-}
-
-async fn preflight() -> Response {
-    open_to_all(StatusCode::NO_CONTENT)
+    (status, refusal.to_string()).into_response()
 }
 
 /// Clients try newer paths first and fall back when there is nothing.
 async fn not_found() -> Response {
-    open_to_all((StatusCode::NOT_FOUND, "404 page not found\n"))
+    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
 }
 
 async fn validate<R: Rooms>(
@@ -85,7 +71,7 @@ async fn validate<R: Rooms>(
         Err(refusal) => return refused(&refusal),
     };
     match service.rooms.admits(&join).await {
-        Ok(()) => open_to_all("success"),
+        Ok(()) => "success".into_response(),
         Err(refusal) => refused(&refusal),
     }
 }
@@ -105,7 +91,7 @@ async fn connect<R: Rooms>(
     };
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
-        Err(rejection) => return open_to_all(rejection),
+        Err(rejection) => return rejection.into_response(),
     };
     let address = address.map(|Extension(address)| address);
     let connection = match service.connections.admit(address, Instant::now()) {

@@ -1,5 +1,6 @@
 //! Which keys there are, and what to say about the others.
 
+use moim_signaling::token::MIN_SECRET;
 use serde_json::Value;
 
 use super::Config;
@@ -22,6 +23,12 @@ const KNOWN: &[&str] = &[
     "room.max_tracks",
     "room.loudest_speakers",
     "room.resume_timeout",
+    "limit",
+    "limit.num_rooms",
+    "limit.num_connections",
+    "limit.num_connections_per_address",
+    "limit.joins_per_second",
+    "trusted_proxies",
     "logging",
     "logging.level",
     "logging.json",
@@ -36,7 +43,18 @@ const IGNORED: &[&str] = &[
     "video",
     "node_selector",
     "region",
-    "limit",
+    "limit.num_tracks",
+    "limit.bytes_per_sec",
+    "limit.subscription_limit_video",
+    "limit.subscription_limit_audio",
+    "limit.max_metadata_size",
+    "limit.max_attributes_size",
+    "limit.max_room_name_length",
+    "limit.max_participant_identity_length",
+    "limit.max_participant_name_length",
+    "limit.max_data_blob_key_length",
+    "limit.max_data_blobs_size",
+    "limit.max_data_track_custom_encoding_length",
     "signal_relay",
     "psrpc",
     "prometheus",
@@ -112,6 +130,17 @@ pub enum ConfigError {
         key: String,
         /// The nearest known one.
         nearest: String,
+    },
+    /// A secret that could be found by trying.
+    #[error(
+        "the secret of API key `{key}` has {len} bytes; it must have at least {MIN_SECRET}: \
+         `moim keys generate` makes a good one"
+    )]
+    ShortSecret {
+        /// The API key.
+        key: String,
+        /// Bytes of its secret.
+        len: usize,
     },
     /// A value that does not fit.
     #[error("`{key}` is `{value}`; it must be {expected}")]
@@ -194,24 +223,8 @@ fn nearest(key: &str) -> String {
         .chain(IGNORED)
         .filter(|known| !known.ends_with('*'));
     candidates
-        .min_by_key(|known| distance(key, known))
+        .min_by_key(|known| strsim::levenshtein(key, known))
         .map_or(String::new(), |known| (*known).to_owned())
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let change = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Reads the sections one key at a time, so that an error can name its key.
@@ -249,11 +262,12 @@ fn typed(value: &Value) -> Result<Config, ConfigError> {
 fn expected(key: &str, reason: &str) -> String {
     let text = match key {
         "port" | "rtc.udp_port" => "a port, 1 to 65535",
-        "bind_addresses" => "a list of IP addresses, such as ['0.0.0.0']",
+        "bind_addresses" | "trusted_proxies" => "a list of IP addresses, such as ['0.0.0.0']",
         "rtc.node_ip" => "an IP address",
         "keys" => "a list of `API_KEY: SECRET`",
         "room.auto_create" | "logging.json" => "true or false",
         key if key.ends_with("_timeout") => "a number of seconds",
+        key if key.starts_with("limit.") => "a number, 0 or more",
         _ => return reason.to_owned(),
     };
     text.to_owned()
@@ -304,6 +318,38 @@ mod tests {
         }
         assert!(parse("a: [", "f").is_err());
         assert!(parse("- a\n", "f").is_err());
+    }
+
+    #[test]
+    fn short_secrets_are_refused_where_strangers_can_try_them() {
+        let check = |rest: &str| {
+            let (config, _) = parse(&format!("keys:\n  a: {rest}\n"), "f").unwrap();
+            config.check_secrets().map_err(|error| error.to_string())
+        };
+        let good = "x".repeat(32);
+        assert_eq!(check(&good), Ok(()));
+        let error = check("geheim").unwrap_err();
+        assert!(error.contains("`a` has 6 bytes") && !error.contains("geheim"));
+        assert!(
+            check(&format!("{good}\n  b: y"))
+                .unwrap_err()
+                .contains("`b`")
+        );
+        assert!(check("y\nbind_addresses: ['127.0.0.1', '192.0.2.1']").is_err());
+        assert_eq!(check("y\nbind_addresses: ['127.0.0.1', '::1']"), Ok(()));
+        let development = Config::default().into_development();
+        assert!(development.check_secrets().is_ok());
+    }
+
+    #[test]
+    fn limits_of_livekit_are_read_beside_ours() {
+        let text = "limit:\n  num_tracks: 3\n  num_rooms: 7\n  joins_per_second: 2\n";
+        let (config, ignored) = parse(text, "f").unwrap();
+        assert_eq!(config.limit.num_rooms, 7);
+        assert_eq!(ignored, ["limit.num_tracks"]);
+        let connections = config.limit.connections();
+        assert_eq!((connections.total, connections.joins.burst), (10_000, 20.0));
+        assert!(parse("limit:\n  num_room: 7\n", "f").is_err());
     }
 
     #[test]

@@ -8,6 +8,8 @@ use serde::Deserialize;
 
 use crate::room::RoomSettings;
 pub use keys::ConfigError;
+use moim_signaling::token::MIN_SECRET;
+use moim_signaling::{ConnectionLimits, Rate};
 
 /// Everything that can be set. Every key has a default.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,6 +25,10 @@ pub struct Config {
     pub rtc: RtcConfig,
     /// Rooms.
     pub room: RoomSettings,
+    /// Bounds over all rooms.
+    pub limit: LimitConfig,
+    /// Proxies whose `X-Forwarded-For` names the client; those on this machine always do.
+    pub trusted_proxies: Vec<IpAddr>,
     /// Logs.
     pub logging: LoggingConfig,
     /// Development mode: anybody gets a token from the page.
@@ -40,6 +46,46 @@ pub struct RtcConfig {
     pub node_ip: Option<IpAddr>,
     /// Media shards; 0 means one a core.
     pub shards: usize,
+}
+
+/// Bounds over all rooms.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct LimitConfig {
+    /// Rooms at a time.
+    pub num_rooms: usize,
+    /// WebSockets at a time.
+    pub num_connections: usize,
+    /// WebSockets at a time from one IPv4 address or one IPv6 network of 64 bits.
+    pub num_connections_per_address: usize,
+    /// Joins a second from one of these; ten times as many at once.
+    pub joins_per_second: u32,
+}
+
+impl LimitConfig {
+    /// Those that the signaling service keeps to.
+    pub fn connections(&self) -> ConnectionLimits {
+        let joins = f64::from(self.joins_per_second);
+        ConnectionLimits {
+            total: self.num_connections,
+            per_address: self.num_connections_per_address,
+            joins: Rate {
+                per_second: joins,
+                burst: 10.0 * joins,
+            },
+        }
+    }
+}
+
+impl Default for LimitConfig {
+    fn default() -> Self {
+        LimitConfig {
+            num_rooms: 10_000,
+            num_connections: 10_000,
+            num_connections_per_address: 2_000,
+            joins_per_second: 100,
+        }
+    }
 }
 
 /// Logs.
@@ -71,6 +117,8 @@ impl Default for Config {
             keys: Default::default(),
             rtc: RtcConfig::default(),
             room: RoomSettings::default(),
+            limit: LimitConfig::default(),
+            trusted_proxies: Vec::new(),
             logging: LoggingConfig::default(),
             development: false,
         }
@@ -119,6 +167,33 @@ impl Config {
             self.keys.insert("devkey".into(), Secret("secret".into()));
         }
         self
+    }
+
+    /// Whether every secret is long enough to be one. A server that listens on loopback only, or
+    /// is in development mode, may have short ones; the log names them.
+    ///
+    /// # Errors
+    /// When a secret could be found by trying (RFC 7518, section 3.2).
+    pub fn check_secrets(&self) -> Result<(), ConfigError> {
+        if self.development {
+            return Ok(());
+        }
+        let is_local =
+            !self.bind_addresses.is_empty() && self.bind_addresses.iter().all(IpAddr::is_loopback);
+        for (key, secret) in &self.keys {
+            if secret.0.len() >= MIN_SECRET {
+                continue;
+            }
+            let error = ConfigError::ShortSecret {
+                key: key.clone(),
+                len: secret.0.len(),
+            };
+            if !is_local {
+                return Err(error);
+            }
+            tracing::warn!("{error}");
+        }
+        Ok(())
     }
 
     /// Adds keys in the form `key: secret`, several on lines of their own.

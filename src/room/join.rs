@@ -15,7 +15,6 @@ use super::id::{ParticipantKey, SeatId};
 use super::journal::Fact;
 use super::participant::{Link, Participant};
 use super::publication::enabled_codecs;
-use super::requests::MAX_ATTRIBUTES;
 
 /// What clients are told of pings, seconds: the values of LiveKit's server, to which its SDKs
 /// are tuned.
@@ -73,13 +72,11 @@ impl Room {
             return Ok(self.resume(&join, &sid));
         }
         self.admits(&join.identity)?;
-        let participant = self.newcomer(join)?;
-        let identity = participant.identity.clone();
         let former: Vec<ParticipantKey> = self
             .participants
             .values()
-            .filter(|former| former.identity == identity)
-            .map(|former| former.key)
+            .filter(|participant| participant.identity == join.identity)
+            .map(|participant| participant.key)
             .collect();
         for key in former {
             self.dismiss(
@@ -88,7 +85,9 @@ impl Room {
                 leave_request::Action::Disconnect,
             );
         }
-        let key = participant.key;
+        let key = self.next_participant();
+        let mut participant = Participant::new(key, join, now, &mut self.rng);
+        participant.state = participant_info::State::Joined;
         let seat = participant.seat();
         tracing::debug!(participant = %participant.identity, sid = %participant.sid, "joined");
         self.participants.insert(key, participant);
@@ -99,20 +98,6 @@ impl Room {
             self.journal.write(Fact::ParticipantJoined(Box::new(info)));
         }
         Ok(Seated::Seat(seat))
-    }
-
-    /// Somebody new, as its token and its client describe it.
-    fn newcomer(&mut self, join: Join) -> Result<Participant, Refusal> {
-        let key = self.next_participant();
-        let said = !join.attributes.is_empty();
-        let mut participant = Participant::new(key, join, self.now, &mut self.rng);
-        // The token's own attributes are the operator's business.
-        if said && participant.attribute_bytes() > MAX_ATTRIBUTES {
-            let text = format!("attributes together may have {MAX_ATTRIBUTES} bytes");
-            return Err(Refusal::Invalid(text));
-        }
-        participant.state = participant_info::State::Joined;
-        Ok(participant)
     }
 
     /// The first messages to somebody new.
@@ -205,10 +190,6 @@ impl Room {
         }
         match end {
             SessionEnd::Final => self.remove(seat.participant, DisconnectReason::ClientInitiated),
-            // There is nothing to come back to where media never flowed.
-            SessionEnd::Lost if participant.state != participant_info::State::Active => {
-                self.remove(seat.participant, DisconnectReason::SignalClose);
-            }
             SessionEnd::Lost => participant.session.lose(now),
         }
     }

@@ -97,9 +97,12 @@ impl Registry {
             let text = "the server is shutting down; try again in a moment";
             return Err(Refusal::Unavailable(text.into()));
         }
+        // Counted before the entry is locked; joins at the same moment may exceed it by a few.
+        let has_place = self.0.rooms.len() < self.0.settings.max_rooms;
         match self.0.rooms.entry(name.to_owned()) {
             Entry::Occupied(entry) if !entry.get().is_closed() => Ok(entry.get().clone()),
             _ if !self.0.settings.auto_create => Err(no_such_room()),
+            Entry::Vacant(_) if !has_place => Err(too_many_rooms()),
             entry => {
                 let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
                 entry.insert(sender.clone());
@@ -108,6 +111,11 @@ impl Registry {
             }
         }
     }
+}
+
+fn too_many_rooms() -> Refusal {
+    let text = "the server has as many rooms as it may have (limit.num_rooms); try again later";
+    Refusal::Unavailable(text.into())
 }
 
 fn no_such_room() -> Refusal {
@@ -120,10 +128,13 @@ impl Rooms for Registry {
 
     async fn admits(&self, join: &Join) -> Result<(), Refusal> {
         let Some(room) = self.existing(&join.room) else {
-            if self.0.settings.auto_create {
-                return Ok(());
+            if !self.0.settings.auto_create {
+                return Err(no_such_room());
             }
-            return Err(no_such_room());
+            if self.0.rooms.len() >= self.0.settings.max_rooms {
+                return Err(too_many_rooms());
+            }
+            return Ok(());
         };
         let (reply, answer) = oneshot::channel();
         let identity = join.identity.clone();

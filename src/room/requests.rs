@@ -12,7 +12,7 @@ use super::participant::Participant;
 
 /// Bounds of what a participant may say about itself, bytes: LiveKit's defaults.
 const MAX_METADATA: usize = 512 << 10;
-pub(super) const MAX_ATTRIBUTES: usize = 64 << 10;
+const MAX_ATTRIBUTES: usize = 64 << 10;
 const MAX_NAME: usize = 256;
 
 impl Room {

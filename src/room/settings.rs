@@ -20,6 +20,9 @@ pub struct RoomSettings {
     pub max_tracks: usize,
     /// Voices that are forwarded in a room of ten or more: the loudest; 0 means all.
     pub loudest_speakers: u8,
+    /// Rooms of the server (`limit.num_rooms`).
+    #[serde(skip)]
+    pub max_rooms: usize,
     /// Seconds for which the seat of a participant whose connection broke is kept.
     pub resume_timeout: u32,
 }
@@ -33,6 +36,7 @@ impl Default for RoomSettings {
             max_participants: 50,
             max_tracks: 20,
             loudest_speakers: 6,
+            max_rooms: 10_000,
             resume_timeout: 15,
         }
     }

@@ -1,9 +1,10 @@
 """Who is let in, and what those who are may do."""
 
-import asyncio
-import datetime
+import base64
+import hmac
 import time
 
+import aiohttp
 import jwt
 import pytest
 from livekit.protocol import models, rtc
@@ -36,6 +37,19 @@ HOUR = 3_600
         pytest.param(lambda: signed({"video": {"room": "r"}}), 401, id="without roomJoin"),
         pytest.param(lambda: signed({"video": {"roomJoin": True}}), 400, id="without a room"),
         pytest.param(lambda: signed({"sub": ""}), 400, id="without an identity"),
+        pytest.param(lambda: signed({"sub": "", "jti": "alice"}), 200, id="identity in jti"),
+        pytest.param(lambda: signed({"exp": time.time() + 600.5, "nbf": 1.5}), 200, id="fractions"),
+        pytest.param(lambda: signed({"exp": None, "nbf": None, "name": None, "attributes": None,
+                                     "metadata": None, "kind": None}), 200, id="nulls"),
+        pytest.param(lambda: signed({"aud": ["a", "b"], "new": {"x": 1}}), 200, id="unknown claims"),
+        pytest.param(lambda: signed({"exp": "1900000000"}), 401, id="a time as text"),
+        pytest.param(lambda: signed({"video": {"roomJoin": "yes", "room": "r"}}), 401, id="a grant as text"),
+        pytest.param(lambda: signed({"video": [1]}), 401, id="grants as a list"),
+        pytest.param(lambda: signed({}, algorithm="HS512"), 401, id="another algorithm"),
+        pytest.param(lambda: signed({"metadata": "x" * (512 << 10)}), 200, id="512 KiB of metadata"),
+        pytest.param(lambda: signed({"metadata": "x" * (513 << 10)}), 400, id="513 KiB of metadata"),
+        pytest.param(lambda: "x" * (1 << 20), 401, id="1 MiB of nonsense"),
+        pytest.param(lambda: "x" * (2 << 20), 431, id="2 MiB"),
     ],
 )
 async def test_a_token_is_answered_with_its_status(server, made, expected):
@@ -48,6 +62,78 @@ async def test_a_token_leads_into_its_own_room_only(server, room):
             join = await bob.expect("join")
             assert join.room.name == room + "-other" and not join.other_participants
         assert not alice.room.remote_participants
+
+
+def hashed(header, payload):
+    """A token of exactly these texts, rightly signed."""
+    def encoded(part):
+        return base64.urlsafe_b64encode(part).rstrip(b"=")
+
+    message = encoded(header) + b"." + encoded(payload)
+    signature = hmac.digest(SECRET.encode(), message, "sha256")
+    return (message + b"." + encoded(signature)).decode()
+
+
+@pytest.mark.parametrize("header, payload", [
+    (b'{"alg":"HS256"}', b'{"iss":"KEY","sub":"a","sub":"b","video":{"roomJoin":true,"room":"r"}}'),
+    (b'{"alg":"HS256"}', b'{"iss":"KEY","sub":"a","video":{"roomJoin":true,"room":"r","room":"s"}}'),
+    (b'{"alg":"RS256"}', b'{"iss":"KEY","sub":"a","video":{"roomJoin":true,"room":"r"}}'),
+    (b'{"alg":"none"}', b'{"iss":"KEY","sub":"a","video":{"roomJoin":true,"room":"r"}}'),
+    (b'{"alg":"HS256","crit":["x"],"x":1}', b'{"iss":"KEY","sub":"a","video":{"roomJoin":true,"room":"r"}}'),
+])
+@ours
+async def test_a_token_that_two_readers_may_read_differently_is_refused(server, header, payload):
+    made = hashed(header, payload.replace(b"KEY", KEY.encode()))
+    assert (await status(server, "/rtc/validate", made))[0] == 401
+
+
+@ours
+async def test_a_refreshed_token_of_any_size_resumes_its_session(server, room):
+    """A browser can put the token into nothing but the URL."""
+    for metadata in ("x" * (512 << 10), "\u0001" * (512 << 10)):
+        async with session(server, room, "alice", can_update_own_metadata=True) as alice:
+            join = await alice.expect("join")
+            await alice.send(update_metadata=rtc.UpdateParticipantMetadata(metadata=metadata, name="A"))
+            await alice.expect("request_response")
+            await alice.send(ping_req=rtc.Ping(timestamp=1))
+            made = None
+            while (response := await alice.receive()).WhichOneof("message") != "pong_resp":
+                if response.WhichOneof("message") == "refresh_token":
+                    made = response.refresh_token
+            assert made
+            resume = f"&reconnect=1&sid={join.participant.sid}"
+            async with session(server, room, "alice", made=made, query=resume) as again:
+                await again.expect("reconnect")
+                update = await again.expect("update")
+                assert next(p for p in update.participants if p.identity == "alice").metadata == metadata
+                await again.send(leave=rtc.LeaveRequest())
+
+
+@ours
+async def test_clients_of_one_peer_connection_are_told_so(server, room):
+    code, text = await status(server, "/rtc/validate?join_request=x", token("alice", room))
+    assert code == 400 and "join_request" in text
+
+
+@ours
+async def test_scripts_of_other_origins_may_ask(server):
+    async with aiohttp.ClientSession(headers={"Origin": "https://example.com"}) as http:
+        for method, path, expected in (
+            ("POST", "/", 200), ("GET", "/", 200), ("GET", "/nowhere", 404), ("POST", "/nowhere", 404),
+            ("GET", "/rtc/validate", 401), ("GET", "/rtc/v1", 404),
+        ):
+            async with http.request(method, server.http + path) as response:
+                assert response.status == expected, (method, path)
+                assert response.headers["Access-Control-Allow-Origin"] == "*", (method, path)
+        asked = {"Access-Control-Request-Method": "POST",
+                 "Access-Control-Request-Headers": "authorization,content-type"}
+        for path in ("/", "/rtc/validate", "/twirp/livekit.RoomService/ListRooms", "/nowhere"):
+            async with http.options(server.http + path, headers=asked) as response:
+                assert response.status == 204
+                assert response.headers["Access-Control-Allow-Headers"] == "authorization,content-type"
+        # What needs no token is not for others.
+        async with http.get(server.http + "/metrics") as response:
+            assert "Access-Control-Allow-Origin" not in response.headers
 
 
 @ours
@@ -106,6 +192,12 @@ async def test_only_granted_sources_may_be_published(server, room):
     assert "a=inactive" in answer.sdp and "a=recvonly" not in answer.sdp
     answer = await publish_by_hand(server, room, can_publish_sources=["microphone"])
     assert "a=recvonly" in answer.sdp
+
+
+@ours
+async def test_sources_that_are_unknown_grant_nothing(server, room):
+    answer = await publish_by_hand(server, room, can_publish_sources=["everything"])
+    assert "a=inactive" in answer.sdp and "a=recvonly" not in answer.sdp
 
 
 async def test_who_may_not_send_data_reaches_nobody(server, room):

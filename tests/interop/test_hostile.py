@@ -13,6 +13,7 @@ import pytest
 from livekit.protocol import rtc
 
 from client import heard_frequency, joined, token
+from conftest import ours
 from signaling import metrics, session
 
 
@@ -79,9 +80,34 @@ async def test_a_flood_of_messages_ends_its_session(server, room):
             assert eve.socket.closed
 
 
+async def opened(server):
+    return await asyncio.open_connection("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+
+
+@ours
+async def test_whoever_opens_connections_and_says_nothing_is_closed(server, room):
+    async with meeting_beside(server, room):
+        connections = [await opened(server) for _ in range(400)]
+        for _, writer in connections[::2]:
+            writer.write(b"GET /rtc HTTP/1.1\r\nX: ")
+        async with asyncio.timeout(20):
+            answers = await asyncio.gather(*(reader.read() for reader, _ in connections))
+        assert all(b" 408 " in answer for answer in answers)
+
+
+@ours
+async def test_a_head_without_an_end_is_refused(server):
+    reader, writer = await opened(server)
+    with contextlib.suppress(ConnectionError):
+        for _ in range(40):
+            writer.write(b"X: " + b"x" * (64 << 10) + b"\r\n")
+            await writer.drain()
+    assert b" 431 " in await reader.read()
+
+
 async def test_a_client_that_does_not_read_is_cut_off_and_nobody_waits(server, room):
     async with meeting_beside(server, room):
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+        reader, writer = await opened(server)
         # A small window, so that the server's own buffers fill soon.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         made = token("sleeper", room)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 
+import aiohttp
 import pytest
 from livekit.protocol import rtc
 
@@ -70,8 +71,9 @@ async def test_without_the_right_an_update_is_refused(meeting):
 async def test_attributes_given_at_connect_need_the_right(meeting):
     given = base64.urlsafe_b64encode(json.dumps({"role": "moderator"}).encode()).decode().rstrip("=")
     token = {"attributes": {"role": "guest"}}
-    guest = await meeting.join("guest", query=f"&attributes={given}", more_claims=token, canUpdateOwnMetadata=False)
-    assert guest.joined.participant.attributes["role"] == "guest"
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await meeting.join("guest", query=f"&attributes={given}", more_claims=token, canUpdateOwnMetadata=False)
+    assert refused.value.status == 401
     trusted = await meeting.join("trusted", query=f"&attributes={given}", more_claims=token, canUpdateOwnMetadata=True)
     assert trusted.joined.participant.attributes["role"] == "moderator"
 

@@ -127,4 +127,4 @@ async def test_who_has_joined_is_announced_before_its_media_connection_is_up(mee
     bob = await meeting.join("bob", active=False, answers=False)
     await meeting.until(lambda: "bob" in alice.view(), "the news of bob")
     await bob.socket.close()
-    await meeting.until(lambda: "bob" not in alice.view(), "the departure of bob")
+    await meeting.until(lambda: "bob" not in alice.view(), "the departure of bob", 25)

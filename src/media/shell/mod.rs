@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-pub use shard::ShardStatistics;
+pub use shard::{ShardCounters, ShardStatistics};
 
 use link::Link;
 use reports::Reports;

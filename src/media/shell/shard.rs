@@ -1,8 +1,8 @@
 //! The loop of one shard: sockets, orders, time, engine, sockets.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token};
@@ -35,7 +35,20 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub struct ShardStatistics {
     stopping: AtomicBool,
-    values: [AtomicU64; 22],
+    counters: Mutex<ShardCounters>,
+}
+
+/// Counters of a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShardCounters {
+    /// Its engine's.
+    pub engine: EngineStatistics,
+    /// Runs of datagrams that the kernel did not take.
+    pub sends_dropped: u64,
+    /// Events that no room took.
+    pub events_dropped: u64,
+    /// Times that the engine had to be started again after a panic.
+    pub restarts: u64,
 }
 
 impl ShardStatistics {
@@ -48,78 +61,18 @@ impl ShardStatistics {
     }
 
     /// The counters as of at most a second ago.
+    pub fn counters(&self) -> ShardCounters {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine's counters as of at most a second ago.
     pub fn engine(&self) -> EngineStatistics {
-        let mut values = self
-            .values
-            .iter()
-            .map(|value| value.load(Ordering::Relaxed));
-        let mut next = || values.next().unwrap_or(0);
-        EngineStatistics {
-            packets_in: next(),
-            bytes_in: next(),
-            packets_out: next(),
-            bytes_out: next(),
-            datagrams_dropped: next(),
-            packets_dropped: next(),
-            nacks_in: next(),
-            nacks_out: next(),
-            retransmissions: next(),
-            keyframe_requests_in: next(),
-            keyframe_requests_out: next(),
-            packets_relayed: next(),
-            relays_dropped: next(),
-            messages_in: next(),
-            messages_out: next(),
-            transports: next(),
-            tracks: next(),
-            subscriptions: next(),
-            buffer_bytes: next(),
-        }
+        self.counters().engine
     }
 
-    /// Runs that the kernel did not take.
-    pub fn sends_dropped(&self) -> u64 {
-        self.values[19].load(Ordering::Relaxed)
-    }
-
-    /// Events that no room took.
-    pub fn events_dropped(&self) -> u64 {
-        self.values[20].load(Ordering::Relaxed)
-    }
-
-    /// Times that the engine had to be started anew.
-    pub fn restarts(&self) -> u64 {
-        self.values[21].load(Ordering::Relaxed)
-    }
-
-    fn publish(&self, engine: &EngineStatistics, more: [u64; 3]) {
-        let values = [
-            engine.packets_in,
-            engine.bytes_in,
-            engine.packets_out,
-            engine.bytes_out,
-            engine.datagrams_dropped,
-            engine.packets_dropped,
-            engine.nacks_in,
-            engine.nacks_out,
-            engine.retransmissions,
-            engine.keyframe_requests_in,
-            engine.keyframe_requests_out,
-            engine.packets_relayed,
-            engine.relays_dropped,
-            engine.messages_in,
-            engine.messages_out,
-            engine.transports,
-            engine.tracks,
-            engine.subscriptions,
-            engine.buffer_bytes,
-            more[0],
-            more[1],
-            more[2],
-        ];
-        for (place, value) in self.values.iter().zip(values) {
-            place.store(value, Ordering::Relaxed);
-        }
+    /// Called twice a second, between two turns: no packet waits for it.
+    fn publish(&self, counters: ShardCounters) {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
     }
 }
 
@@ -269,9 +222,12 @@ impl Shard {
         self.parts.load.publish(share as u32);
         self.published = now;
         self.waited = Duration::ZERO;
-        let more = [self.sends_dropped, self.delivery.dropped(), self.restarts];
-        let statistics = self.engine.statistics();
-        self.parts.statistics.publish(&statistics, more);
+        self.parts.statistics.publish(ShardCounters {
+            engine: self.engine.statistics(),
+            sends_dropped: self.sends_dropped,
+            events_dropped: self.delivery.dropped(),
+            restarts: self.restarts,
+        });
     }
 
     /// True when more may be there. What comes soon after the last turn makes the shard busy.
