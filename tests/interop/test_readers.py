@@ -236,6 +236,8 @@ TOKENS = {
 @pytest.mark.parametrize("form", TOKENS)
 async def test_tokens_as_back_ends_make_them_are_accepted(server, form):
     given = {**claims("alice", "r"), **TOKENS[form]}
+    if form == "a clock 30 s ahead":
+        given["exp"] = int(time.time()) - 30
     if form == "a clock 30 s behind":
         given["exp"] = given["nbf"] + 600
     got, text = await status(server, "/rtc/validate", sign(given))
