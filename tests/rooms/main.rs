@@ -3,6 +3,8 @@
 //!
 //! `ROOM_SEEDS=10000` plays that many meetings, `ROOM_SEED=7` replays one and prints it.
 
+mod actions;
+mod checks;
 mod data_routing;
 mod meeting;
 mod plane;
