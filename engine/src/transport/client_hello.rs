@@ -14,6 +14,7 @@ const USE_SRTP: u16 = 14;
 /// Codes of RFC 5764, section 4.1.2, and RFC 7714, section 14.2.
 const AES128_CM_SHA1_80: u16 = 0x0001;
 const AEAD_AES_128_GCM: u16 = 0x0007;
+const AEAD_AES_256_GCM: u16 = 0x0008;
 /// Largest ClientHello; a post-quantum key share makes it some 1,700 bytes.
 const MAX_HELLO: usize = 16 << 10;
 /// Datagrams kept until the ClientHello is whole.
@@ -146,6 +147,8 @@ fn best_profile(body: &[u8]) -> Option<SrtpProfile> {
             let offers = |code: u16| offered.chunks_exact(2).any(|c| c == code.to_be_bytes());
             return if offers(AEAD_AES_128_GCM) {
                 Some(SrtpProfile::AeadAes128Gcm)
+            } else if offers(AEAD_AES_256_GCM) {
+                Some(SrtpProfile::AeadAes256Gcm)
             } else if offers(AES128_CM_SHA1_80) {
                 Some(SrtpProfile::Aes128CmSha1_80)
             } else {
@@ -211,6 +214,8 @@ mod tests {
     #[test]
     fn gcm_is_taken_wherever_it_stands() {
         assert_eq!(profile(&[1, 8, 7]), Some(SrtpProfile::AeadAes128Gcm));
+        assert_eq!(profile(&[1, 8]), Some(SrtpProfile::AeadAes256Gcm));
+        assert_eq!(profile(&[8]), Some(SrtpProfile::AeadAes256Gcm));
         assert_eq!(profile(&[2, 1]), Some(SrtpProfile::Aes128CmSha1_80));
         assert_eq!(profile(&[2]), None);
     }

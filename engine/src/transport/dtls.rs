@@ -41,7 +41,7 @@ pub enum DtlsError {
     /// The certificate could not be made.
     #[error("no certificate: {0}")]
     Certificate(String),
-    /// The peer offers neither of our SRTP profiles.
+    /// The peer offers none of our SRTP profiles.
     #[error("the peer offers no SRTP profile that is supported here")]
     NoProfile,
     /// The peer's certificate is not the one that its SDP announced.
@@ -281,6 +281,7 @@ impl DtlsServer {
     fn endpoint(&self, profile: SrtpProfile) -> Result<Endpoint, DtlsError> {
         let profile = match profile {
             SrtpProfile::AeadAes128Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+            SrtpProfile::AeadAes256Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
             SrtpProfile::Aes128CmSha1_80 => SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
         };
         let provider = rtc_crypto::default_provider()

@@ -7,7 +7,7 @@
 use aes::Aes128;
 use aes::cipher::{KeyIvInit, StreamCipher};
 use aws_lc_rs::hmac;
-use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::key_derivation::{SessionKeys, SrtpProfile};
 use moim_native::prefetch::prefetch;
@@ -39,18 +39,22 @@ pub(super) enum Cipher {
 impl Cipher {
     pub(super) fn new(profile: SrtpProfile, keys: &SessionKeys) -> Cipher {
         match profile {
-            SrtpProfile::AeadAes128Gcm => {
+            SrtpProfile::AeadAes128Gcm | SrtpProfile::AeadAes256Gcm => {
                 let mut salt = [0; 12];
                 salt.copy_from_slice(&keys.salt[..12]);
-                let key = UnboundKey::new(&AES_128_GCM, &keys.encryption)
-                    .expect("16 bytes are an AES-128 key");
+                let algorithm = match profile {
+                    SrtpProfile::AeadAes256Gcm => &AES_256_GCM,
+                    _ => &AES_128_GCM,
+                };
+                let key = UnboundKey::new(algorithm, &keys.encryption[..profile.key_len()])
+                    .expect("it is as long as the profile says");
                 Cipher::Gcm {
                     key: Box::new(LessSafeKey::new(key)),
                     salt,
                 }
             }
             SrtpProfile::Aes128CmSha1_80 => Cipher::CounterMode {
-                key: keys.encryption,
+                key: *keys.encryption.first_chunk().expect("it has 32 bytes"),
                 salt: keys.salt,
                 authentication: Box::new(hmac::Key::new(
                     hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,

@@ -1,5 +1,5 @@
-//! SRTP and SRTCP in place, with the two protection profiles that WebRTC peers use:
-//! AEAD_AES_128_GCM (RFC 7714) and AES128_CM_HMAC_SHA1_80 (RFC 3711).
+//! SRTP and SRTCP in place, with the protection profiles that WebRTC peers use:
+//! AEAD_AES_128_GCM and AEAD_AES_256_GCM (RFC 7714), and AES128_CM_HMAC_SHA1_80 (RFC 3711).
 //!
 //! Invariant: one key never encrypts two different packets under one index. For RTP the caller
 //! keeps it, by counting each SSRC it sends; for RTCP the index is counted here.

@@ -1,12 +1,19 @@
-//! Both profiles against themselves and against the `rtc` project's implementation.
+//! All profiles against themselves and against the `rtc` project's implementation.
 
 use rtc_srtp::context::Context;
 use rtc_srtp::protection_profile::ProtectionProfile;
 
 use super::*;
 
-const KEY: [u8; 16] = [7; 16];
-const PROFILES: [SrtpProfile; 2] = [SrtpProfile::AeadAes128Gcm, SrtpProfile::Aes128CmSha1_80];
+const PROFILES: [SrtpProfile; 3] = [
+    SrtpProfile::AeadAes128Gcm,
+    SrtpProfile::AeadAes256Gcm,
+    SrtpProfile::Aes128CmSha1_80,
+];
+
+fn key(profile: SrtpProfile) -> &'static [u8] {
+    &[7; 32][..profile.key_len()]
+}
 
 fn salt(profile: SrtpProfile) -> Vec<u8> {
     (0..profile.salt_len() as u8).collect()
@@ -15,11 +22,12 @@ fn salt(profile: SrtpProfile) -> Vec<u8> {
 fn theirs(profile: SrtpProfile) -> Context {
     let their_profile = match profile {
         SrtpProfile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
+        SrtpProfile::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
         SrtpProfile::Aes128CmSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
     };
     let provider = rtc_crypto::default_provider().unwrap();
     Context::new(
-        &KEY,
+        key(profile),
         &salt(profile),
         their_profile,
         None,
@@ -53,7 +61,7 @@ fn protect(sender: &SrtpSender, roc: u32, plain: &[u8]) -> Vec<u8> {
 #[test]
 fn what_we_protect_the_other_implementation_opens_over_a_roll_over() {
     for profile in PROFILES {
-        let sender = SrtpSender::new(profile, &KEY, &salt(profile));
+        let sender = SrtpSender::new(profile, key(profile), &salt(profile));
         let mut receiver = theirs(profile);
         for index in 65_500u64..65_600 {
             let plain = rtp(index as u16);
@@ -68,7 +76,7 @@ fn what_we_protect_the_other_implementation_opens_over_a_roll_over() {
 fn what_the_other_implementation_protects_we_open_over_a_roll_over() {
     for profile in PROFILES {
         let mut sender = theirs(profile);
-        let receiver = SrtpReceiver::new(profile, &KEY, &salt(profile));
+        let receiver = SrtpReceiver::new(profile, key(profile), &salt(profile));
         let mut window = ReplayWindow::default();
         for index in 65_500u64..65_600 {
             let plain = rtp(index as u16);
@@ -86,7 +94,7 @@ fn what_the_other_implementation_protects_we_open_over_a_roll_over() {
 #[test]
 fn rtcp_passes_in_both_directions_and_only_once() {
     for profile in PROFILES {
-        let mut ours = SrtpSender::new(profile, &KEY, &salt(profile));
+        let mut ours = SrtpSender::new(profile, key(profile), &salt(profile));
         let mut other = theirs(profile);
         let plain = rtcp();
         let mut packet = plain.clone();
@@ -95,7 +103,7 @@ fn rtcp_passes_in_both_directions_and_only_once() {
         let opened = other.decrypt_rtcp(&packet[..len]).unwrap();
         assert_eq!(opened[..], plain[..]);
 
-        let mut receiver = SrtpReceiver::new(profile, &KEY, &salt(profile));
+        let mut receiver = SrtpReceiver::new(profile, key(profile), &salt(profile));
         let sealed = theirs(profile).encrypt_rtcp(&plain).unwrap().to_vec();
         let mut first = sealed.clone();
         let len = receiver.unprotect_rtcp(&mut first).unwrap();
@@ -107,8 +115,8 @@ fn rtcp_passes_in_both_directions_and_only_once() {
 #[test]
 fn a_flipped_bit_anywhere_is_refused() {
     for profile in PROFILES {
-        let sender = SrtpSender::new(profile, &KEY, &salt(profile));
-        let receiver = SrtpReceiver::new(profile, &KEY, &salt(profile));
+        let sender = SrtpSender::new(profile, key(profile), &salt(profile));
+        let receiver = SrtpReceiver::new(profile, key(profile), &salt(profile));
         let packet = protect(&sender, 0, &rtp(40));
         for bit in 0..packet.len() * 8 {
             let mut flipped = packet.clone();
@@ -121,7 +129,7 @@ fn a_flipped_bit_anywhere_is_refused() {
 #[test]
 fn short_packets_are_refused() {
     for profile in PROFILES {
-        let mut receiver = SrtpReceiver::new(profile, &KEY, &salt(profile));
+        let mut receiver = SrtpReceiver::new(profile, key(profile), &salt(profile));
         for len in 0..28 {
             let mut packet = vec![0x80; len];
             assert_eq!(receiver.unprotect_rtp(0, 12.min(len), &mut packet), None);
