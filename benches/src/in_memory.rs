@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moim_client_transport::{Identity, Transport};
-use moim_engine::codec::{Codec, MediaKind};
+use moim_engine::codec::{Codec, MediaKind, PayloadTypes};
 use moim_engine::command::{
     HeaderExtension, IceCredentials, NewSubscription, NewTrack, NewTransport, Payload,
     ReceiveMapping, SubscriptionSettings, TrackSource,
@@ -186,6 +186,7 @@ impl Meeting {
                 MediaKind::Audio
             },
             screen: false,
+            encrypted: false,
             source: TrackSource {
                 mid: mid.to_string(),
                 rids: rids.map(|rid| (*rid).to_owned()).collect(),
@@ -211,7 +212,7 @@ impl Meeting {
                 ssrc: 0x1000_0000 + 2 * number,
                 rtx_ssrc: Some(0x1000_0001 + 2 * number),
                 transport_cc: true,
-                takes_red: true,
+                payload_types: PayloadTypes::as_offered(),
                 settings: SubscriptionSettings::default(),
             }));
         }

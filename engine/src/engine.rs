@@ -119,7 +119,13 @@ impl Engine {
     }
 
     /// An RTP packet of a peer, on its way to the subscribers.
-    fn handle_rtp(&mut self, now: Instant, arrived: Instant, peer: PeerIx, datagram: &mut [u8]) {
+    pub(crate) fn handle_rtp(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        peer: PeerIx,
+        datagram: &mut [u8],
+    ) {
         let media = &mut self.media;
         let Some(authentic) = ingress::authenticate(media, peer, datagram) else {
             media.statistics.datagrams_dropped += 1;
@@ -201,6 +207,10 @@ impl Engine {
             Command::RemoveSubscription(subscription) => {
                 membership::remove_subscription(media, now, subscription);
             }
+            Command::SetPayloadTypes {
+                subscription,
+                payload_types,
+            } => membership::set_payload_types(media, subscription, payload_types),
             Command::SetSubscription {
                 subscription,
                 settings,

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use crate::allocation::allocator::Allocator;
 use crate::allocation::policy::Reason;
-use crate::api::codec::{Codec, MediaKind};
+use crate::api::codec::{Codec, MediaKind, PayloadTypes};
 use crate::api::command::{NewSubscription, NewTrack, SubscriptionSettings, TrackSource};
 use crate::api::ids::{RoomId, ShardId, SubscriptionId, TrackId};
 use crate::forward::relay::update_relay;
@@ -39,6 +39,7 @@ pub(crate) fn mirror_track(media: &mut Media, new: &NewTrack, room: RoomId, home
 fn insert_track(media: &mut Media, new: &NewTrack, room: RoomId, feed: Feed) -> TrackIx {
     let mut track = Track::new(new.track, room, feed, new.kind, new.source.clone());
     track.screen = new.screen;
+    track.encrypted = new.encrypted;
     media.tracks.insert(new.track, track)
 }
 
@@ -149,6 +150,17 @@ pub(crate) fn remove_subscription(media: &mut Media, now: Instant, subscription:
     peer.subscriptions.retain(|&other| other != index);
     peer.cancel(removed.track);
     update_relay(media, now, removed.track);
+}
+
+pub(crate) fn set_payload_types(
+    media: &mut Media,
+    subscription: SubscriptionId,
+    answered: PayloadTypes,
+) {
+    if let Some(index) = media.subscriptions.find(subscription) {
+        let state = &mut media.subscriptions[index];
+        state.payload_types = state.payload_types.renegotiated(answered);
+    }
 }
 
 pub(crate) fn set_subscription(

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use moim_engine::codec::Codec;
 use moim_engine::command::{Command, IceCredentials, NewTransport};
 use moim_engine::ids::TransportId;
 use rand::distr::Alphanumeric;
@@ -116,15 +117,14 @@ impl PublisherConnection {
         offer: &str,
         decide: &mut dyn FnMut(&OfferedTrack) -> TrackDecision,
     ) -> Result<Answered, NegotiationError> {
-        if self.negotiation.offer_restarts_ice(offer)? {
-            let ice = ice_credentials(rng);
-            self.negotiation.set_local_ice(ice.clone());
+        let fresh_ice = ice_credentials(rng);
+        let answer = self.negotiation.answer(offer, fresh_ice, decide)?;
+        if let Some(local_ice) = answer.restarted_ice {
             media.command(Command::RestartIce {
                 transport: self.transport,
-                local_ice: ice,
+                local_ice,
             });
         }
-        let answer = self.negotiation.answer(offer, decide)?;
         media.command(Command::SetReceive {
             transport: self.transport,
             mapping: Arc::new(answer.mapping),
@@ -194,6 +194,11 @@ impl SubscriberConnection {
     /// Takes a track out of the next offer.
     pub fn remove_track(&mut self, key: u32) {
         self.negotiation.remove_track(key);
+    }
+
+    /// What a track may be encoded with has changed.
+    pub fn set_codecs(&mut self, key: u32, codecs: &[Codec]) {
+        self.negotiation.set_codecs(key, codecs);
     }
 
     /// When the next offer may be made; `None` when there is nothing to offer or an answer is

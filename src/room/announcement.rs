@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use super::clock::Now;
 use super::id::{TrackKey, sid};
 use super::publication::codec_by_name;
-use crate::media::negotiation::TrackDecision;
+use crate::media::negotiation::{AnnouncedLayer, TrackDecision, TrackParameters};
 
 /// Layers that an announcement may describe: clients describe three at most for each codec.
 const MAX_DESCRIBED_LAYERS: usize = 8;
@@ -279,12 +279,19 @@ fn mime_type(codec: &str, kind: MediaKind) -> String {
 /// How a track that is described so is to be answered.
 #[allow(deprecated)]
 pub(super) fn decision_for(info: &TrackInfo, preferred: Option<Codec>) -> TrackDecision {
-    TrackDecision::Accept {
+    let announced = info.layers.iter().filter(|layer| !layer.rid.is_empty());
+    let layers = announced.map(|layer| AnnouncedLayer {
+        rid: layer.rid.clone(),
+        pixels: u64::from(layer.width) * u64::from(layer.height),
+        quality: layer.quality.clamp(0, i32::from(u8::MAX)) as u8,
+    });
+    TrackDecision::Accept(TrackParameters {
         preferred,
         stereo: info.stereo,
         dtx: !info.disable_dtx,
         red: !info.disable_red,
-    }
+        layers: layers.collect(),
+    })
 }
 
 #[cfg(test)]

@@ -206,8 +206,13 @@ impl Publication {
         self.encodings.iter().find(|encoding| encoding.id == id)
     }
 
+    /// Its sound has two channels.
+    #[allow(deprecated)]
+    pub(super) fn is_stereo(&self) -> bool {
+        self.info.stereo
+    }
+
     /// Frame payloads are encrypted end to end: nobody here can look into them.
-    #[allow(dead_code)]
     pub(super) fn is_encrypted(&self) -> bool {
         let kind = encryption::Type::try_from(self.info.encryption);
         !matches!(kind, Ok(encryption::Type::None))

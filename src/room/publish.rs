@@ -341,6 +341,7 @@ impl Room {
             transport,
             kind: negotiated.kind,
             screen: publication.is_screen(),
+            encrypted: publication.is_encrypted(),
             source: negotiated.source,
         })));
         if muted {

@@ -17,7 +17,7 @@ use super::participant::Participant;
 use super::publication::Publication;
 use super::subscription::{Agreed, Choice, Progress, Subscription, settings};
 use crate::media::connection::SubscriberConnection;
-use crate::media::negotiation::{AcceptedTrack, SendTrack};
+use crate::media::negotiation::{AcceptedTrack, SdpToken, SendTrack};
 
 /// Clients from this protocol on understand streams that group a participant's tracks.
 const SYNC_STREAM_PROTOCOL: i32 = 10;
@@ -278,7 +278,7 @@ impl Room {
             .is_some_and(|sent| {
                 agreed
                     .as_ref()
-                    .is_some_and(|agreed| agreed.codecs.contains(&sent.codec))
+                    .is_some_and(|agreed| agreed.takes(sent.codec))
             });
         if former.is_some() && !goes_on {
             // Whatever comes next has SSRCs of its own: the receiver's replay window and the
@@ -288,7 +288,18 @@ impl Room {
             return;
         }
         let next = match (former, choice, agreed) {
-            (Some(encoding), _, Some(agreed)) => Progress::Forwarded { agreed, encoding },
+            (Some(encoding), _, Some(agreed)) => {
+                let next = Progress::Forwarded { agreed, encoding };
+                if subscription.progress != next
+                    && let Progress::Forwarded { agreed, .. } = &next
+                {
+                    self.media.command(Command::SetPayloadTypes {
+                        subscription: subscription.id,
+                        payload_types: agreed.payload_types,
+                    });
+                }
+                next
+            }
             (None, Choice::Encoding(encoding), Some(agreed)) => {
                 self.media
                     .command(Command::AddSubscription(NewSubscription {
@@ -296,9 +307,11 @@ impl Room {
                         track: encoding,
                         transport,
                         ssrc: subscription.ssrc,
-                        rtx_ssrc: subscription.rtx_ssrc.filter(|_| agreed.rtx),
+                        rtx_ssrc: subscription
+                            .rtx_ssrc
+                            .filter(|_| agreed.payload_types.has_rtx()),
                         transport_cc: agreed.transport_cc,
-                        takes_red: agreed.red,
+                        payload_types: agreed.payload_types,
                         settings: subscription.settings,
                     }));
                 Progress::Forwarded { agreed, encoding }
@@ -320,6 +333,16 @@ impl Room {
     /// The encodings of a track, or their codecs, are others: what is forwarded is looked at
     /// for everybody who agreed to something.
     pub(super) fn encodings_changed(&mut self, track: TrackKey) {
+        let Some(codecs) = self.publications.get(&track).map(Publication::codecs) else {
+            return;
+        };
+        for viewer in self.participants.values_mut() {
+            let subscription = viewer.subscriptions.get(&track);
+            if let (Some(subscription), Some(subscriber)) = (subscription, &mut viewer.subscriber) {
+                subscriber.set_codecs(subscription.id.0, &codecs);
+                self.news.viewers.insert(viewer.key);
+            }
+        }
         let agreed: Vec<(ParticipantKey, Agreed)> = self
             .participants
             .values()
@@ -470,20 +493,21 @@ fn send_track(
     subscription: &Subscription,
 ) -> SendTrack {
     let (owner_sid, track_sid) = (&owner.sid, &track.info.sid);
-    let own_stream_id = format!("{owner_sid}|{track_sid}");
+    let own_stream_id = SdpToken::track_stream(owner_sid, track_sid);
     let stream = &track.info.stream;
     let groups = viewer.client.protocol >= SYNC_STREAM_PROTOCOL && !stream.is_empty();
     SendTrack {
         key: subscription.id.0,
         kind: track.kind,
-        codec: track.encodings.first().map(|encoding| encoding.codec),
+        codecs: track.codecs(),
+        stereo: track.is_stereo(),
         stream_id: if groups {
-            format!("{owner_sid}|{stream}")
+            SdpToken::group_stream(owner_sid, stream)
         } else {
             own_stream_id.clone()
         },
         own_stream_id,
-        track_id: track_sid.clone(),
+        track_id: SdpToken::track(track_sid),
         ssrc: subscription.ssrc,
         rtx_ssrc: subscription.rtx_ssrc,
     }
@@ -491,9 +515,7 @@ fn send_track(
 
 fn agreed(accepted: &AcceptedTrack) -> Agreed {
     Agreed {
-        rtx: accepted.takes_rtx,
-        red: accepted.takes_red,
+        payload_types: accepted.payload_types,
         transport_cc: accepted.takes_transport_cc,
-        codecs: accepted.codecs.clone(),
     }
 }

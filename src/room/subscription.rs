@@ -1,6 +1,6 @@
 //! One track that a participant gets: from the offer, over the answer, to what is forwarded.
 
-use moim_engine::codec::Codec;
+use moim_engine::codec::{Codec, PayloadTypes};
 use moim_engine::command::SubscriptionSettings;
 use moim_engine::ids::{SubscriptionId, TrackId};
 use moim_signaling::wire::{UpdateTrackSettings, VideoQuality};
@@ -48,14 +48,10 @@ pub(super) enum Progress {
 /// What a client's answer says of an m-line that it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Agreed {
-    /// It takes retransmissions on an SSRC of their own (RFC 4588).
-    pub(super) rtx: bool,
-    /// It takes redundant audio (RFC 2198).
-    pub(super) red: bool,
+    /// Under which payload types it takes each codec, retransmissions and redundant audio.
+    pub(super) payload_types: PayloadTypes,
     /// It reports arrivals by transport-wide sequence numbers.
     pub(super) transport_cc: bool,
-    /// What it decodes.
-    pub(super) codecs: Vec<Codec>,
 }
 
 /// What can be forwarded to somebody who agreed to some codecs.
@@ -70,9 +66,14 @@ pub(super) enum Choice {
 }
 
 impl Agreed {
+    /// Whether the client decodes what is encoded with a codec.
+    pub(super) fn takes(&self, codec: Codec) -> bool {
+        self.payload_types.media(codec).is_some()
+    }
+
     /// The first of the track's encodings that can be decoded.
     pub(super) fn choose(&self, publication: &Publication) -> Choice {
-        let decodes = |codec: Codec| self.codecs.contains(&codec);
+        let decodes = |codec: Codec| self.takes(codec);
         let published = publication
             .encodings
             .iter()
@@ -100,8 +101,8 @@ impl Subscription {
                 .encoding(*encoding)
                 .is_some_and(|sent| sent.codec.mime_type() == codec.mime_type()),
             Progress::WaitsForBackup { agreed } => agreed
-                .codecs
-                .iter()
+                .payload_types
+                .codecs()
                 .any(|decoded| decoded.mime_type() == codec.mime_type()),
             Progress::Refused { .. } => false,
         };

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use moim::media::negotiation::{
-    PublisherNegotiation, SendTrack, SubscriberNegotiation, TrackDecision,
+    PublisherNegotiation, SdpToken, SendTrack, SubscriberNegotiation, TrackDecision,
+    TrackParameters,
 };
 use moim_engine::Command;
-use moim_engine::codec::{Codec, MediaKind};
+use moim_engine::codec::{Codec, MediaKind, PayloadTypes};
 use moim_engine::command::{
     IceCredentials, NewSubscription, NewTrack, NewTransport, SubscriptionSettings,
 };
@@ -130,13 +131,11 @@ impl Peer {
             .pc
             .set_local_description(now, offer.clone())
             .expect("local offer");
+        let fresh = ice.clone();
         let mut negotiation = PublisherNegotiation::new(server.endpoint(transport, ice));
         let answer = negotiation
-            .answer(&offer.sdp, &mut |_| TrackDecision::Accept {
-                preferred: None,
-                stereo: false,
-                dtx: true,
-                red: true,
+            .answer(&offer.sdp, fresh, &mut |_| {
+                TrackDecision::Accept(TrackParameters::default())
             })
             .expect("an answer");
         server.command(
@@ -160,6 +159,7 @@ impl Peer {
                     transport,
                     kind: negotiated.kind,
                     screen: false,
+                    encrypted: false,
                     source: negotiated.source.clone(),
                 })),
             );
@@ -184,16 +184,19 @@ impl Peer {
             let subscription = server.subscription_id();
             let ssrc = 100_000 * (u32::from(self.index) + 1) + subscription.0;
             let rtx_ssrc = (published.kind == MediaKind::Video).then_some(ssrc + 50_000);
+            let track_sid = format!("TR_{}", published.track.0);
+            let stream_id = SdpToken::track_stream(&format!("PA_{}", published.peer), &track_sid);
             negotiation.add_track(SendTrack {
                 key: subscription.0,
                 kind: published.kind,
-                codec: Some(match published.kind {
+                codecs: vec![match published.kind {
                     MediaKind::Audio => Codec::Opus,
                     MediaKind::Video => Codec::Vp8,
-                }),
-                stream_id: format!("PA_{}|TR_{}", published.peer, published.track.0),
-                own_stream_id: format!("PA_{}|TR_{}", published.peer, published.track.0),
-                track_id: format!("TR_{}", published.track.0),
+                }],
+                stereo: false,
+                stream_id: stream_id.clone(),
+                own_stream_id: stream_id,
+                track_id: SdpToken::track(&track_sid),
                 ssrc,
                 rtx_ssrc,
             });
@@ -205,7 +208,7 @@ impl Peer {
                 ssrc,
                 rtx_ssrc,
                 transport_cc: true,
-                takes_red: false,
+                payload_types: PayloadTypes::as_offered().without_red(),
                 settings: SubscriptionSettings::default(),
             });
         }
@@ -229,7 +232,7 @@ impl Peer {
                 .find(|accepted| accepted.key == new.subscription.0)
                 .expect("every track is answered");
             new.transport_cc = accepted.takes_transport_cc;
-            if !accepted.takes_rtx {
+            if !accepted.payload_types.has_rtx() {
                 new.rtx_ssrc = None;
             }
             server.command(now, Command::AddSubscription(new));

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use divan::Bencher;
 use moim::media::negotiation::{
-    LocalEndpoint, PublisherNegotiation, SendTrack, SubscriberNegotiation, TrackDecision,
+    LocalEndpoint, PublisherNegotiation, SdpToken, SendTrack, SubscriberNegotiation, TrackDecision,
+    TrackParameters,
 };
 use moim_engine::codec::{Codec, MediaKind};
 use moim_engine::command::{Fingerprint, IceCredentials};
@@ -32,10 +33,11 @@ fn subscriber(tracks: u32) -> SubscriberNegotiation {
         let added = negotiation.add_track(SendTrack {
             key,
             kind: MediaKind::Video,
-            codec: Some(Codec::Vp8),
-            stream_id: format!("PA_{key}|"),
-            own_stream_id: format!("PA_{key}|TR_{key}"),
-            track_id: format!("TR_{key}"),
+            codecs: vec![Codec::Vp8],
+            stereo: false,
+            stream_id: SdpToken::group_stream(&format!("PA_{key}"), ""),
+            own_stream_id: SdpToken::track_stream(&format!("PA_{key}"), &format!("TR_{key}")),
+            track_id: SdpToken::track(&format!("TR_{key}")),
             ssrc: 2 * key + 1,
             rtx_ssrc: Some(2 * key + 2),
         });
@@ -87,13 +89,10 @@ fn publisher_offer_answered(bencher: Bencher<'_, '_>, tracks: u32) {
     bencher
         .with_inputs(|| PublisherNegotiation::new(endpoint()))
         .bench_local_refs(|negotiation| {
-            let mut decide = |_: &_| TrackDecision::Accept {
-                preferred: None,
-                stereo: false,
-                red: true,
-                dtx: false,
-            };
-            let answer = negotiation.answer(&offer, &mut decide).expect("an answer");
+            let mut decide = |_: &_| TrackDecision::Accept(TrackParameters::default());
+            let answer = negotiation
+                .answer(&offer, ice(), &mut decide)
+                .expect("an answer");
             assert_eq!(answer.tracks.len(), tracks as usize);
         });
 }

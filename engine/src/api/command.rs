@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::api::codec::{Codec, MediaKind};
+use crate::api::codec::{Codec, MediaKind, PayloadTypes};
 use crate::api::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 
 /// An order to the engine. Orders that name something unknown are ignored: the thing may have
@@ -78,6 +78,13 @@ pub enum Command {
         /// What is to be sent from now on.
         settings: SubscriptionSettings,
     },
+    /// Another answer of the subscriber: under which payload types it takes the track now.
+    SetPayloadTypes {
+        /// Which subscription.
+        subscription: SubscriptionId,
+        /// What the answer takes.
+        payload_types: PayloadTypes,
+    },
     /// From now on a room forwards only its loudest audio tracks (last-N).
     SetLastN {
         /// Which room.
@@ -143,6 +150,7 @@ impl Command {
             | Command::SetTrackMuted { .. }
             | Command::AddSubscription(_)
             | Command::RemoveSubscription(_)
+            | Command::SetPayloadTypes { .. }
             | Command::SetSubscription { .. }
             | Command::SetLastN { .. }
             | Command::DataTaken { .. }
@@ -306,6 +314,8 @@ pub struct NewTrack {
     /// It is of a screen: its picture comes before cameras where not everything fits, and its
     /// sound is always forwarded.
     pub screen: bool,
+    /// Its frames are encrypted end to end, so that no payload may be opened or taken apart.
+    pub encrypted: bool,
     /// Where its packets are found.
     pub source: TrackSource,
 }
@@ -343,8 +353,10 @@ pub struct NewSubscription {
     pub rtx_ssrc: Option<u32>,
     /// The subscriber reports when each packet arrived, by transport-wide sequence numbers.
     pub transport_cc: bool,
-    /// The subscriber takes redundant audio; one that does not gets plain Opus.
-    pub takes_red: bool,
+    /// Under which payload types the subscriber takes each codec, retransmissions and redundant
+    /// audio. What is encoded with another codec is not sent; redundant audio becomes plain Opus
+    /// where it is not taken.
+    pub payload_types: PayloadTypes,
     /// What the subscriber is to be sent of it.
     pub settings: SubscriptionSettings,
 }

@@ -34,11 +34,15 @@ pub(crate) fn fan_out(media: &mut Media, now: Instant, track_index: TrackIx, rec
         if state.srtp.is_none() {
             continue;
         }
+        let Some(outgoing) = subscription.outgoing(received.codec, received.redundancy) else {
+            // What follows in a codec that is taken has to be decodable by itself.
+            subscription.forwarder.pause();
+            continue;
+        };
         let Some(rewrite) = select_and_rewrite(subscription, track, received, now) else {
             continue;
         };
-        let primary_len = received.primary_len.filter(|_| !subscription.takes_red);
-        let len = primary_len.unwrap_or(received.len);
+        let len = outgoing.stripped_len.unwrap_or(received.len);
         let packet = QueuedPacket {
             subscription: index,
             track: track_index,
@@ -47,11 +51,12 @@ pub(crate) fn fan_out(media: &mut Media, now: Instant, track_index: TrackIx, rec
             sequence: rewrite.sequence,
             timestamp: rewrite.timestamp,
             ssrc: subscription.ssrc,
+            payload_type: outgoing.payload_type,
             counters: rewrite.counters,
             ends_picture: rewrite.ends_picture,
             form: Form::Media,
             reported: subscription.transport_cc,
-            red_stripped: primary_len.is_some(),
+            red_stripped: outgoing.stripped_len.is_some(),
             len: len as u16,
         };
         let paced = track.kind == MediaKind::Video;
@@ -97,6 +102,7 @@ fn select_and_rewrite(
         return None;
     }
     let clock_rate = received.codec.clock_rate();
+    subscription.forwarder.set_clock_rate(clock_rate);
     let resumed = || subscription.forwarder.resumed_timestamp(&received.source);
     let same_instant = flowing.map_or_else(resumed, |from| {
         let offset = subscription.forwarder.timestamp_offset()?;

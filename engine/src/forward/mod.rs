@@ -1,6 +1,8 @@
 //! From a packet that has come in to the subscribers and shards that get it.
 
 pub(crate) mod active_speakers;
+#[cfg(test)]
+mod agreement_tests;
 pub(crate) mod fan_out;
 pub(crate) mod forwarder;
 pub(crate) mod last_n;

@@ -21,7 +21,7 @@ use crate::state::packet::Received;
 use crate::state::repeat::source_packet;
 use crate::state::table::TrackIx;
 use crate::state::track::{Feed, Layer, Track};
-use crate::wire::red_payload;
+use crate::wire::red_payload::Redundancy;
 
 /// Sends a packet, given in the form that subscribers get, to the shards that asked for its track.
 pub(crate) fn relay_packet(
@@ -137,7 +137,11 @@ pub(super) fn relay_again(
         codec,
         header_len: usize::from(cached.header_len),
         len: cached.packet.len(),
-        primary_len: red_payload::primary_len(cached.packet, usize::from(cached.header_len)),
+        redundancy: Redundancy::of(
+            cached.packet,
+            usize::from(cached.header_len),
+            track.encrypted,
+        ),
     };
     let batch = media.relay.batch(now, to);
     if batch.push_packet(id, ssrc, received, cached.packet) {

@@ -19,7 +19,7 @@ use crate::state::track::Feed;
 use crate::state::track::Layer;
 use crate::wire::padding::pad;
 use crate::wire::payload::reader::PacketLayers;
-use crate::wire::red_payload;
+use crate::wire::red_payload::{self, Redundancy};
 use crate::wire::rtp::extensions::{
     HeaderTemplate, ReceivedExtensions, patch_header, write_header,
 };
@@ -166,7 +166,7 @@ impl Ingress {
         let mut body = header.payload(packet)?;
         // A publisher that probes its network sends packets that are all padding.
         let red = authentic.payload == Payload::Red && !body.is_empty();
-        if red && !red_payload::is_sound(body) {
+        if red && !track.encrypted && !red_payload::is_sound(body) {
             return None;
         }
         let numbered = if owner.repair {
@@ -230,9 +230,11 @@ impl Ingress {
             codec,
             header_len,
             len,
-            primary_len: red
-                .then(|| red_payload::primary_len(packet, header_len))
-                .flatten(),
+            redundancy: if red {
+                Redundancy::of(packet, header_len, track.encrypted)
+            } else {
+                Redundancy::None
+            },
         };
         let muted = track.muted;
         arm_nack(media, owner);

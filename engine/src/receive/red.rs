@@ -17,7 +17,7 @@ use crate::state::Media;
 use crate::state::packet::Received;
 use crate::state::packet_cache::CachedFrame;
 use crate::wire::payload::reader::PacketLayers;
-use crate::wire::red_payload::{RedPayload, Redundant};
+use crate::wire::red_payload::{RedPayload, Redundancy, Redundant};
 use crate::wire::rtp::extensions::{HeaderTemplate, ReceivedExtensions, patch_header};
 
 impl Ingress {
@@ -33,6 +33,11 @@ impl Ingress {
     ) {
         let (owner, header) = (authentic.owner, &authentic.header);
         if authentic.payload != Payload::Red {
+            return;
+        }
+        // What is encrypted end to end only looks as if it could be read.
+        let track = media.tracks.get(owner.track);
+        if track.is_none_or(|track| track.encrypted) {
             return;
         }
         let Some(red) = header.payload(packet).and_then(RedPayload::parse) else {
@@ -99,7 +104,7 @@ impl Ingress {
             codec: Codec::Opus,
             header_len,
             len,
-            primary_len: None,
+            redundancy: Redundancy::None,
         })
     }
 }

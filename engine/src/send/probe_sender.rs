@@ -72,7 +72,7 @@ fn padding(
     track: &Track,
 ) -> Option<QueuedPacket> {
     let codec = track.layers.iter().find_map(|layer| layer.codec)?;
-    let payload_type = codec.rtx_payload_type()?;
+    let payload_type = subscription.payload_types.rtx(codec)?;
     let sequence = subscription.rtx_sequence;
     subscription.rtx_sequence += 1;
     Some(QueuedPacket {
@@ -83,9 +83,10 @@ fn padding(
         sequence,
         timestamp: subscription.forwarder.last_timestamp(),
         ssrc: subscription.rtx_ssrc?,
+        payload_type,
         counters: None,
         ends_picture: false,
-        form: Form::Padding { payload_type },
+        form: Form::Padding,
         reported: true,
         red_stripped: false,
         len: (PADDING_HEADER + MOST_PADDING) as u16,

@@ -28,16 +28,11 @@ pub(crate) enum Form {
     Repeat,
     /// A retransmission on the retransmission stream (RFC 4588).
     Repair {
-        /// Payload type of the retransmission stream.
-        payload_type: u8,
         /// Sequence number under which the packet was sent first.
         original: u16,
     },
     /// Nothing but RTP padding (RFC 3550, section 5.1), on the retransmission stream.
-    Padding {
-        /// Payload type of the retransmission stream.
-        payload_type: u8,
-    },
+    Padding,
 }
 
 /// One packet to be written.
@@ -54,6 +49,8 @@ pub(crate) struct QueuedPacket {
     pub(crate) sequence: u64,
     pub(crate) timestamp: u32,
     pub(crate) ssrc: u32,
+    /// Under which it leaves.
+    pub(crate) payload_type: u8,
     /// Picture counters, where they are not the source's.
     pub(crate) counters: Option<PictureCounters>,
     /// It ends a picture for this subscriber, and has the marker.
@@ -260,6 +257,7 @@ pub(crate) mod tests {
             sequence,
             timestamp: 0,
             ssrc,
+            payload_type: 96,
             counters: None,
             ends_picture: false,
             form: Form::Media,

@@ -115,8 +115,8 @@ fn write_packet(
     queued: &QueuedPacket,
     number: u16,
 ) -> Option<()> {
-    if let Form::Padding { payload_type } = queued.form {
-        write_padding(outgoing, path, sender, queued, payload_type, number);
+    if queued.form == Form::Padding {
+        write_padding(outgoing, path, sender, queued, number);
         return Some(());
     }
     let layer = tracks
@@ -152,6 +152,7 @@ fn write_packet(
             queued.timestamp,
             queued.ssrc,
         );
+        patch_payload_type(&mut out[..len], queued.payload_type);
         patch_transport_sequence(&mut out[..len], number);
         if queued.ends_picture {
             set_marker(out);
@@ -159,13 +160,8 @@ fn write_packet(
         if let Some(counters) = &queued.counters {
             patch_counters(&mut out[..len], header_len, body_start, codec, counters);
         }
-        if let Form::Repair {
-            payload_type,
-            original,
-        } = queued.form
-        {
+        if let Form::Repair { original } = queued.form {
             out[header_len..body_start].copy_from_slice(&original.to_be_bytes());
-            patch_payload_type(&mut out[..len], payload_type);
         }
         let roc = (queued.sequence >> 16) as u32;
         sender.protect_rtp(roc, header_len, out, len)
@@ -179,12 +175,11 @@ fn write_padding(
     path: Path,
     sender: &SrtpSender,
     queued: &QueuedPacket,
-    payload_type: u8,
     number: u16,
 ) {
     let len = usize::from(queued.len);
     outgoing.push(path, len + MAX_OVERHEAD, |out| {
-        let header_len = write_padding_header(out, payload_type);
+        let header_len = write_padding_header(out, queued.payload_type);
         out[header_len..len].fill(0);
         out[len - 1] = (len - header_len) as u8;
         let sequence = queued.sequence;

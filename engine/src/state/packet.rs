@@ -2,6 +2,7 @@
 
 use crate::api::codec::Codec;
 use crate::forward::forwarder::SourcePacket;
+use crate::wire::red_payload::Redundancy;
 
 /// A packet ready to be forwarded. Its bytes are in the layer's cache.
 #[derive(Debug, Clone, Copy)]
@@ -10,6 +11,5 @@ pub(crate) struct Received {
     pub(crate) codec: Codec,
     pub(crate) header_len: usize,
     pub(crate) len: usize,
-    /// Its length as plain Opus, when it is RED (see `wire/red_payload.rs`).
-    pub(crate) primary_len: Option<usize>,
+    pub(crate) redundancy: Redundancy,
 }

@@ -11,7 +11,7 @@ use crate::wire::payload;
 use crate::wire::payload::counters::PictureCounters;
 use crate::wire::payload::dependency_descriptor::frame_number;
 use crate::wire::payload::reader::PacketLayers;
-use crate::wire::red_payload;
+use crate::wire::red_payload::Redundancy;
 use crate::wire::rtp::extensions::dependency_descriptor;
 use crate::wire::rtp::header::RtpHeader;
 
@@ -31,12 +31,13 @@ pub(crate) fn requeue_for_retransmission(
     let sent = subscription.forwarder.sent_as(sequence)?;
     let layer = track.layers.get(usize::from(sent.layer))?;
     let cached = layer.cache.get(sent.source)?;
-    let codec = layer.codec?;
+    // The layer's codec may have changed since.
+    let codec = Codec::of_cached(RtpHeader::parse(cached.packet)?.payload_type)?;
     let packet = describe_cached(codec, &cached)?;
     let rewrite = subscription.forwarder.rewrite_again(sent.sent, &packet)?;
-    let primary_len = (!subscription.takes_red)
-        .then(|| red_payload::primary_len(cached.packet, usize::from(cached.header_len)))
-        .flatten();
+    let header_len = usize::from(cached.header_len);
+    let redundancy = Redundancy::of(cached.packet, header_len, track.encrypted);
+    let outgoing = subscription.outgoing(codec, redundancy)?;
     let mut queued = QueuedPacket {
         subscription: index,
         track: subscription.track,
@@ -45,18 +46,20 @@ pub(crate) fn requeue_for_retransmission(
         sequence: rewrite.sequence,
         timestamp: rewrite.timestamp,
         ssrc: subscription.ssrc,
+        payload_type: outgoing.payload_type,
         counters: rewrite.counters,
         ends_picture: rewrite.ends_picture,
         form: Form::Repeat,
         reported: subscription.transport_cc,
-        red_stripped: primary_len.is_some(),
-        len: primary_len.unwrap_or(cached.packet.len()) as u16,
+        red_stripped: outgoing.stripped_len.is_some(),
+        len: outgoing.stripped_len.unwrap_or(cached.packet.len()) as u16,
     };
-    if let Some((ssrc, payload_type)) = subscription.rtx_ssrc.zip(codec.rtx_payload_type()) {
+    let rtx = subscription.payload_types.rtx(codec);
+    if let Some((ssrc, payload_type)) = subscription.rtx_ssrc.zip(rtx) {
         queued.form = Form::Repair {
-            payload_type,
             original: rewrite.sequence as u16,
         };
+        queued.payload_type = payload_type;
         queued.len += REPAIR_HEADER as u16;
         queued.ssrc = ssrc;
         queued.sequence = subscription.rtx_sequence;

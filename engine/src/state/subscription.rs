@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::api::codec::MediaKind;
+use crate::api::codec::{Codec, MediaKind, PayloadTypes};
 use crate::api::command::{NewSubscription, SubscriptionSettings};
 use crate::api::ids::SubscriptionId;
 use crate::forward::forwarder::{Forwarder, SentPacket};
@@ -10,6 +10,7 @@ use crate::send::send_queue::LastQueued;
 use crate::state::table::{PeerIx, TrackIx};
 use crate::state::track::Track;
 use crate::wire::payload::layers::LayerId;
+use crate::wire::red_payload::Redundancy;
 
 /// Retransmissions that one subscription may take from the cache between two reports.
 const RETRANSMISSIONS_A_SECOND: u16 = 1_000;
@@ -24,8 +25,8 @@ pub(crate) struct Subscription {
     pub(crate) ssrc: u32,
     /// The arrival of its packets is reported.
     pub(crate) transport_cc: bool,
-    /// Redundant audio goes to it as it came.
-    pub(crate) takes_red: bool,
+    /// What its answer takes.
+    pub(crate) payload_types: PayloadTypes,
     pub(crate) started: bool,
     pub(crate) settings: SubscriptionSettings,
     pub(crate) packets: u32,
@@ -60,6 +61,14 @@ pub(crate) struct SentReport {
     pub(crate) at: Instant,
 }
 
+/// How a packet leaves for one subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outgoing {
+    pub(crate) payload_type: u8,
+    /// Its length when it is stripped of its redundancy.
+    pub(crate) stripped_len: Option<usize>,
+}
+
 impl Subscription {
     pub(crate) fn new(
         new: &NewSubscription,
@@ -77,7 +86,7 @@ impl Subscription {
             rtx_ssrc: new.rtx_ssrc,
             transport_cc: new.transport_cc,
             paused: false,
-            takes_red: new.takes_red,
+            payload_types: new.payload_types,
             settings: new.settings,
             target: None,
             // Half the range, so that a client that sees the second packet first does not
@@ -94,6 +103,20 @@ impl Subscription {
             last_report: None,
             retransmissions_left: RETRANSMISSIONS_A_SECOND,
         }
+    }
+
+    /// How a packet leaves for the subscriber; `None` when its answer does not take such packets.
+    pub(crate) fn outgoing(&self, codec: Codec, redundancy: Redundancy) -> Option<Outgoing> {
+        let (payload_type, stripped_len) = match (redundancy, self.payload_types.red()) {
+            (Redundancy::None, _) => (self.payload_types.media(codec)?, None),
+            (Redundancy::Strippable(_) | Redundancy::Sealed, Some(red)) => (red, None),
+            (Redundancy::Strippable(len), None) => (self.payload_types.media(codec)?, Some(len)),
+            (Redundancy::Sealed, None) => return None,
+        };
+        Some(Outgoing {
+            payload_type,
+            stripped_len,
+        })
     }
 
     /// Whether anything can be sent on a retransmission stream.
@@ -139,7 +162,7 @@ mod tests {
             ssrc: 1,
             rtx_ssrc: None,
             transport_cc: true,
-            takes_red: true,
+            payload_types: PayloadTypes::as_offered(),
             settings: SubscriptionSettings::default(),
         };
         let mut subscription = Subscription::new(&new, TrackIx(0), PeerIx(0), 48_000, 7, 0);

@@ -183,6 +183,8 @@ pub(crate) struct Track {
     pub(crate) muted: bool,
     /// It shows a screen.
     pub(crate) screen: bool,
+    /// Its frames are encrypted end to end.
+    pub(crate) encrypted: bool,
     /// The streams that were alive when they were last looked at.
     pub(crate) known_alive: u8,
     /// Lowest first, never empty.
@@ -212,6 +214,7 @@ impl Track {
             source: TrackSource::default(),
             muted: false,
             screen: false,
+            encrypted: false,
             known_alive: 0,
             layers: Vec::new(),
             subscriptions: Vec::new(),

@@ -62,6 +62,31 @@ impl<'a> RedPayload<'a> {
     }
 }
 
+/// What a packet in its cached form has of redundant audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Redundancy {
+    /// Nothing: it is not RED.
+    None,
+    /// It is RED. Stripped of it, it has this length in bytes.
+    Strippable(usize),
+    /// It is RED, of which the frames are encrypted end to end.
+    Sealed,
+}
+
+impl Redundancy {
+    /// Reads it from a cached packet of a track that may be encrypted end to end.
+    pub(crate) fn of(packet: &[u8], header_len: usize, encrypted: bool) -> Redundancy {
+        let is_red = packet
+            .get(1)
+            .is_some_and(|byte| byte & 0x7f == RED_PAYLOAD_TYPE);
+        match primary_len(packet, header_len) {
+            _ if encrypted && is_red => Redundancy::Sealed,
+            Some(len) => Redundancy::Strippable(len),
+            None => Redundancy::None,
+        }
+    }
+}
+
 /// Whether a payload can be read as RED.
 pub(crate) fn is_sound(payload: &[u8]) -> bool {
     RedPayload::parse(payload).is_some()

@@ -118,7 +118,9 @@ impl RoomMedia {
                 self.order_everywhere(command);
             }
             // A shard that does not have the subscription takes no notice.
-            Command::RemoveSubscription(_) | Command::SetSubscription { .. } => {
+            Command::RemoveSubscription(_)
+            | Command::SetSubscription { .. }
+            | Command::SetPayloadTypes { .. } => {
                 self.order_everywhere(command);
             }
             // Only the home hears how loud its tracks are.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use moim_engine::Event;
-use moim_engine::codec::MediaKind;
+use moim_engine::codec::{MediaKind, PayloadTypes};
 use moim_engine::command::{
     DataChannel, IceCredentials, NewSubscription, NewTrack, NewTransport, SubscriptionSettings,
     TrackSource,
@@ -42,6 +42,7 @@ fn add_track(room: &mut RoomMedia, transport: TransportId) -> TrackId {
         transport,
         kind: MediaKind::Video,
         screen: false,
+        encrypted: false,
         source: TrackSource::default(),
     })));
     track
@@ -166,7 +167,7 @@ fn orders_go_to_the_shard_of_their_connection_and_messages_to_both() {
         ssrc: 1,
         rtx_ssrc: None,
         transport_cc: true,
-        takes_red: false,
+        payload_types: PayloadTypes::as_offered().without_red(),
         settings: SubscriptionSettings::default(),
     }));
     room.command(Command::SendData {

@@ -1,6 +1,5 @@
 //! The RTP header extensions by their names, and which are wanted where.
 
-use super::sdp::Section;
 use moim_engine::codec::MediaKind;
 use moim_engine::command::HeaderExtension;
 use moim_engine::subscriber_extension_id;
@@ -54,7 +53,8 @@ pub(super) fn by_name(name: &str) -> Option<HeaderExtension> {
         .map(|(extension, _)| *extension)
 }
 
-fn name(extension: HeaderExtension) -> &'static str {
+/// The name on the wire.
+pub(super) fn name(extension: HeaderExtension) -> &'static str {
     NAMES
         .iter()
         .find(|(known, _)| *known == extension)
@@ -75,14 +75,6 @@ pub(super) fn wanted(extension: HeaderExtension, kind: MediaKind) -> bool {
         | HeaderExtension::VideoOrientation
         | HeaderExtension::PlayoutDelay => kind == MediaKind::Video,
     }
-}
-
-/// Whether an m-line of an answer takes an extension that was offered.
-pub(super) fn taken(extension: HeaderExtension, section: &Section<'_>) -> bool {
-    section.values("extmap").any(|value| {
-        let name = value.split_ascii_whitespace().nth(1);
-        name.and_then(by_name) == Some(extension)
-    })
 }
 
 /// What subscribers are offered: id and name.

@@ -3,24 +3,32 @@
 //!
 //! This is the control plane's half of a peer connection; no media passes here.
 
+mod answer;
 mod codecs;
 mod extensions;
+mod grammar;
+mod layers;
+mod offer;
 mod publisher;
 mod sdp;
 mod subscriber;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
+pub use grammar::SdpToken;
+pub use layers::AnnouncedLayer;
 pub use publisher::{
     NegotiatedTrack, OfferedTrack, PublisherAnswer, PublisherNegotiation, TrackDecision,
+    TrackParameters,
 };
 pub use subscriber::{
     AcceptedTrack, SendTrack, SubscriberAnswer, SubscriberNegotiation, SubscriberOffer,
 };
 
+use layers::MAX_LAYERS;
 use moim_engine::command::{Fingerprint, IceCredentials};
 
 /// Largest message on a data channel, bytes, as our SDP says.
@@ -30,7 +38,7 @@ const MAX_MESSAGE_SIZE: u32 = 65_536;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NegotiationError {
     /// It exceeds a bound.
-    #[error("the SDP has {what}, more than the {limit} allowed")]
+    #[error("the SDP has {what}: {limit} are allowed")]
     TooLarge {
         /// What there is too much of.
         what: String,
@@ -84,12 +92,25 @@ pub struct RemoteDescription {
 
 impl LocalEndpoint {
     /// The session part, up to the first m-line. `version` rises with each description.
-    fn write_session(&self, out: &mut String, session: u64, version: u64, mids: &[&str]) {
+    fn write_session(
+        &self,
+        out: &mut String,
+        session: u64,
+        version: u64,
+        bundled: &[impl Display],
+    ) {
         let _ = write!(
             out,
-            "v=0\r\no=- {session} {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
-             a=group:BUNDLE {}\r\na=ice-lite\r\na=extmap-allow-mixed\r\na=msid-semantic:WMS *\r\n",
-            mids.join(" ")
+            "v=0\r\no=- {session} {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+        );
+        for (index, mid) in bundled.iter().enumerate() {
+            let start = if index == 0 { "a=group:BUNDLE" } else { "" };
+            let _ = write!(out, "{start} {mid}");
+        }
+        let end = if bundled.is_empty() { "" } else { "\r\n" };
+        let _ = write!(
+            out,
+            "{end}a=ice-lite\r\na=extmap-allow-mixed\r\na=msid-semantic:WMS *\r\n"
         );
     }
 
@@ -131,18 +152,38 @@ impl LocalEndpoint {
         out.push_str("a=end-of-candidates\r\n");
     }
 
-    fn write_data_section(&self, out: &mut String, mid: &str, setup: &str, first: bool) {
+    /// The m-line of data channels (RFC 8841), whose port is always the same.
+    fn write_data_section(&self, out: &mut String, line: &DataLine<'_>, setup: &str, first: bool) {
+        let DataLine { protocol, mid } = line;
+        // Before RFC 8841 the port stood in the place of the format.
+        let is_legacy = *protocol == "DTLS/SCTP";
+        let format = if is_legacy {
+            "5000"
+        } else {
+            "webrtc-datachannel"
+        };
         let _ = write!(
             out,
-            "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n"
+            "m=application 9 {protocol} {format}\r\nc=IN IP4 0.0.0.0\r\n"
         );
+        if let Some(mid) = mid {
+            let _ = write!(out, "a=mid:{mid}\r\n");
+        }
         self.write_transport(out, setup);
         if first {
             self.write_candidates(out);
         }
-        let _ = write!(
-            out,
-            "a=sctp-port:5000\r\na=max-message-size:{MAX_MESSAGE_SIZE}\r\n"
-        );
+        out.push_str(if is_legacy {
+            "a=sctpmap:5000 webrtc-datachannel 1024\r\n"
+        } else {
+            "a=sctp-port:5000\r\n"
+        });
+        let _ = write!(out, "a=max-message-size:{MAX_MESSAGE_SIZE}\r\n");
     }
+}
+
+/// What an m-line of data channels repeats of the other side's.
+struct DataLine<'a> {
+    protocol: &'a str,
+    mid: Option<&'a str>,
 }

@@ -2,12 +2,12 @@
 //! under way, so the two sides cannot offer at once.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use super::codecs::{self, Format, known_formats};
+use super::grammar::{SdpToken, Word};
 use super::sdp::{Description, Section};
-use super::{LocalEndpoint, NegotiationError, RemoteDescription, extensions};
-use moim_engine::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
+use super::{DataLine, LocalEndpoint, NegotiationError, RemoteDescription, offer};
+use moim_engine::codec::{Codec, MediaKind, PayloadTypes};
 use moim_engine::command::{HeaderExtension, IceCredentials, Payload};
 
 /// M-lines of one connection: enough for two tracks of each of a hundred publishers.
@@ -24,15 +24,19 @@ pub struct SendTrack {
     pub key: u32,
     /// Audio or video.
     pub kind: MediaKind,
-    /// What it is encoded with, put first; `None` when that is not known yet.
-    pub codec: Option<Codec>,
+    /// What it may be encoded with, what it is encoded with first; empty while that is not known.
+    /// All of them are offered, and a client that takes none of them does not take the track.
+    pub codecs: Vec<Codec>,
+    /// Opus in two channels, which receivers decode as such only if they are told (RFC 7587,
+    /// section 7).
+    pub stereo: bool,
     /// Id of the media stream at the client: tracks with the same one play in step.
-    pub stream_id: String,
+    pub stream_id: SdpToken,
     /// Id of a stream for this track alone, taken on an m-line that was used before: there a
     /// client's track keeps the id of the former one, so the stream must say which it is.
-    pub own_stream_id: String,
+    pub own_stream_id: SdpToken,
     /// Id of the track at the client.
-    pub track_id: String,
+    pub track_id: SdpToken,
     /// SSRC of the media.
     pub ssrc: u32,
     /// SSRC of its retransmissions.
@@ -55,14 +59,17 @@ pub struct SubscriberOffer {
 pub struct AcceptedTrack {
     /// The caller's number for it.
     pub key: u32,
-    /// The client takes retransmissions as a stream of their own.
-    pub takes_rtx: bool,
-    /// It takes redundant audio (RFC 2198).
-    pub takes_red: bool,
+    /// Under which payload types it takes the codecs that the track may have.
+    pub payload_types: PayloadTypes,
     /// It reports the arrival of each packet that carries a transport-wide sequence number.
     pub takes_transport_cc: bool,
-    /// What it can decode.
-    pub codecs: Vec<Codec>,
+}
+
+impl AcceptedTrack {
+    /// Whether the client decodes what is encoded with a codec.
+    pub fn takes(&self, codec: Codec) -> bool {
+        self.payload_types.media(codec).is_some()
+    }
 }
 
 /// What an answer says.
@@ -72,14 +79,18 @@ pub struct SubscriberAnswer {
     pub remote: RemoteDescription,
     /// Tracks taken by this answer or before.
     pub accepted: Vec<AcceptedTrack>,
-    /// Tracks that the client does not take.
+    /// Tracks that the client does not take, or of whose codecs it takes none.
     pub rejected: Vec<u32>,
 }
 
 /// What an m-line carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Slot {
-    Carries(SendTrack),
+    Carries {
+        track: Box<SendTrack>,
+        /// Whether the m-line had another track before.
+        used_before: bool,
+    },
     /// Its track has ended; the client must hear that before another takes its place, or it
     /// would take the new one for the old. `offered` when an offer has told it.
     Ended {
@@ -126,18 +137,17 @@ impl SubscriberNegotiation {
             .sections
             .iter()
             .position(|section| section.kind == track.kind && section.slot == Slot::Free);
-        match free {
-            Some(index) => {
-                self.sections[index].slot = Slot::Carries(SendTrack {
-                    stream_id: track.own_stream_id.clone(),
-                    ..track
-                });
-            }
-            None if self.sections.len() < MAX_SECTIONS => self.sections.push(MediaSection {
-                kind: track.kind,
-                slot: Slot::Carries(track),
-            }),
-            None => return false,
+        let kind = track.kind;
+        let slot = Slot::Carries {
+            track: Box::new(track),
+            used_before: free.is_some(),
+        };
+        if let Some(section) = free.and_then(|index| self.sections.get_mut(index)) {
+            section.slot = slot;
+        } else if self.sections.len() < MAX_SECTIONS {
+            self.sections.push(MediaSection { kind, slot });
+        } else {
+            return false;
         }
         self.changed = true;
         true
@@ -146,9 +156,25 @@ impl SubscriberNegotiation {
     /// Takes a track off its m-line.
     pub fn remove_track(&mut self, key: u32) {
         for section in &mut self.sections {
-            if matches!(&section.slot, Slot::Carries(track) if track.key == key) {
+            if section.track().is_some_and(|track| track.key == key) {
                 section.slot = Slot::Ended { offered: false };
                 self.changed = true;
+            }
+        }
+    }
+
+    /// What a track may be encoded with has changed. The client is offered it if that is new to
+    /// it.
+    pub fn set_codecs(&mut self, key: u32, codecs: &[Codec]) {
+        for section in &mut self.sections {
+            let kind = section.kind;
+            if let Slot::Carries { track, .. } = &mut section.slot
+                && track.key == key
+            {
+                let before = offer::offered_codecs(kind, Some(&**track));
+                track.codecs = codecs.to_vec();
+                let now = offer::offered_codecs(kind, Some(&**track));
+                self.changed |= now.iter().any(|codec| !before.contains(codec));
             }
         }
     }
@@ -178,20 +204,34 @@ impl SubscriberNegotiation {
         self.last_id += 1;
         self.in_flight = Some(self.last_id);
         self.changed = false;
-        let mids: Vec<String> = (0..=self.sections.len())
-            .map(|mid| mid.to_string())
-            .collect();
-        let borrowed: Vec<&str> = mids.iter().map(String::as_str).collect();
+        let mids: Vec<usize> = (0..=self.sections.len()).collect();
         let mut sdp = String::with_capacity(1_024 + 2_048 * self.sections.len());
+        let version = u64::from(self.last_id);
         self.local
-            .write_session(&mut sdp, self.session, u64::from(self.last_id), &borrowed);
+            .write_session(&mut sdp, self.session, version, &mids);
+        let data = DataLine {
+            protocol: "UDP/DTLS/SCTP",
+            mid: Some("0"),
+        };
         self.local
-            .write_data_section(&mut sdp, "0", OUR_SETUP, true);
+            .write_data_section(&mut sdp, &data, OUR_SETUP, true);
         let mut mid_to_track_id = HashMap::new();
-        for (section, mid) in self.sections.iter().zip(&mids[1..]) {
-            self.write_section(&mut sdp, section, mid);
-            if let Slot::Carries(track) = &section.slot {
-                mid_to_track_id.insert(mid.clone(), track.track_id.clone());
+        for (section, mid) in self.sections.iter().zip(1..) {
+            let (local, kind) = (&self.local, section.kind);
+            let track = match &section.slot {
+                Slot::Carries { track, used_before } => Some((
+                    &**track,
+                    if *used_before {
+                        &track.own_stream_id
+                    } else {
+                        &track.stream_id
+                    },
+                )),
+                Slot::Ended { .. } | Slot::Free => None,
+            };
+            offer::write_section(&mut sdp, local, kind, mid, OUR_SETUP, track);
+            if let Some((track, _)) = track {
+                mid_to_track_id.insert(mid.to_string(), track.track_id.to_string());
             }
         }
         for section in &mut self.sections {
@@ -220,7 +260,7 @@ impl SubscriberNegotiation {
             let text = format!("it answers offer {id}, not {expected}");
             return Err(NegotiationError::Mismatch(text));
         }
-        let answer = Description::parse(sdp)?;
+        let answer = Description::answer(sdp)?;
         let remote = answer.remote()?;
         // M-lines added since the offer are not in its answer.
         if answer.sections.len() > self.sections.len() + 1 {
@@ -228,8 +268,11 @@ impl SubscriberNegotiation {
             return Err(NegotiationError::Mismatch(text));
         }
         for (index, section) in answer.sections.iter().enumerate() {
-            if section.mid != index.to_string() {
-                let text = format!("m-line {index} has the mid `{}`", section.mid);
+            // An m-line may come back without its tag: those that are rejected mostly do.
+            let mid = section.mid.map(Word::as_str);
+            if mid.is_some_and(|mid| mid != index.to_string()) {
+                let mid = mid.unwrap_or_default();
+                let text = format!("m-line {index} has the mid `{mid}`");
                 return Err(NegotiationError::Mismatch(text));
             }
         }
@@ -239,24 +282,14 @@ impl SubscriberNegotiation {
             accepted: Vec::new(),
             rejected: Vec::new(),
         };
-        for (ours, theirs) in self.sections.iter_mut().zip(&answer.sections[1..]) {
+        for (ours, theirs) in self.sections.iter_mut().zip(answer.sections.iter().skip(1)) {
             match &ours.slot {
-                Slot::Carries(track) if theirs.is_rejected() || !theirs.direction().receives() => {
-                    outcome.rejected.push(track.key);
-                }
-                Slot::Carries(track) => {
-                    let formats = known_formats(theirs);
-                    let media = |payload| match payload {
-                        Payload::Media(codec) => Some(codec),
-                        Payload::Rtx(_) | Payload::Red => None,
-                    };
-                    outcome.accepted.push(AcceptedTrack {
-                        key: track.key,
-                        takes_rtx: formats.iter().any(|f| matches!(f.payload, Payload::Rtx(_))),
-                        takes_red: formats.iter().any(|f| f.payload == Payload::Red),
-                        takes_transport_cc: takes_transport_cc(theirs, &formats),
-                        codecs: formats.iter().filter_map(|f| media(f.payload)).collect(),
-                    });
+                Slot::Carries { track, .. } => {
+                    let taken = !theirs.is_rejected() && answer.direction(theirs).receives();
+                    match taken.then(|| accepted(track, theirs)).flatten() {
+                        Some(accepted) => outcome.accepted.push(accepted),
+                        None => outcome.rejected.push(track.key),
+                    }
                 }
                 Slot::Ended { offered: true } => ours.slot = Slot::Free,
                 // It ended after the offer, which still showed it.
@@ -265,98 +298,63 @@ impl SubscriberNegotiation {
         }
         Ok(outcome)
     }
+}
 
-    fn write_section(&self, out: &mut String, section: &MediaSection, mid: &str) {
-        let (name, first) = match section.kind {
-            MediaKind::Audio => ("audio", Codec::Opus),
-            MediaKind::Video => ("video", Codec::Vp8),
-        };
-        let preferred = match &section.slot {
-            Slot::Carries(track) => track.codec.unwrap_or(first),
-            _ => first,
-        };
-        let mut offered: Vec<Codec> = Codec::ALL
-            .into_iter()
-            .filter(|codec| codec.kind() == section.kind)
-            .collect();
-        offered.sort_by_key(|codec| *codec != preferred);
-        let _ = write!(out, "m={name} 9 UDP/TLS/RTP/SAVPF");
-        for codec in &offered {
-            let _ = write!(out, " {}", codec.payload_type());
-            if let Some(rtx) = codec.rtx_payload_type() {
-                let _ = write!(out, " {rtx}");
-            }
-        }
-        if section.kind == MediaKind::Audio {
-            let _ = write!(out, " {RED_PAYLOAD_TYPE}");
-        }
-        let _ = write!(out, "\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n");
-        self.local.write_transport(out, OUR_SETUP);
-        out.push_str("a=rtcp-mux\r\na=rtcp-rsize\r\n");
-        for codec in offered {
-            write_codec(out, codec);
-        }
-        if section.kind == MediaKind::Audio {
-            let (red, opus) = (RED_PAYLOAD_TYPE, Codec::Opus.payload_type());
-            let _ = write!(
-                out,
-                "a=rtpmap:{red} {}\r\na=fmtp:{red} {opus}/{opus}\r\n",
-                codecs::RED
-            );
-        }
-        for (id, name) in extensions::offered(section.kind) {
-            let _ = write!(out, "a=extmap:{id} {name}\r\n");
-        }
-        match &section.slot {
-            Slot::Carries(track) => write_track(out, track),
-            _ => out.push_str("a=inactive\r\n"),
+impl MediaSection {
+    fn track(&self) -> Option<&SendTrack> {
+        match &self.slot {
+            Slot::Carries { track, .. } => Some(track),
+            Slot::Ended { .. } | Slot::Free => None,
         }
     }
+}
+
+/// How a client takes a track; `None` when it takes none of its codecs.
+fn accepted(track: &SendTrack, section: &Section<'_>) -> Option<AcceptedTrack> {
+    let formats = known_formats(section);
+    let payload_types = payload_types(&formats, track.kind);
+    let is_taken = |codec: &Codec| payload_types.media(*codec).is_some();
+    let any = if track.codecs.is_empty() {
+        payload_types.codecs().next().is_some()
+    } else {
+        track.codecs.iter().any(is_taken)
+    };
+    any.then(|| AcceptedTrack {
+        key: track.key,
+        payload_types,
+        takes_transport_cc: takes_transport_cc(section, &formats),
+    })
+}
+
+/// Under which payload type of an answer each codec can be sent.
+fn payload_types(formats: &[Format<'_>], kind: MediaKind) -> PayloadTypes {
+    let find = |payload| formats.iter().find(|format| format.payload == payload);
+    let mut payload_types = PayloadTypes::default();
+    for codec in Codec::ALL.into_iter().filter(|codec| codec.kind() == kind) {
+        let taken = codec
+            .decoded_by()
+            .find_map(|by| Some((by, find(Payload::Media(by))?)));
+        let Some((by, format)) = taken else {
+            continue;
+        };
+        payload_types.take(codec, format.payload_type);
+        if let Some(rtx) = find(Payload::Rtx(by)) {
+            payload_types.take_rtx(codec, rtx.payload_type);
+        }
+    }
+    if let Some(red) = find(Payload::Red) {
+        payload_types.take_red(red.payload_type);
+    }
+    payload_types
 }
 
 /// An answer takes it by the header extension and by the feedback for what it decodes.
 fn takes_transport_cc(section: &Section<'_>, formats: &[Format<'_>]) -> bool {
-    extensions::taken(HeaderExtension::TransportCc, section)
+    let takes_extension =
+        |(_, extension): &(u8, HeaderExtension)| *extension == HeaderExtension::TransportCc;
+    section.extensions.iter().any(takes_extension)
         && formats
             .iter()
-            .filter(|format| matches!(format.payload, Payload::Media(_)))
+            .filter(|format| format.media().is_some())
             .all(|format| codecs::takes_feedback(section, format, codecs::TRANSPORT_CC))
-}
-
-fn write_codec(out: &mut String, codec: Codec) {
-    let number = codec.payload_type();
-    let _ = write!(out, "a=rtpmap:{number} {}\r\n", codecs::rtpmap(codec));
-    if let Some(fmtp) = codecs::fmtp(codec) {
-        let _ = write!(out, "a=fmtp:{number} {fmtp}\r\n");
-    }
-    let remb = (codec.kind() == MediaKind::Video).then_some(codecs::REMB);
-    for feedback in codecs::feedback(codec).iter().copied().chain(remb) {
-        let _ = write!(out, "a=rtcp-fb:{number} {feedback}\r\n");
-    }
-    if let Some(rtx) = codec.rtx_payload_type() {
-        let _ = write!(
-            out,
-            "a=rtpmap:{rtx} rtx/90000\r\na=fmtp:{rtx} apt={number}\r\n"
-        );
-    }
-}
-
-fn write_track(out: &mut String, track: &SendTrack) {
-    let SendTrack {
-        stream_id,
-        track_id,
-        ssrc,
-        rtx_ssrc,
-        ..
-    } = track;
-    let _ = write!(out, "a=sendonly\r\na=msid:{stream_id} {track_id}\r\n");
-    if let Some(rtx) = rtx_ssrc {
-        let _ = write!(out, "a=ssrc-group:FID {ssrc} {rtx}\r\n");
-    }
-    for ssrc in [Some(ssrc), rtx_ssrc.as_ref()].into_iter().flatten() {
-        let _ = write!(
-            out,
-            "a=ssrc:{ssrc} cname:{stream_id}\r\na=ssrc:{ssrc} msid:{stream_id} {track_id}\r\n"
-        );
-    }
 }

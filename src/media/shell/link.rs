@@ -115,7 +115,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use moim_engine::codec::MediaKind;
+    use moim_engine::codec::{MediaKind, PayloadTypes};
     use moim_engine::command::{
         Command, IceCredentials, NewSubscription, NewTrack, NewTransport, SubscriptionSettings,
         TrackSource,
@@ -148,6 +148,7 @@ mod tests {
             transport: TransportId(2),
             kind: MediaKind::Video,
             screen: false,
+            encrypted: false,
             source: TrackSource::default(),
         });
         engine.handle_command(now, Command::MirrorTrack { track, room, home });
@@ -164,7 +165,7 @@ mod tests {
             ssrc: 1,
             rtx_ssrc: None,
             transport_cc: true,
-            takes_red: false,
+            payload_types: PayloadTypes::as_offered().without_red(),
             settings: SubscriptionSettings::default(),
         };
         engine.handle_command(now, Command::AddSubscription(new));

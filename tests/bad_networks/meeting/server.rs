@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moim_engine::codec::{Codec, MediaKind, RED_PAYLOAD_TYPE};
+use moim_engine::codec::{Codec, MediaKind, PayloadTypes, RED_PAYLOAD_TYPE};
 use moim_engine::command::{
     Fingerprint, HeaderExtension, NewSubscription, NewTrack, NewTransport, Payload, ReceiveMapping,
     SubscriptionSettings, TrackSource,
@@ -107,6 +107,7 @@ impl Server {
                 None => MediaKind::Audio,
             },
             screen: video == Some(Video::Screen),
+            encrypted: false,
             source: TrackSource {
                 mid: char::from(mid).to_string(),
                 rids: rids.map(|rid| (*rid).to_owned()).collect(),
@@ -135,7 +136,7 @@ impl Server {
             ssrc,
             rtx_ssrc: (codec.kind() == MediaKind::Video).then_some(ssrc + 1),
             transport_cc: true,
-            takes_red: true,
+            payload_types: PayloadTypes::as_offered(),
             settings: wish,
         };
         self.command(now, Command::AddSubscription(new));

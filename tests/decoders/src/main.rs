@@ -65,12 +65,8 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     let setup: Setup = serde_json::from_str(&first?)?;
-    let codec = match setup.codec.as_str() {
-        "vp8" => Codec::Vp8,
-        "vp9" => Codec::Vp9,
-        "h264" => Codec::H264,
-        "av1" => Codec::Av1,
-        other => anyhow::bail!("no such codec: {other}"),
+    let Some(codec) = Codec::named(&setup.codec) else {
+        anyhow::bail!("no such codec: {}", setup.codec);
     };
     let mut session = Session::new(setup.seed, codec, setup.rids)?;
     for line in lines {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moim_client_transport::Identity;
-use moim_engine::codec::{Codec, MediaKind};
+use moim_engine::codec::{Codec, MediaKind, PayloadTypes};
 use moim_engine::command::{
     HeaderExtension, NewSubscription, NewTrack, NewTransport, Payload, ReceiveMapping,
     SubscriptionSettings, TrackSource,
@@ -127,6 +127,7 @@ impl Session {
             transport: self.publisher.id,
             kind: MediaKind::Video,
             screen: false,
+            encrypted: false,
             source: TrackSource {
                 mid: MID.to_owned(),
                 rids,
@@ -141,7 +142,7 @@ impl Session {
             rtx_ssrc: codec.rtx_payload_type().map(|_| SSRC + 1),
             // Without reports what is wished is what is sent.
             transport_cc: false,
-            takes_red: false,
+            payload_types: PayloadTypes::as_offered().without_red(),
             settings: SubscriptionSettings::default(),
         }));
     }

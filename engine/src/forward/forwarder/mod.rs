@@ -178,6 +178,11 @@ impl Forwarder {
         self.last_timestamp
     }
 
+    /// The RTP clock of the stream that flows next, ticks a second.
+    pub(crate) fn set_clock_rate(&mut self, clock_rate: u32) {
+        self.clock_rate = clock_rate;
+    }
+
     /// Stops the flow; the next [`Forwarder::start`] continues it without a gap.
     pub(crate) fn pause(&mut self) {
         self.paused = true;

@@ -16,7 +16,7 @@ use crate::state::packet::Received;
 use crate::state::table::TrackIx;
 use crate::state::track::Track;
 use crate::wire::payload::reader::PacketLayers;
-use crate::wire::red_payload;
+use crate::wire::red_payload::Redundancy;
 use crate::wire::rtp::header::RtpHeader;
 
 use slots::{AudioSlots, Verdict};
@@ -127,10 +127,10 @@ fn cached(track: &Track, sequence: u64) -> Option<Received> {
             timestamp: header.timestamp,
             layers: PacketLayers::whole(true),
         },
-        codec: Codec::Opus,
+        codec: Codec::of_cached(header.payload_type)?,
         header_len,
         len: cached.packet.len(),
-        primary_len: red_payload::primary_len(cached.packet, header_len),
+        redundancy: Redundancy::of(cached.packet, header_len, track.encrypted),
     })
 }
 
@@ -176,6 +176,7 @@ mod tests {
                 transport,
                 kind: MediaKind::Audio,
                 screen: false,
+                encrypted: false,
                 source: TrackSource::default(),
             })),
             Command::SetLastN {

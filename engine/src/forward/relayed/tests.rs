@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::api::codec::{Codec, MediaKind};
+use crate::api::codec::{Codec, H264Format, MediaKind, PayloadTypes};
 use crate::api::command::{
     Command, IceCredentials, NewSubscription, NewTrack, NewTransport, SubscriptionSettings,
     TrackSource,
@@ -22,6 +22,7 @@ use crate::state::track::SenderReport;
 use crate::test_clock;
 use crate::transport::ServerCertificate;
 use crate::wire::payload::reader::PacketLayers;
+use crate::wire::red_payload::Redundancy;
 use crate::wire::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 
 const HOME: ShardId = ShardId(0);
@@ -57,6 +58,7 @@ impl Shards {
             transport: TransportId(1),
             kind: MediaKind::Video,
             screen: false,
+            encrypted: false,
             source: TrackSource::default(),
         });
         add_transport(&mut home, now, TransportId(1));
@@ -87,7 +89,7 @@ impl Shards {
             ssrc: number,
             rtx_ssrc: None,
             transport_cc: true,
-            takes_red: false,
+            payload_types: PayloadTypes::as_offered(),
             settings: SubscriptionSettings::default(),
         };
         self.far
@@ -98,11 +100,11 @@ impl Shards {
     fn publish(&mut self, sequence: u64) {
         let now = self.now + self.home_ahead;
         let mut packet = [sequence as u8; LEN];
-        packet[..2].copy_from_slice(&[0x80, 96]);
+        packet[..2].copy_from_slice(&[0x80, 108]);
         let layer = &mut self.home.media.tracks[TrackIx(0)].layers[0];
         begin_layer(layer, self.ssrc);
         layer.touch(now);
-        layer.codec = Some(Codec::H264);
+        layer.codec = Some(Codec::H264(H264Format::USUAL));
         layer
             .cache
             .insert(now, sequence, &packet, 12, CachedFrame::WHOLE);
@@ -114,10 +116,10 @@ impl Shards {
                 timestamp: sequence as u32,
                 layers: PacketLayers::whole(true),
             },
-            codec: Codec::H264,
+            codec: Codec::H264(H264Format::USUAL),
             header_len: 12,
             len: LEN,
-            primary_len: None,
+            redundancy: Redundancy::None,
         };
         relay_packet(&mut self.home.media, now, TrackIx(0), &received, &packet);
     }

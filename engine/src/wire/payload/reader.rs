@@ -98,13 +98,13 @@ impl LayerReader {
         let adjoins = self.sequence.is_some() && self.sequence == sequence.checked_sub(1);
         self.sequence = self.sequence.max(Some(sequence));
         let mut layers = match codec {
-            Codec::Opus => PacketLayers::whole(true),
+            Codec::Opus | Codec::Pcmu | Codec::Pcma => PacketLayers::whole(true),
             Codec::Vp8 => Vp8Descriptor::parse(payload).map_or_else(untold, of_vp8),
             Codec::Vp9 => Vp9Descriptor::parse(payload).map_or_else(untold, of_vp9),
             // Any slice of a keyframe looks like its start, and parameter sets before it may be
             // lost or late. They are sure to come first, as does what follows on the packet
             // before the picture.
-            Codec::H264 | Codec::H264Single => {
+            Codec::H264(_) => {
                 let first = new_picture && adjoins;
                 PacketLayers::whole(
                     h264::has_parameter_set(payload) || (first && h264::starts_keyframe(payload)),
@@ -203,12 +203,19 @@ fn of_vp9(descriptor: Vp9Descriptor) -> PacketLayers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::H264Format;
 
     const PARAMETER_SET: &[u8] = &[0x67, 1];
     const KEY_SLICE: &[u8] = &[0x65, 1];
 
     fn starts(reader: &mut LayerReader, sequence: u64, timestamp: u32, payload: &[u8]) -> bool {
-        let layers = reader.read(Codec::H264, sequence, timestamp, payload, None);
+        let layers = reader.read(
+            Codec::H264(H264Format::USUAL),
+            sequence,
+            timestamp,
+            payload,
+            None,
+        );
         layers.keyframe
     }
 
