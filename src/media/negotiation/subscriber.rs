@@ -90,6 +90,8 @@ enum Slot {
         track: Box<SendTrack>,
         /// Whether the m-line had another track before.
         used_before: bool,
+        /// Whether an offer has shown it.
+        offered: bool,
     },
     /// Its track has ended; the client must hear that before another takes its place, or it
     /// would take the new one for the old. `offered` when an offer has told it.
@@ -113,6 +115,9 @@ pub struct SubscriberNegotiation {
     last_id: u32,
     in_flight: Option<u32>,
     changed: bool,
+    /// How many of `sections` an offer has shown: m-lines are never taken back (RFC 3264,
+    /// section 8).
+    offered_sections: usize,
     /// Media m-lines; their identification tags count from 1, as 0 is the data channels'.
     sections: Vec<MediaSection>,
 }
@@ -127,6 +132,7 @@ impl SubscriberNegotiation {
             last_id: 0,
             in_flight: None,
             changed: true,
+            offered_sections: 0,
             sections: Vec::new(),
         }
     }
@@ -141,6 +147,7 @@ impl SubscriberNegotiation {
         let slot = Slot::Carries {
             track: Box::new(track),
             used_before: free.is_some(),
+            offered: false,
         };
         if let Some(section) = free.and_then(|index| self.sections.get_mut(index)) {
             section.slot = slot;
@@ -153,13 +160,30 @@ impl SubscriberNegotiation {
         true
     }
 
-    /// Takes a track off its m-line.
+    /// Takes a track off its m-line. One that no offer has shown leaves no trace: a client that
+    /// scrolls through a gallery would else gain an m-line with each picture it passes.
     pub fn remove_track(&mut self, key: u32) {
         for section in &mut self.sections {
-            if section.track().is_some_and(|track| track.key == key) {
-                section.slot = Slot::Ended { offered: false };
-                self.changed = true;
+            let Slot::Carries { track, offered, .. } = &section.slot else {
+                continue;
+            };
+            if track.key != key {
+                continue;
             }
+            section.slot = if *offered {
+                self.changed = true;
+                Slot::Ended { offered: false }
+            } else {
+                Slot::Free
+            };
+        }
+        while self.sections.len() > self.offered_sections
+            && self
+                .sections
+                .last()
+                .is_some_and(|last| last.slot == Slot::Free)
+        {
+            self.sections.pop();
         }
     }
 
@@ -219,7 +243,9 @@ impl SubscriberNegotiation {
         for (section, mid) in self.sections.iter().zip(1..) {
             let (local, kind) = (&self.local, section.kind);
             let track = match &section.slot {
-                Slot::Carries { track, used_before } => Some((
+                Slot::Carries {
+                    track, used_before, ..
+                } => Some((
                     &**track,
                     if *used_before {
                         &track.own_stream_id
@@ -235,10 +261,12 @@ impl SubscriberNegotiation {
             }
         }
         for section in &mut self.sections {
-            if let Slot::Ended { offered } = &mut section.slot {
-                *offered = true;
+            match &mut section.slot {
+                Slot::Ended { offered } | Slot::Carries { offered, .. } => *offered = true,
+                Slot::Free => {}
             }
         }
+        self.offered_sections = self.sections.len();
         Some(SubscriberOffer {
             sdp,
             id: self.last_id,
@@ -284,6 +312,8 @@ impl SubscriberNegotiation {
         };
         for (ours, theirs) in self.sections.iter_mut().zip(answer.sections.iter().skip(1)) {
             match &ours.slot {
+                // It took a free m-line after the offer, whose answer says nothing of it.
+                Slot::Carries { offered: false, .. } => {}
                 Slot::Carries { track, .. } => {
                     let taken = !theirs.is_rejected() && answer.direction(theirs).receives();
                     match taken.then(|| accepted(track, theirs)).flatten() {
@@ -297,15 +327,6 @@ impl SubscriberNegotiation {
             }
         }
         Ok(outcome)
-    }
-}
-
-impl MediaSection {
-    fn track(&self) -> Option<&SendTrack> {
-        match &self.slot {
-            Slot::Carries { track, .. } => Some(track),
-            Slot::Ended { .. } | Slot::Free => None,
-        }
     }
 }
 

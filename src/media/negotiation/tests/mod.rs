@@ -4,6 +4,7 @@ mod agreement;
 mod hostile;
 mod layers;
 mod liberal;
+mod turnover;
 mod written;
 
 use super::*;
