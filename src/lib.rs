@@ -8,7 +8,7 @@
 //! **The way of a join**: the `moim_signaling` crate's `session.rs` takes the WebSocket and the
 //! token, `room/registry.rs` finds the room's task, `room/task.rs` hands the join to the room
 //! core, `room/join.rs` gives the seat, `room/publish.rs` and `room/subscribing.rs` negotiate by
-//! `media/connection.rs`, and `room/news.rs` tells everybody what has changed.
+//! `media/connection.rs`, and `room/telling.rs` tells everybody what has changed.
 //!
 //! Dependencies point one way: `api` and `moim_signaling` → `room` → `media` →
 //! `moim_engine`.

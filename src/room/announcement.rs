@@ -9,7 +9,6 @@ use rand::rngs::StdRng;
 
 use super::clock::Now;
 use super::id::{TrackKey, sid};
-use super::publication::codec_by_name;
 use crate::media::negotiation::{AnnouncedLayer, TrackDecision, TrackParameters};
 
 /// Layers that an announcement may describe: clients describe three at most for each codec.
@@ -274,6 +273,18 @@ fn mime_type(codec: &str, kind: MediaKind) -> String {
         MediaKind::Video => "video",
     };
     format!("{kind}/{codec}")
+}
+
+/// The codec that a client names, as `vp9` or as `video/VP9`.
+pub(super) fn codec_by_name(name: &str) -> Option<Codec> {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    Codec::ALL.into_iter().find(|codec| {
+        let known = codec.mime_type();
+        known
+            .rsplit('/')
+            .next()
+            .is_some_and(|known| known.eq_ignore_ascii_case(name))
+    })
 }
 
 /// How a track that is described so is to be answered.

@@ -22,15 +22,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::clock::Now;
-use super::data_tracks::DataTracks;
+use super::data_track_table::DataTracks;
 use super::id::{ParticipantKey, SeatId, TrackKey, random_text, sid};
 use super::journal::{Fact, Journal};
 use super::news::News;
 use super::participant::Participant;
 use super::publication::{Publication, enabled_codecs};
-use super::quality::Qualities;
+use super::qualities::Qualities;
 use super::settings::RoomSettings;
-use super::speakers::Speakers;
 use crate::media::handle::RoomMedia;
 
 /// Version of the protocol that we speak; clients choose features by it.
@@ -96,7 +95,8 @@ pub struct Room {
     pub(super) media_tracks: BTreeMap<TrackId, TrackKey>,
     pub(super) transports: BTreeMap<TransportId, (ParticipantKey, Side)>,
     pub(super) data_tracks: DataTracks,
-    pub(super) speakers: Speakers,
+    /// The levels that the engine told last, 0.0 to 1.0 by track.
+    pub(super) audio_levels: Vec<(TrackId, f32)>,
     pub(super) qualities: Qualities,
     pub(super) news: News,
     pub(super) journal: Journal,
@@ -128,7 +128,7 @@ impl Room {
             media_tracks: BTreeMap::new(),
             transports: BTreeMap::new(),
             data_tracks: DataTracks::default(),
-            speakers: Speakers::default(),
+            audio_levels: Vec::new(),
             qualities: Qualities::default(),
             news: News::default(),
             journal: Journal::default(),

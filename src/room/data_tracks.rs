@@ -13,6 +13,7 @@ use moim_signaling::wire::{
 };
 
 use super::core::Room;
+use super::data_track_table::{DataTrack, DataTracks};
 use super::id::{ParticipantKey, sid};
 
 /// Data tracks that one participant may publish.
@@ -24,30 +25,6 @@ const MAX_SCHEMA: usize = 512;
 /// A frame's packet begins with 12 bytes, of which the third and fourth are the handle.
 const HEADER_LEN: usize = 12;
 const HANDLE: std::ops::Range<usize> = 2..4;
-
-/// The data tracks of a room, by publisher and its handle.
-#[derive(Debug, Default)]
-pub(super) struct DataTracks(BTreeMap<(ParticipantKey, u16), DataTrack>);
-
-#[derive(Debug)]
-struct DataTrack {
-    info: DataTrackInfo,
-    /// The handle that each subscriber knows it by.
-    subscribers: BTreeMap<ParticipantKey, u16>,
-}
-
-impl DataTracks {
-    /// What a participant publishes.
-    pub(super) fn of(&self, key: ParticipantKey) -> Vec<DataTrackInfo> {
-        let own = self.0.range((key, 0)..=(key, u16::MAX));
-        own.map(|(_, track)| track.info.clone()).collect()
-    }
-
-    fn keys_of(&self, key: ParticipantKey) -> Vec<(ParticipantKey, u16)> {
-        let own = self.0.range((key, 0)..=(key, u16::MAX));
-        own.map(|(key, _)| *key).collect()
-    }
-}
 
 /// Why a data track is not published.
 fn refusal(

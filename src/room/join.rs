@@ -190,6 +190,10 @@ impl Room {
         }
         match end {
             SessionEnd::Final => self.remove(seat.participant, DisconnectReason::ClientInitiated),
+            // There is nothing to come back to where media never flowed.
+            SessionEnd::Lost if participant.state != participant_info::State::Active => {
+                self.remove(seat.participant, DisconnectReason::SignalClose);
+            }
             SessionEnd::Lost => participant.session.lose(now),
         }
     }

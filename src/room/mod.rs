@@ -3,7 +3,7 @@
 //! A room is a value without I/O ([`core`]); one task owns it ([`task`]), and everybody else
 //! sends that task messages. The registry finds rooms by name and is what the signaling service
 //! sees. The way of a join through these files: `registry`, `task`, `join`, `subscribing`,
-//! `news`.
+//! `telling`.
 
 mod admin;
 mod announcement;
@@ -12,6 +12,7 @@ mod clock;
 mod core;
 mod data;
 mod data_blobs;
+mod data_track_table;
 mod data_tracks;
 mod id;
 mod join;
@@ -22,6 +23,7 @@ mod news;
 mod participant;
 mod publication;
 mod publish;
+mod qualities;
 mod quality;
 mod registry;
 mod requests;
@@ -33,6 +35,7 @@ mod speakers;
 mod subscribing;
 mod subscription;
 mod task;
+mod telling;
 mod wanted_layers;
 
 pub use admin::{Answer, Order, OrderError};

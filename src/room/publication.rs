@@ -7,7 +7,7 @@ use moim_signaling::wire::{
     self, SimulcastCodecInfo, TrackInfo, TrackSource, VideoLayer, VideoQuality, encryption,
 };
 
-use super::announcement::decision_for;
+use super::announcement::{codec_by_name, decision_for};
 use super::id::{ParticipantKey, TrackKey};
 use super::wanted_layers::WantedLayers;
 use crate::media::negotiation::TrackDecision;
@@ -50,18 +50,6 @@ pub(super) struct Encoding {
     pub(super) codec: Codec,
     /// RTP streams: those of simulcast, else 1.
     pub(super) streams: usize,
-}
-
-/// The codec that a client names, as `vp9` or as `video/VP9`.
-pub(super) fn codec_by_name(name: &str) -> Option<Codec> {
-    let name = name.rsplit('/').next().unwrap_or(name);
-    Codec::ALL.into_iter().find(|codec| {
-        let known = codec.mime_type();
-        known
-            .rsplit('/')
-            .next()
-            .is_some_and(|known| known.eq_ignore_ascii_case(name))
-    })
 }
 
 /// What may be published, as the protocol lists it.

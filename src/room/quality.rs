@@ -6,33 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use moim_engine::command::Command;
-use moim_engine::ids::{SubscriptionId, TrackId, TransportId};
+use moim_engine::ids::{TrackId, TransportId};
 use moim_engine::quality::{SubscriptionQuality, TrackQuality, TransportQuality};
 use moim_signaling::wire::{ConnectionQualityInfo, ConnectionQualityUpdate, signal_response};
 
 use super::core::Room;
 use super::id::{ParticipantKey, TrackKey};
-use super::score::{BEST, Standing, Window, since};
+use super::score::{BEST, Window, since};
 use super::subscription::Progress;
 
 /// The connections are looked at this often: LiveKit's interval.
 const INTERVAL: Duration = Duration::from_secs(5);
-
-/// What is known of the quality of all connections of a room.
-#[derive(Debug, Default)]
-pub(super) struct Qualities {
-    /// When the connections were asked about last.
-    asked_at: Option<Instant>,
-    /// Connections that were asked about, and what has been answered.
-    asked: usize,
-    measured: Vec<TransportQuality>,
-    /// Connections from which nothing arrives.
-    silent: BTreeSet<TransportId>,
-    /// The counters of the last look: packets and losses.
-    tracks: BTreeMap<TrackId, (u64, u64)>,
-    subscriptions: BTreeMap<SubscriptionId, (u64, u64)>,
-    standings: BTreeMap<ParticipantKey, Standing>,
-}
 
 impl Room {
     /// Asks the engine for the connections' counters when it is time.

@@ -7,13 +7,9 @@ use moim_engine::ids::TrackId;
 use super::core::Room;
 use super::id::ParticipantKey;
 
-/// The levels that the engine told last, 0.0 to 1.0 by track.
-#[derive(Debug, Default)]
-pub(super) struct Speakers(Vec<(TrackId, f32)>);
-
 impl Room {
     pub(super) fn speakers_changed(&mut self, levels: Vec<(TrackId, f32)>) {
-        self.speakers.0 = levels;
+        self.audio_levels = levels;
         self.news.speakers = true;
     }
 
@@ -21,7 +17,7 @@ impl Room {
     /// whom the others know.
     pub(super) fn speaking(&self) -> BTreeMap<ParticipantKey, f32> {
         let mut speaking = BTreeMap::new();
-        for (id, level) in &self.speakers.0 {
+        for (id, level) in &self.audio_levels {
             let Some(track) = self.track_of_encoding(*id) else {
                 continue;
             };
