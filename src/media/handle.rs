@@ -16,24 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use events::{EventSender, RoomEvents};
-pub use inbox::ShardInbox;
+pub use inbox::{ShardInbox, ShardInput};
 pub use room::RoomMedia;
 
 use super::placement::{ShardLoad, Spreading};
 use inbox::InboxSender;
-use moim_engine::command::{Command, Fingerprint};
+use moim_engine::command::Fingerprint;
 use moim_engine::ids::RoomId;
-
-/// What a shard is told by the control plane.
-#[derive(Debug)]
-pub enum ShardInput {
-    /// An order to the shard's engine.
-    Command(Command),
-    /// Events of this room go there from now on.
-    OpenRoom(RoomId, EventSender),
-    /// The room is over, and with it whatever it still has on the shard.
-    CloseRoom(RoomId),
-}
 
 /// An address at which a shard is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,20 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::ShardInput;
+use super::events::EventSender;
+use moim_engine::command::Command;
+use moim_engine::ids::RoomId;
+
+/// What a shard is told by the control plane.
+#[derive(Debug)]
+pub enum ShardInput {
+    /// An order to the shard's engine.
+    Command(Command),
+    /// Events of this room go there from now on.
+    OpenRoom(RoomId, EventSender),
+    /// The room is over, and with it whatever it still has on the shard.
+    CloseRoom(RoomId),
+}
 
 /// Bytes of orders that wait for a shard. A shard takes all of them every few milliseconds, so
 /// this is far more than waits while it is well; it is what a shard that stalls may cost.
@@ -110,9 +123,8 @@ impl Drop for ShardInbox {
 
 #[cfg(test)]
 mod tests {
-    use moim_engine::Command;
     use moim_engine::command::DataChannel;
-    use moim_engine::ids::{RoomId, TransportId};
+    use moim_engine::ids::TransportId;
 
     use super::*;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use moim_engine::Event;
 use moim_engine::codec::{MediaKind, PayloadTypes};
+use moim_engine::command::Command;
 use moim_engine::command::{
     DataChannel, IceCredentials, NewSubscription, NewTrack, NewTransport, SubscriptionSettings,
     TrackSource,

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::codecs::{self, Format, known_formats};
 use super::grammar::{FormatParameters, Word};
 use super::layers::smallest_first;
-use super::publisher::{NegotiatedTrack, OfferedTrack, TrackDecision, TrackParameters};
+use super::offered_track::{NegotiatedTrack, OfferedTrack, TrackDecision, TrackParameters};
 use super::sdp::{Description, Section};
 use super::{DataLine, LocalEndpoint, NegotiationError, extensions};
 use moim_engine::codec::{Codec, MediaKind};

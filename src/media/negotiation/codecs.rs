@@ -1,17 +1,10 @@
 //! Which of a peer's payload types are codecs that we forward.
 
+use super::feedback::TRANSPORT_CC;
 use super::grammar::FormatParameters;
 use super::sdp::Section;
 use moim_engine::codec::{Codec, H264Format, H264Profile, MediaKind, Packetization};
 use moim_engine::command::Payload;
-
-/// Feedback on the arrival of each packet of a connection
-/// (draft-holmer-rmcat-transport-wide-cc-extensions-01).
-pub(super) const TRANSPORT_CC: &str = "transport-cc";
-/// The receiver's own estimate (draft-alvestrand-rmcat-remb-03), from those without the former.
-pub(super) const REMB: &str = "goog-remb";
-/// The kinds of RTCP feedback that we know.
-pub(super) const FEEDBACK: [&str; 5] = ["nack", "nack pli", "ccm fir", TRANSPORT_CC, REMB];
 
 /// Encoding name and clock of redundant audio (RFC 2198).
 pub(super) const RED: &str = "red/48000/2";

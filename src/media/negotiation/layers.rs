@@ -1,10 +1,8 @@
 //! Which layer of a simulcast track is which: its RIDs, smallest picture first.
 
 use super::grammar::Word;
-use super::sdp::Section;
+use super::sdp::{MAX_LAYERS, Section};
 
-/// Layers of a simulcast track.
-pub(super) const MAX_LAYERS: usize = 3;
 /// Names by which clients of the protocol call their layers, smallest first.
 const USUAL_NAMES: [[&str; MAX_LAYERS]; 2] = [["q", "h", "f"], ["2", "1", "0"]];
 

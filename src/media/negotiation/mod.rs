@@ -6,11 +6,14 @@
 mod answer;
 mod codecs;
 mod extensions;
+mod feedback;
 mod grammar;
 mod layers;
 mod offer;
+mod offered_track;
 mod publisher;
 mod sdp;
+mod send_track;
 mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -20,15 +23,11 @@ use std::net::IpAddr;
 
 pub use grammar::SdpToken;
 pub use layers::AnnouncedLayer;
-pub use publisher::{
-    NegotiatedTrack, OfferedTrack, PublisherAnswer, PublisherNegotiation, TrackDecision,
-    TrackParameters,
-};
-pub use subscriber::{
-    AcceptedTrack, SendTrack, SubscriberAnswer, SubscriberNegotiation, SubscriberOffer,
-};
+pub use offered_track::{NegotiatedTrack, OfferedTrack, TrackDecision, TrackParameters};
+pub use publisher::{PublisherAnswer, PublisherNegotiation};
+pub use send_track::SendTrack;
+pub use subscriber::{AcceptedTrack, SubscriberAnswer, SubscriberNegotiation, SubscriberOffer};
 
-use layers::MAX_LAYERS;
 use moim_engine::command::{Fingerprint, IceCredentials};
 
 /// Largest message on a data channel, bytes, as our SDP says.
@@ -57,6 +56,12 @@ pub enum NegotiationError {
     /// An answer that answers nothing, or not what was offered.
     #[error("the answer does not match the offer: {0}")]
     Mismatch(String),
+}
+
+impl NegotiationError {
+    fn too_large(what: String, limit: usize) -> NegotiationError {
+        NegotiationError::TooLarge { what, limit }
+    }
 }
 
 /// An address of ours, as a candidate.

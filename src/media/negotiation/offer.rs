@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::subscriber::SendTrack;
+use super::feedback::REMB;
+use super::send_track::SendTrack;
 use super::{LocalEndpoint, SdpToken, codecs, extensions};
 use moim_engine::codec::{Codec, H264Format, MediaKind, Packetization, RED_PAYLOAD_TYPE};
 
@@ -91,7 +92,7 @@ fn write_codec(out: &mut String, codec: Codec, stereo: bool) {
     if let Some(fmtp) = codecs::fmtp(codec, stereo) {
         let _ = write!(out, "a=fmtp:{number} {fmtp}\r\n");
     }
-    let remb = (codec.kind() == MediaKind::Video).then_some(codecs::REMB);
+    let remb = (codec.kind() == MediaKind::Video).then_some(REMB);
     for feedback in codecs::feedback(codec).iter().copied().chain(remb) {
         let _ = write!(out, "a=rtcp-fb:{number} {feedback}\r\n");
     }

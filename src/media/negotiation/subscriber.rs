@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 
 use super::codecs::{self, Format, known_formats};
-use super::grammar::{SdpToken, Word};
+use super::feedback::TRANSPORT_CC;
+use super::grammar::Word;
 use super::sdp::{Description, Section};
+use super::send_track::SendTrack;
 use super::{DataLine, LocalEndpoint, NegotiationError, RemoteDescription, offer};
 use moim_engine::codec::{Codec, MediaKind, PayloadTypes};
 use moim_engine::command::{HeaderExtension, IceCredentials, Payload};
@@ -16,32 +18,6 @@ const MAX_SECTIONS: usize = 256;
 /// answer `actpass` from an ICE-lite peer with `passive`, and nobody would begin. Those obey
 /// this offer whatever their answer says, so what the answer says is not looked at.
 const OUR_SETUP: &str = "passive";
-
-/// A track to be offered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SendTrack {
-    /// The caller's number for it.
-    pub key: u32,
-    /// Audio or video.
-    pub kind: MediaKind,
-    /// What it may be encoded with, what it is encoded with first; empty while that is not known.
-    /// All of them are offered, and a client that takes none of them does not take the track.
-    pub codecs: Vec<Codec>,
-    /// Opus in two channels, which receivers decode as such only if they are told (RFC 7587,
-    /// section 7).
-    pub stereo: bool,
-    /// Id of the media stream at the client: tracks with the same one play in step.
-    pub stream_id: SdpToken,
-    /// Id of a stream for this track alone, taken on an m-line that was used before: there a
-    /// client's track keeps the id of the former one, so the stream must say which it is.
-    pub own_stream_id: SdpToken,
-    /// Id of the track at the client.
-    pub track_id: SdpToken,
-    /// SSRC of the media.
-    pub ssrc: u32,
-    /// SSRC of its retransmissions.
-    pub rtx_ssrc: Option<u32>,
-}
 
 /// An offer to be sent.
 #[derive(Debug, Clone)]
@@ -377,5 +353,5 @@ fn takes_transport_cc(section: &Section<'_>, formats: &[Format<'_>]) -> bool {
         && formats
             .iter()
             .filter(|format| format.media().is_some())
-            .all(|format| codecs::takes_feedback(section, format, codecs::TRANSPORT_CC))
+            .all(|format| codecs::takes_feedback(section, format, TRANSPORT_CC))
 }

@@ -6,7 +6,7 @@ mod section;
 pub(super) mod work;
 
 use section::TransportAttributes;
-pub(super) use section::{Direction, Section};
+pub(super) use section::{Direction, MAX_LAYERS, Section};
 
 use super::grammar::Word;
 use super::{NegotiationError, RemoteDescription};
@@ -48,7 +48,10 @@ impl<'a> Description<'a> {
 
     fn parse(sdp: &'a str) -> Result<Description<'a>, NegotiationError> {
         if sdp.len() > MAX_SDP {
-            return Err(too_large(format!("{} bytes", sdp.len()), MAX_SDP));
+            return Err(NegotiationError::too_large(
+                format!("{} bytes", sdp.len()),
+                MAX_SDP,
+            ));
         }
         let mut description = Description::default();
         for line in sdp.split('\n') {
@@ -56,7 +59,7 @@ impl<'a> Description<'a> {
             work::done(1 + line.len());
             if line.len() > MAX_LINE {
                 let what = format!("a line of {} bytes", line.len());
-                return Err(too_large(what, MAX_LINE));
+                return Err(NegotiationError::too_large(what, MAX_LINE));
             }
             description.line(line.trim_end())?;
         }
@@ -70,7 +73,10 @@ impl<'a> Description<'a> {
         match line.split_once('=') {
             Some(("m", value)) => {
                 if self.sections.len() == MAX_SECTIONS {
-                    return Err(too_large("too many m-lines".into(), MAX_SECTIONS));
+                    return Err(NegotiationError::too_large(
+                        "too many m-lines".into(),
+                        MAX_SECTIONS,
+                    ));
                 }
                 self.sections.push(Section::parse(value)?);
             }
@@ -95,7 +101,7 @@ impl<'a> Description<'a> {
         self.attributes += 1;
         if self.attributes > MAX_SESSION_ATTRIBUTES {
             let what = "too many attributes before the first m-line".into();
-            return Err(too_large(what, MAX_SESSION_ATTRIBUTES));
+            return Err(NegotiationError::too_large(what, MAX_SESSION_ATTRIBUTES));
         }
         match name {
             "group" => {
@@ -181,8 +187,4 @@ impl<'a> Description<'a> {
             fingerprint,
         })
     }
-}
-
-fn too_large(what: String, limit: usize) -> NegotiationError {
-    NegotiationError::TooLarge { what, limit }
 }

@@ -1,9 +1,12 @@
 //! One m-line with what its attributes say, by payload type where they are about one.
 
-use super::too_large;
+use crate::media::negotiation::feedback::FEEDBACK;
 use crate::media::negotiation::grammar::{FormatParameters, Word};
-use crate::media::negotiation::{MAX_LAYERS, NegotiationError, codecs, extensions};
+use crate::media::negotiation::{NegotiationError, extensions};
 use moim_engine::command::{Fingerprint, HeaderExtension};
+
+/// Layers of a simulcast track.
+pub(in crate::media::negotiation) const MAX_LAYERS: usize = 3;
 
 /// Formats of one m-line. A payload type has seven bits (RFC 3550, section 5.1).
 const MAX_FORMATS: usize = 128;
@@ -77,7 +80,7 @@ pub(in crate::media::negotiation) struct Feedback(u8);
 
 impl Feedback {
     fn of(kind: &str) -> Feedback {
-        let known = codecs::FEEDBACK.iter().position(|known| *known == kind);
+        let known = FEEDBACK.iter().position(|known| *known == kind);
         Feedback(known.map_or(0, |index| 1 << index))
     }
 
@@ -203,7 +206,7 @@ impl<'a> Section<'a> {
         let mut formats = Vec::new();
         for word in words {
             if formats.len() == MAX_FORMATS {
-                return Err(too_large(
+                return Err(NegotiationError::too_large(
                     "too many formats in an m-line".into(),
                     MAX_FORMATS,
                 ));
@@ -241,7 +244,7 @@ impl<'a> Section<'a> {
     ) -> Result<(), NegotiationError> {
         self.attributes += 1;
         if self.attributes > MAX_ATTRIBUTES {
-            return Err(too_large(
+            return Err(NegotiationError::too_large(
                 "too many attributes in an m-line".into(),
                 MAX_ATTRIBUTES,
             ));
@@ -279,7 +282,7 @@ impl<'a> Section<'a> {
         let value = value.trim_start();
         if name != "rtcp-fb" && value.len() > MAX_PARAMETERS {
             let what = format!("parameters of {} bytes", value.len());
-            return Err(too_large(what, MAX_PARAMETERS));
+            return Err(NegotiationError::too_large(what, MAX_PARAMETERS));
         }
         if name == "rtcp-fb" && payload_type == "*" {
             self.payloads.feedback = self.payloads.feedback.with(Feedback::of(value));
@@ -315,7 +318,7 @@ impl<'a> Section<'a> {
     fn ssrc(&mut self, name: &str, value: &'a str) -> Result<(), NegotiationError> {
         self.ssrcs.lines += 1;
         if self.ssrcs.lines > MAX_SSRC_LINES {
-            return Err(too_large(
+            return Err(NegotiationError::too_large(
                 "too many SSRCs in an m-line".into(),
                 MAX_SSRC_LINES,
             ));
