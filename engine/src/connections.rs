@@ -78,8 +78,7 @@ impl Connections {
         let transport = Transport::new(new, self.certificate.clone(), now);
         let peer = Peer::new(new.transport, new.room, transport, feedback_ssrc, now);
         let peer = media.peers.insert(new.transport, peer);
-        self.by_ufrag
-            .insert(new.local_ice.ufrag.as_bytes().into(), peer);
+        self.remember_ufrag(&mut media.peers[peer], peer, &new.local_ice);
         self.settle(media, allocator, now, peer);
     }
 
@@ -105,14 +104,32 @@ impl Connections {
                 self.by_address.remove(&address);
             }
         }
-        self.by_ufrag.retain(|_, owner| *owner != peer);
+        for ufrag in state.ufrags.into_iter().flatten() {
+            self.by_ufrag.remove(&ufrag);
+        }
         media.ready.forget(peer);
     }
 
     /// A peer's ICE begins again with these credentials of ours.
     pub(crate) fn restart_ice(&mut self, media: &mut Media, peer: PeerIx, local: &IceCredentials) {
-        self.by_ufrag.insert(local.ufrag.as_bytes().into(), peer);
-        media.peers[peer].transport.restart_ice(local);
+        let state = &mut media.peers[peer];
+        self.remember_ufrag(state, peer, local);
+        state.transport.restart_ice(local);
+    }
+
+    /// Checks with this username fragment are for `peer` from now on. Those from before an ICE
+    /// restart are valid until a check with the new ones passes; what was before them is not.
+    fn remember_ufrag(&mut self, state: &mut Peer, peer: PeerIx, local: &IceCredentials) {
+        let ufrag: Box<[u8]> = local.ufrag.as_bytes().into();
+        let [former, current] = &mut state.ufrags;
+        if current.as_ref() == Some(&ufrag) {
+            return;
+        }
+        let expired = std::mem::replace(former, current.replace(ufrag.clone()));
+        if let Some(expired) = expired {
+            self.by_ufrag.remove(&expired);
+        }
+        self.by_ufrag.insert(ufrag, peer);
     }
 
     /// A STUN message. False when it belongs to no peer.
@@ -245,4 +262,33 @@ fn handle_event(
         },
     };
     media.emit(room, event);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::command::Command;
+    use crate::test_room::TestRoom;
+
+    #[test]
+    fn restarts_of_ice_leave_no_more_than_the_former_credentials() {
+        let mut room = TestRoom::new();
+        let transport = room.connect(1);
+        for number in 0..1_000 {
+            let local_ice = IceCredentials {
+                ufrag: format!("restart{number}"),
+                pwd: "a-password-that-is-long-enough".into(),
+            };
+            room.command(Command::RestartIce {
+                transport,
+                local_ice,
+            });
+            assert!(room.engine.connections.by_ufrag.len() <= 2);
+        }
+        for valid in [&b"restart998"[..], b"restart999"] {
+            assert!(room.engine.connections.by_ufrag.contains_key(valid));
+        }
+        room.command(Command::RemoveTransport(transport));
+        assert!(room.engine.connections.by_ufrag.is_empty());
+    }
 }

@@ -41,11 +41,11 @@ use crate::wire::rtp::{self, PacketClass};
 /// The media engine of one shard.
 pub struct Engine {
     pub(crate) media: Media,
-    connections: Connections,
+    pub(crate) connections: Connections,
     ingress: Ingress,
     pub(crate) last_n: LastN,
-    speakers: ActiveSpeakers,
-    allocator: Allocator,
+    pub(crate) speakers: ActiveSpeakers,
+    pub(crate) allocator: Allocator,
     prefetcher: Prefetcher,
     clock: WallClock,
     rng: SmallRng,
@@ -127,7 +127,7 @@ impl Engine {
         datagram: &mut [u8],
     ) {
         let media = &mut self.media;
-        let Some(authentic) = ingress::authenticate(media, peer, datagram) else {
+        let Some(authentic) = ingress::authenticate(media, now, peer, datagram) else {
             media.statistics.datagrams_dropped += 1;
             return;
         };
@@ -190,12 +190,12 @@ impl Engine {
                     media.peers[peer].set_mapping(&mapping);
                 }
             }
-            Command::AddTrack(new) => membership::add_track(media, &new),
+            Command::AddTrack(new) => membership::add_track(media, now, &new),
             Command::MirrorTrack { track, room, home } => {
                 membership::mirror_track(media, &track, room, home);
             }
             Command::SetTrackSource { track, source } => {
-                membership::set_track_source(media, track, source);
+                membership::set_track_source(media, now, track, source);
             }
             Command::RemoveTrack(track) => self.remove_track(now, track),
             Command::SetTrackMuted { track, muted } => {
@@ -240,7 +240,7 @@ impl Engine {
     fn remove_track(&mut self, now: Instant, track: TrackId) {
         if let Some((room, index)) = membership::remove_track(&mut self.media, now, track) {
             self.last_n.forget(room, index);
-            self.speakers.forget(room, index);
+            self.speakers.forget(&mut self.media, room, index, track);
         }
     }
 

@@ -20,6 +20,8 @@ mod state;
 #[cfg(test)]
 #[path = "../test_clock.rs"]
 mod test_clock;
+#[cfg(test)]
+mod test_room;
 pub mod transport;
 mod wire;
 

@@ -17,7 +17,7 @@ use crate::state::table::{PeerIx, TrackIx};
 use crate::state::track::{Feed, Track};
 use rand::rngs::SmallRng;
 
-pub(crate) fn add_track(media: &mut Media, new: &NewTrack) {
+pub(crate) fn add_track(media: &mut Media, now: Instant, new: &NewTrack) {
     let Some(peer) = media.peers.find(new.transport) else {
         return;
     };
@@ -27,7 +27,7 @@ pub(crate) fn add_track(media: &mut Media, new: &NewTrack) {
     let room = media.peers[peer].room;
     let index = insert_track(media, new, room, Feed::Peer(peer));
     media.peers[peer].tracks.push(index);
-    bind_declared(media, peer, index, &new.source);
+    bind_declared(media, now, peer, index, &new.source);
 }
 
 pub(crate) fn mirror_track(media: &mut Media, new: &NewTrack, room: RoomId, home: ShardId) {
@@ -43,7 +43,12 @@ fn insert_track(media: &mut Media, new: &NewTrack, room: RoomId, feed: Feed) -> 
     media.tracks.insert(new.track, track)
 }
 
-pub(crate) fn set_track_source(media: &mut Media, track: TrackId, source: TrackSource) {
+pub(crate) fn set_track_source(
+    media: &mut Media,
+    now: Instant,
+    track: TrackId,
+    source: TrackSource,
+) {
     let Some(index) = media.tracks.find(track) else {
         return;
     };
@@ -53,12 +58,18 @@ pub(crate) fn set_track_source(media: &mut Media, track: TrackId, source: TrackS
     }
     state.set_source(source.clone());
     if let Feed::Peer(peer) = state.feed {
-        bind_declared(media, peer, index, &source);
+        bind_declared(media, now, peer, index, &source);
     }
 }
 
 /// Binds the SSRCs that the SDP names.
-fn bind_declared(media: &mut Media, peer: PeerIx, track: TrackIx, source: &TrackSource) {
+fn bind_declared(
+    media: &mut Media,
+    now: Instant,
+    peer: PeerIx,
+    track: TrackIx,
+    source: &TrackSource,
+) {
     let state = &mut media.peers[peer];
     for (layer, &(ssrc, rtx)) in source.ssrcs.iter().take(3).enumerate() {
         let layer = layer as u8;
@@ -67,9 +78,9 @@ fn bind_declared(media: &mut Media, peer: PeerIx, track: TrackIx, source: &Track
             layer,
             repair,
         };
-        state.streams.bind(ssrc, owner(false));
+        state.streams.bind(now, ssrc, owner(false));
         if let Some(rtx) = rtx {
-            state.streams.bind(rtx, owner(true));
+            state.streams.bind(now, rtx, owner(true));
         }
     }
 }

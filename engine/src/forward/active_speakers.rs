@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use crate::api::codec::MediaKind;
 use crate::api::event::Event;
 use crate::api::ids::{RoomId, TrackId};
 use crate::state::Media;
@@ -35,7 +36,8 @@ impl ActiveSpeakers {
     /// A packet of a track had this level, in -dBov: 0 loudest, 127 silent.
     pub(crate) fn hear(&mut self, media: &mut Media, now: Instant, track: TrackIx, dbov: u8) {
         let state = &mut media.tracks[track];
-        if state.muted {
+        // A publisher can put levels into packets of video too.
+        if state.muted || state.kind != MediaKind::Audio {
             return;
         }
         state.audio_level.observe(dbov, now);
@@ -53,13 +55,25 @@ impl ActiveSpeakers {
         }
     }
 
-    /// Forgets a track that has ended.
-    pub(crate) fn forget(&mut self, room: RoomId, track: TrackIx) {
-        if let Some(speakers) = self.rooms.get_mut(&room) {
-            speakers.tracks.retain(|&other| other != track);
-            if speakers.tracks.is_empty() {
-                self.rooms.remove(&room);
-            }
+    /// A track has ended: whoever was heard by it is not any more.
+    pub(crate) fn forget(
+        &mut self,
+        media: &mut Media,
+        room: RoomId,
+        index: TrackIx,
+        track: TrackId,
+    ) {
+        let Some(speakers) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        speakers.tracks.retain(|&other| other != index);
+        let heard = speakers.last.len();
+        speakers.last.retain(|(other, _)| *other != track);
+        if speakers.last.len() < heard {
+            media.emit(room, Event::Speakers(speakers.last.clone()));
+        }
+        if speakers.tracks.is_empty() {
+            self.rooms.remove(&room);
         }
     }
 
@@ -102,5 +116,97 @@ impl ActiveSpeakers {
             speakers.last.clone_from(&levels);
             media.emit(room, Event::Speakers(levels));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::codec::Codec;
+    use crate::api::command::{Command, TrackSource};
+    use crate::api::ids::TransportId;
+    use crate::test_room::{TestPacket, TestRoom, vp8};
+
+    const SPEAKER: TransportId = TransportId(1);
+    const LOUD: Option<u8> = Some(10);
+
+    fn levels(room: &TestRoom) -> Vec<&Vec<(TrackId, f32)>> {
+        let told = room.events.iter().filter_map(|event| match event {
+            Event::Speakers(levels) => Some(levels),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    fn speak(room: &mut TestRoom, track: &TestPacket<'_>) {
+        for sequence in 0..100 {
+            room.send(
+                SPEAKER,
+                &TestPacket {
+                    sequence,
+                    timestamp: 960 * u32::from(sequence),
+                    ..track.clone()
+                },
+            );
+            room.run(Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn a_speaker_whose_track_ends_is_told_to_be_silent_at_once() {
+        let mut room = TestRoom::new();
+        room.connect(1);
+        for (track, mid) in [(1, "a"), (2, "b")] {
+            let mid = mid.into();
+            let source = TrackSource {
+                mid,
+                ..TrackSource::default()
+            };
+            room.publish_from(SPEAKER, track, MediaKind::Audio, source);
+        }
+        for (ssrc, mid) in [(1, "a"), (2, "b")] {
+            let level = LOUD;
+            let packet = TestPacket {
+                ssrc,
+                mid,
+                level,
+                ..TestPacket::default()
+            };
+            speak(&mut room, &packet);
+        }
+        assert!(
+            levels(&room)
+                .last()
+                .unwrap()
+                .iter()
+                .any(|(id, _)| *id == TrackId(2))
+        );
+        room.command(Command::RemoveTrack(TrackId(2)));
+        assert!(
+            levels(&room)
+                .last()
+                .unwrap()
+                .iter()
+                .all(|(id, _)| *id != TrackId(2))
+        );
+        room.command(Command::RemoveTrack(TrackId(1)));
+        assert!(room.engine.speakers.rooms.is_empty());
+    }
+
+    #[test]
+    fn video_with_audio_levels_is_not_a_speaker_and_leaves_nothing_behind() {
+        let mut room = TestRoom::new();
+        room.connect(1);
+        room.publish(SPEAKER, 1, MediaKind::Video);
+        let packet = TestPacket {
+            codec: Codec::Vp8,
+            level: LOUD,
+            payload: &vp8(1, true),
+            ..TestPacket::default()
+        };
+        speak(&mut room, &packet);
+        assert!(levels(&room).is_empty());
+        room.command(Command::RemoveTrack(TrackId(1)));
+        assert!(room.engine.speakers.rooms.is_empty());
     }
 }

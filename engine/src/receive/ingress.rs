@@ -49,6 +49,7 @@ pub(crate) struct Authentic {
 /// that authenticates can teach us a new SSRC.
 pub(crate) fn authenticate(
     media: &mut Media,
+    now: Instant,
     peer: PeerIx,
     datagram: &mut [u8],
 ) -> Option<Authentic> {
@@ -57,13 +58,15 @@ pub(crate) fn authenticate(
     let payload = state.payload(header.payload_type)?;
     let known = state.streams.find(header.ssrc);
     let srtp = state.srtp.as_ref()?;
-    let sequence = match known {
-        Some(index) => {
-            let window = &state.streams.get(index).window;
+    let window = match known {
+        Some(index) => Some(&state.streams.get(index).window),
+        None => state.streams.window(header.ssrc),
+    };
+    let sequence = match window {
+        Some(window) => {
             let sequence = window.estimate(header.sequence);
             window.is_new(sequence).then_some(sequence)?
         }
-        None if state.streams.is_replaced(header.ssrc) => return None,
         None => u64::from(header.sequence),
     };
     let roc = (sequence >> 16) as u32;
@@ -72,9 +75,10 @@ pub(crate) fn authenticate(
         .unprotect_rtp(roc, header.header_len, datagram)?;
     let index = match known {
         Some(index) => index,
+        None if state.streams.note_late(now, header.ssrc, sequence) => return None,
         None => {
             let owner = find_owner(state, &media.tracks, &header, &datagram[..len], payload)?;
-            state.streams.bind(header.ssrc, owner);
+            state.streams.bind(now, header.ssrc, owner);
             state.streams.find(header.ssrc)?
         }
     };
@@ -404,6 +408,47 @@ fn find_owner(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_room::{TestPacket, TestRoom};
+
+    #[test]
+    fn an_encoder_that_goes_back_to_its_former_ssrc_is_heard() {
+        let mut room = TestRoom::new();
+        let (publisher, subscriber) = (room.connect(1), room.connect(2));
+        room.publish(publisher, 1, MediaKind::Audio);
+        room.subscribe(subscriber, 1, 900);
+        // The first SSRC's sequence numbers wrap, so that its roll-over counter counts.
+        let (mut sequences, mut timestamp) = ([65_500u16, 7], 0);
+        for round in 0..6 {
+            let ssrc = [11, 22][round % 2];
+            let sequence = &mut sequences[round % 2];
+            let before = room.got(subscriber, 900).len();
+            for _ in 0..50 {
+                *sequence = sequence.wrapping_add(1);
+                timestamp += 960;
+                let packet = TestPacket {
+                    ssrc,
+                    sequence: *sequence,
+                    timestamp,
+                    ..TestPacket::default()
+                };
+                let cycle = u32::from(ssrc == 11 && *sequence < 60_000);
+                room.send_in_cycle(publisher, &packet, cycle);
+                room.run(Duration::from_millis(20));
+            }
+            let got = room.got(subscriber, 900);
+            assert_eq!(got.len() - before, 50, "in round {round}");
+        }
+        let numbers: Vec<u16> = room
+            .got(subscriber, 900)
+            .iter()
+            .map(|got| got.header.sequence)
+            .collect();
+        assert!(
+            numbers
+                .windows(2)
+                .all(|pair| pair[1] == pair[0].wrapping_add(1))
+        );
+    }
 
     #[test]
     fn a_retransmission_is_extended_around_the_newest_packet() {

@@ -94,6 +94,9 @@ pub(crate) struct Peer {
     pub(crate) audio_rate: RateMeter,
     /// Addresses under which the engine finds this peer.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Our username fragments by which the engine finds this peer: the one from before the last ICE
+    /// restart, and the present one.
+    pub(crate) ufrags: [Option<Box<[u8]>>; 2],
     pub(crate) format: Box<ReceiveFormat>,
     pub(crate) streams: ReceivedStreams,
     /// Indexes of the tracks that this peer publishes.
@@ -133,6 +136,7 @@ impl Peer {
             probe: None,
             in_ready_list: false,
             addresses: Vec::new(),
+            ufrags: [None, None],
             format: Box::default(),
             streams: ReceivedStreams::default(),
             tracks: Vec::new(),

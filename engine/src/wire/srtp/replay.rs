@@ -32,6 +32,11 @@ impl ReplayWindow {
             .unwrap_or(self.highest + u64::from(ahead))
     }
 
+    /// The newest packet; 0 before the first.
+    pub(crate) fn highest(&self) -> u64 {
+        self.highest
+    }
+
     /// Whether a packet is neither seen nor too old.
     pub(crate) fn is_new(&self, index: u64) -> bool {
         if !self.started || index > self.highest {
