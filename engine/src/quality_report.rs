@@ -51,7 +51,11 @@ fn track_quality(track: &Track, now: Instant) -> TrackQuality {
         expected: 0,
         lost: 0,
         jitter: Duration::ZERO,
-        layer: track.alive_layers(now).map(|layer| layer.spatial).max(),
+        layer: track
+            .available_layers()
+            .map(|layer| layer.spatial)
+            .filter(|_| !track.is_silent(now))
+            .max(),
     };
     for layer in &track.layers {
         let (expected, arrived) = layer.statistics.totals();

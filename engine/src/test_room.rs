@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use crate::api::codec::{Codec, MediaKind};
+use crate::api::codec::{Codec, MediaKind, PayloadTypes};
 use crate::api::command::{
     Command, HeaderExtension, IceCredentials, NewSubscription, NewTrack, NewTransport, Payload,
     ReceiveMapping, SubscriptionSettings, TrackSource,
@@ -65,7 +65,6 @@ impl Default for TestPacket<'_> {
 /// A packet that a subscriber got, decrypted.
 #[derive(Debug, Clone)]
 pub(crate) struct Got {
-    pub(crate) at: Instant,
     pub(crate) header: RtpHeader,
     pub(crate) payload: Vec<u8>,
 }
@@ -172,6 +171,7 @@ impl TestRoom {
             transport,
             kind,
             screen: false,
+            encrypted: false,
             source,
         })));
     }
@@ -185,14 +185,9 @@ impl TestRoom {
             ssrc: number,
             rtx_ssrc: None,
             transport_cc: false,
-            takes_red: false,
+            payload_types: PayloadTypes::as_offered(),
             settings: SubscriptionSettings::default(),
         }));
-    }
-
-    pub(crate) fn set_muted(&mut self, track: u32, muted: bool) {
-        let track = TrackId(track);
-        self.command(Command::SetTrackMuted { track, muted });
     }
 
     pub(crate) fn send(&mut self, transport: TransportId, packet: &TestPacket<'_>) {
@@ -294,12 +289,10 @@ impl TestRoom {
             .unprotect_rtp(roc, header.header_len, bytes)
             .unwrap();
         let payload = header.payload(&bytes[..len]).unwrap().to_vec();
-        let at = self.now;
-        self.got.entry(to).or_default().push(Got {
-            at,
-            header,
-            payload,
-        });
+        self.got
+            .entry(to)
+            .or_default()
+            .push(Got { header, payload });
     }
 
     fn note_rtcp(&mut self, to: TransportId, bytes: &mut [u8]) {

@@ -191,7 +191,8 @@ impl Allocator {
         });
         if !state.bandwidth.is_answered() {
             // Before anything is known of the way, one picture is sent, however large.
-            let smallest = candidates.iter().filter_map(Candidate::smallest).min();
+            let smallest = candidates.iter().filter_map(Candidate::smallest);
+            let smallest = smallest.filter(|bitrate| *bitrate > 0).min();
             budget = budget.max(smallest.unwrap_or(0));
         }
         let last = &state.allocated;

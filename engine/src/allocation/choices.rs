@@ -27,13 +27,14 @@ pub(crate) struct Choices {
 
 impl Choices {
     /// What there is of a track now within a settings: the spatial layers alive up to what is
-    /// wished, else the lowest alive.
+    /// wished, else the lowest alive. A track that sends nothing, as a picture that stands still,
+    /// costs nothing until it does again.
     ///
     /// Of the smallest one every frame rate is a choice. Of a larger one only the two highest
     /// are, as a smaller picture that moves is better than a larger one that does not.
     pub(crate) fn new(track: &Track, settings: &SubscriptionSettings, now: Instant) -> Choices {
         let mut choices = Choices::default();
-        let alive = track.alive_layers(now);
+        let alive = track.available_layers();
         let Some(lowest) = alive.clone().map(|layer| layer.spatial).min() else {
             return choices;
         };
@@ -65,7 +66,11 @@ impl Choices {
         };
         let measured = track.bitrate(layer, now);
         let nominal = NOMINAL_RATES[usize::from(layer.spatial).min(NOMINAL_RATES.len() - 1)];
-        let bitrate = if measured > 0 { measured } else { nominal };
+        let bitrate = match measured {
+            _ if track.is_silent(now) => 0,
+            0 => nominal,
+            measured => measured,
+        };
         *place = Choice { layer, bitrate };
         self.count += 1;
     }
@@ -133,7 +138,14 @@ mod tests {
         track.layers[2].touch(now);
         assert_eq!(sizes(&track, 0, now), [0]);
         assert_eq!(sizes(&track, 200, now), [0, 1, 2]);
-        assert!(sizes(&track, 2, now + Duration::from_secs(10)).is_empty());
+        // While all are silent they are those of the last picture, and cost nothing.
+        let later = now + Duration::from_secs(10);
+        assert_eq!(sizes(&track, 2, later), [0, 1, 2]);
+        let settings = SubscriptionSettings::default();
+        let choices = Choices::new(&track, &settings, later);
+        assert!(choices.iter().all(|choice| choice.bitrate == 0));
+        track.layers[0].touch(later);
+        assert_eq!(sizes(&track, 2, later), [0]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(crate) fn relay_cached(media: &mut Media, now: Instant, track: TrackIx, sequ
     }
 }
 
-/// Tells the shards that asked for a track which of its layers are alive.
+/// Tells the shards that asked for a track which of its layers there are.
 pub(crate) fn relay_layers(media: &mut Media, now: Instant, track: TrackIx) {
     let track = &media.tracks[track];
     for &to in &track.relayed_to {
@@ -153,8 +153,8 @@ pub(super) fn relay_again(
 
 fn layer_states(track: &Track, now: Instant) -> [Option<LayerState>; LAYERS] {
     let mut states = [None; LAYERS];
-    let alive = |layer: &Layer| {
-        let last_packet = layer.last_packet().filter(|_| layer.is_alive(now))?;
+    let state_of = |layer: &Layer| {
+        let last_packet = layer.last_packet()?;
         Some(LayerState {
             ssrc: layer.ssrc?,
             codec: layer.codec?,
@@ -165,7 +165,7 @@ fn layer_states(track: &Track, now: Instant) -> [Option<LayerState>; LAYERS] {
         })
     };
     for (layer, state) in track.layers.iter().zip(&mut states) {
-        *state = alive(layer);
+        *state = state_of(layer);
     }
     states
 }

@@ -51,7 +51,7 @@ pub(super) enum RelayItem {
     },
 }
 
-/// A layer that is alive, as far as subscribers on another shard need to know. Times are ages, counted
+/// A layer that has been sent, as far as subscribers on another shard need to know. Times are ages, counted
 /// back from when the batch is handled: the other shard may have another clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LayerState {

@@ -87,9 +87,10 @@ fn note_layers(
         return;
     };
     let layers = &mut media.tracks[index].layers;
+    let mut begun = false;
     for (layer, state) in layers.iter_mut().zip(states) {
         if let Some(state) = state {
-            begin_layer(layer, state.ssrc);
+            begun |= begin_layer(layer, state.ssrc);
             // While packets cross they tell that it lives, and this comes behind them.
             if !layer.is_alive(now) {
                 layer.touch(before(now, state.silent_for));
@@ -101,6 +102,10 @@ fn note_layers(
         }
     }
     allocator.look_at_layers(media, now, index);
+    if begun {
+        // A layer that is silent has no packets that would tell of it.
+        allocator.choose_layers(media, now, index);
+    }
 }
 
 /// A packet of a track of another shard: what `ingress.rs` does for those of a peer.
@@ -115,6 +120,7 @@ fn handle_relayed(
 ) {
     let source = &received.source;
     let track = &mut media.tracks[index];
+    track.end_silence(source.layer, now);
     let Some(layer) = track.layers.get_mut(usize::from(source.layer)) else {
         return;
     };
@@ -132,6 +138,9 @@ fn handle_relayed(
     }
     layer.codec = Some(received.codec);
     let layers = &source.layers;
+    if layers.keyframe {
+        layer.keyframe_arrived();
+    }
     let layers_changed = layer.rates.note(now, layers, packet.len() + MAX_OVERHEAD);
     let frame = CachedFrame {
         needed_by: layers.needed_by,
@@ -148,6 +157,7 @@ fn handle_relayed(
     if started || layers_changed {
         allocator.choose_layers(media, now, index);
     }
+    media.tracks[index].layers[usize::from(source.layer)].begins_keyframe = false;
     if !muted {
         fan_out(media, now, index, received);
     }

@@ -31,12 +31,8 @@ pub(crate) fn send_feedback(media: &mut Media, now: Instant, peer: PeerIx) {
             };
             let mut missing = [0u16; MAX_NACKS];
             let count = layer.nack.poll(now, rtt, &mut missing);
-            let keyframe = layer.is_alive(now) && layer.keyframe_request_is_due(now);
-            let again = if layer.is_alive(now) {
-                layer.next_keyframe_request()
-            } else {
-                None
-            };
+            let keyframe = layer.keyframe_request_is_due(now);
+            let again = layer.next_keyframe_request();
             for due in [layer.nack.next_timeout(), again].into_iter().flatten() {
                 next = Some(next.map_or(due, |earlier| earlier.min(due)));
             }

@@ -165,6 +165,9 @@ impl Ingress {
         let owner = authentic.owner;
         let track = media.tracks.get_mut(owner.track)?;
         let header = &authentic.header;
+        if !owner.repair {
+            track.end_silence(owner.layer, now);
+        }
         let layer = track.layers.get_mut(usize::from(owner.layer))?;
         let codec = authentic.payload.codec();
         let mut body = header.payload(packet)?;
@@ -334,6 +337,7 @@ fn note_layer(
     if numbered.started || layers_changed {
         allocator.choose_layers(media, now, owner.track);
     }
+    media.tracks[owner.track].layers[usize::from(owner.layer)].begins_keyframe = false;
 }
 
 /// Arms the publisher's timer for the requests of packets that a layer misses.
@@ -438,6 +442,9 @@ mod tests {
             let got = room.got(subscriber, 900);
             assert_eq!(got.len() - before, 50, "in round {round}");
         }
+        let sent = TestPacket::default().payload;
+        let got = room.got(subscriber, 900);
+        assert!(got.iter().all(|got| got.payload == sent));
         let numbers: Vec<u16> = room
             .got(subscriber, 900)
             .iter()

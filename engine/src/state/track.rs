@@ -14,10 +14,14 @@ use crate::state::table::{PeerIx, SubscriptionIx};
 use crate::wire::payload::layers::LayerId;
 use crate::wire::payload::reader::LayerReader;
 
-/// A layer that has sent nothing for this long is not there to be forwarded.
+/// A layer that has sent nothing for this long is not there to be forwarded, when others of its
+/// track have. When none has, the picture may just stand still: encoders of screens send nothing then.
 const LAYER_ALIVE: Duration = Duration::from_millis(1_500);
 /// The least time between two keyframe requests for one layer.
 const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
+/// As often as this that time doubles while a layer that sends nothing does not answer: to 16 s.
+/// Our choice: a publisher that has stopped costs a datagram in that time.
+const MAX_DOUBLINGS: u8 = 5;
 /// Packets and bytes kept of a layer for retransmission.
 const VIDEO_CACHE: (u16, usize) = (1_024, 1 << 20);
 const AUDIO_CACHE: (u16, usize) = (64, 32 << 10);
@@ -50,7 +54,11 @@ pub(crate) struct Layer {
     pub(crate) last_timestamp: u32,
     last_packet: Option<Instant>,
     keyframe_wanted: bool,
+    /// The packet that is being handled begins a keyframe: whoever wants one now gets this one.
+    pub(crate) begins_keyframe: bool,
     keyframe_requested_at: Option<Instant>,
+    /// Requests in a row that a layer which sends nothing has not answered.
+    unanswered: u8,
 }
 
 impl Layer {
@@ -73,7 +81,9 @@ impl Layer {
             last_timestamp: 0,
             last_packet: None,
             keyframe_wanted: false,
+            begins_keyframe: false,
             keyframe_requested_at: None,
+            unanswered: 0,
         }
     }
 
@@ -104,6 +114,12 @@ impl Layer {
             .is_some_and(|last| now.saturating_duration_since(last) < LAYER_ALIVE)
     }
 
+    /// Whether it was among what its track sent last, of which the `newest` packet is given.
+    fn is_available(&self, newest: Option<Instant>) -> bool {
+        let last = self.last_packet.zip(newest);
+        last.is_some_and(|(last, newest)| newest.saturating_duration_since(last) < LAYER_ALIVE)
+    }
+
     /// When the last packet came, if one has.
     pub(crate) fn last_packet(&self) -> Option<Instant> {
         self.last_packet
@@ -113,24 +129,29 @@ impl Layer {
     pub(crate) fn touch(&mut self, now: Instant) -> bool {
         let alive = self.is_alive(now);
         self.last_packet = Some(now);
+        self.unanswered = 0;
         !alive
     }
 
     /// Someone waits for a keyframe. True when a request is to be sent now.
     pub(crate) fn want_keyframe(&mut self, now: Instant) -> bool {
+        if self.begins_keyframe {
+            return false;
+        }
         self.keyframe_wanted = true;
         self.keyframe_request_is_due(now)
     }
 
     /// Whether a request that was made has to be made again. Marks it as made.
     pub(crate) fn keyframe_request_is_due(&mut self, now: Instant) -> bool {
-        let throttled = self
-            .keyframe_requested_at
-            .is_some_and(|at| now.saturating_duration_since(at) < KEYFRAME_REQUEST_INTERVAL);
-        if !self.keyframe_wanted || throttled || self.ssrc.is_none() {
+        let early = self.next_keyframe_request().is_some_and(|due| due > now);
+        if !self.keyframe_wanted || early || self.ssrc.is_none() {
             return false;
         }
         self.keyframe_requested_at = Some(now);
+        if !self.is_alive(now) {
+            self.unanswered = (self.unanswered + 1).min(MAX_DOUBLINGS + 1);
+        }
         true
     }
 
@@ -139,12 +160,14 @@ impl Layer {
         if !self.keyframe_wanted {
             return None;
         }
+        let doublings = self.unanswered.saturating_sub(1);
         self.keyframe_requested_at
-            .map(|at| at + KEYFRAME_REQUEST_INTERVAL)
+            .map(|at| at + KEYFRAME_REQUEST_INTERVAL * (1 << doublings))
     }
 
     pub(crate) fn keyframe_arrived(&mut self) {
         self.keyframe_wanted = false;
+        self.begins_keyframe = true;
     }
 
     /// NTP time of an RTP timestamp of this layer, 32.32 bits of seconds.
@@ -266,15 +289,38 @@ impl Track {
         (stream, LayerId::new(wanted.min(highest), layer.temporal))
     }
 
-    /// The layers that are there now, the smallest first.
-    pub(crate) fn alive_layers(&self, now: Instant) -> impl Iterator<Item = LayerId> + Clone {
+    /// Whether nothing at all has been sent of it for a while.
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
+        !self.layers.iter().any(|layer| layer.is_alive(now))
+    }
+
+    /// A packet of a layer has arrived. When it ends a silence of the whole track, the others that
+    /// were sent before are about to be sent again: they are taken to be alive from now on.
+    pub(crate) fn end_silence(&mut self, layer: u8, now: Instant) {
+        if !self.is_silent(now) {
+            return;
+        }
+        let newest = self.layers.iter().filter_map(Layer::last_packet).max();
+        for (index, other) in (0..).zip(&mut self.layers) {
+            if index != layer && other.is_available(newest) {
+                other.last_packet = Some(now);
+            }
+        }
+    }
+
+    /// The layers that there are, the smallest first: those of the streams that are alive. While the
+    /// whole track sends nothing they are those that it sent last, as a keyframe of them can be
+    /// asked for.
+    pub(crate) fn available_layers(&self) -> impl Iterator<Item = LayerId> + Clone {
+        let newest = self.layers.iter().filter_map(Layer::last_packet).max();
         (0..).zip(&self.layers).flat_map(move |(index, stream)| {
+            let available = stream.is_available(newest);
             let highest = stream.rates.highest();
             let spatial = match self.layers.len() {
                 1 => 0..=highest.spatial,
                 _ => index..=index,
             };
-            let spatial = spatial.filter(move |_| stream.is_alive(now));
+            let spatial = spatial.filter(move |_| available);
             spatial.flat_map(move |spatial| {
                 (0..=highest.temporal).map(move |temporal| LayerId { spatial, temporal })
             })
@@ -354,6 +400,8 @@ mod tests {
         assert_eq!(again, now + KEYFRAME_REQUEST_INTERVAL);
         assert!(layer.keyframe_request_is_due(again));
         layer.keyframe_arrived();
+        assert!(!layer.want_keyframe(again + KEYFRAME_REQUEST_INTERVAL));
+        layer.begins_keyframe = false;
         assert_eq!(layer.next_keyframe_request(), None);
         assert!(!layer.keyframe_request_is_due(again + KEYFRAME_REQUEST_INTERVAL));
     }
