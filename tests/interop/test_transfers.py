@@ -1,0 +1,118 @@
+"""Data under pressure: nobody leaves, and every byte of a reliable stream arrives."""
+
+import asyncio
+import hashlib
+import os
+
+from livekit.protocol import models
+
+from client import joined
+from conftest import Server
+from raw_client import PATIENCE
+
+
+def chunk(index):
+    return models.DataPacket(stream_chunk=models.DataStream.Chunk(stream_id="f", chunk_index=index, content=b"z" * 15_000))
+
+
+def chunks(client):
+    return [p.stream_chunk.chunk_index for p in client.data() if p.HasField("stream_chunk")]
+
+
+async def test_who_joins_during_a_transfer_gets_in_stays_and_gets_data(meeting):
+    alice, bob = await meeting.join_all("alice", "bob")
+    await alice.open_data()
+    channel = alice.publisher.channels["_reliable"]
+    index = 0
+
+    async def transfer():
+        nonlocal index
+        while True:
+            if channel.bufferedAmount < 200_000:
+                alice.send_data(chunk(index))
+                index += 1
+            await asyncio.sleep(0.002)
+
+    sending = asyncio.create_task(transfer())
+    await meeting.until(lambda: len(chunks(bob)) > 20, "the transfer")
+    newcomers = []
+    for number in range(3):
+        newcomer = await meeting.join(f"late-{number}", active=False, answers=False)
+        newcomers.append(newcomer)
+        offer = await newcomer.message("offer")
+        # A slow network: much is sent before it answers.
+        sent = index
+        await meeting.until(lambda: index > sent + 40, "the transfer", patience=30)
+        newcomer.answers = True
+        await newcomer.answer(offer)
+        await newcomer.is_active()
+    sending.cancel()
+    alice.send_data(models.DataPacket(user=models.UserPacket(payload=b"end")))
+    for each in (bob, *newcomers):
+        await meeting.until(lambda: any(p.user.payload == b"end" for p in each.data()), "the end", patience=30)
+        assert each.closed is None and not each.messages("leave")
+    assert chunks(bob) == list(range(index))
+
+
+async def received(person):
+    """The SHA-256 of the next file that a participant is sent."""
+    done = asyncio.get_running_loop().create_future()
+
+    def take(reader, identity):
+        async def read():
+            digest, count = hashlib.sha256(), 0
+            async for piece in reader:
+                digest.update(piece)
+                count += len(piece)
+            if not done.done():
+                done.set_result((count, digest.hexdigest()))
+
+        person.tasks.append(asyncio.create_task(read()))
+
+    person.room.register_byte_stream_handler("file", take)
+    return done
+
+
+async def send(person, content):
+    writer = await person.room.local_participant.stream_bytes("x.bin", total_size=len(content), topic="file")
+    await writer.write(content)
+    await writer.aclose()
+
+
+async def test_a_file_arrives_whole_at_all_three_one_of_them_behind_a_slow_link(server, room, home):
+    house = home()
+    house.set(downlink={"rate": 6_000_000, "delay": 20}, uplink={"delay": 20})
+    content = os.urandom(10_000_000)
+    expected = len(content), hashlib.sha256(content).hexdigest()
+    async with joined(server, room, "ada", "ben", "cid") as (ada, ben, cid), joined(Server(house.url), room, "dan") as dan:
+        await ada.publish_tone(440)
+        await dan.event("track_subscribed")
+        files = [await received(each) for each in (ben, cid, dan)]
+        await send(ada, content)
+        assert await asyncio.wait_for(asyncio.gather(*files), 40) == [expected] * 3
+        for each in (ada, ben, cid, dan):
+            assert not {"disconnected", "reconnecting"} & {*each.log}
+
+
+async def test_a_text_of_a_megabyte_and_calls_arrive(server, room):
+    async with joined(server, room, "alice", "bob") as (alice, bob):
+        text = "안녕하세요 🎉 " * 40_000
+        done = asyncio.get_running_loop().create_future()
+
+        def take(reader, identity):
+            async def read():
+                done.set_result(await reader.read_all())
+
+            bob.tasks.append(asyncio.create_task(read()))
+
+        bob.room.register_text_stream_handler("text", take)
+
+        @bob.room.local_participant.register_rpc_method("echo")
+        async def echo(data):
+            return data.payload
+
+        await alice.room.local_participant.send_text(text, topic="text")
+        assert await asyncio.wait_for(done, 3 * PATIENCE) == text
+        big = "x" * 14_000
+        call = alice.room.local_participant.perform_rpc(destination_identity="bob", method="echo", payload=big)
+        assert await asyncio.wait_for(call, PATIENCE) == big
