@@ -92,10 +92,19 @@ impl Connections {
         }
     }
 
-    /// Counts one more.
+    /// Whether [`Connections::admit`] would count one more now, apart from the rate of joins.
     ///
     /// # Errors
     /// When there are too many, or too many from this address.
+    pub(crate) fn check(&self, address: Option<ClientAddress>) -> Result<(), Refusal> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.check(address.map(ClientAddress::network), &self.limits)
+    }
+
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// When there are too many, or too many from this address, or they come too fast.
     pub(crate) fn admit(
         &self,
         address: Option<ClientAddress>,
@@ -103,13 +112,7 @@ impl Connections {
     ) -> Result<ConnectionGuard, Refusal> {
         let address = address.map(ClientAddress::network);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.total >= self.limits.total {
-            let text = format!(
-                "all {} connections of the server are in use; try again later",
-                counts.total
-            );
-            return Err(Refusal::Unavailable(text));
-        }
+        counts.check(address, &self.limits)?;
         if let Some(address) = address {
             counts.admit_address(address, &self.limits, now)?;
         }
@@ -122,6 +125,27 @@ impl Connections {
 }
 
 impl Counts {
+    fn check(&self, address: Option<IpAddr>, limits: &ConnectionLimits) -> Result<(), Refusal> {
+        if self.total >= limits.total {
+            let text = format!(
+                "all {} connections of the server are in use; try again later",
+                self.total
+            );
+            return Err(Refusal::Unavailable(text));
+        }
+        let counts = address.and_then(|address| self.addresses.get(&address));
+        match counts {
+            Some(counts) if counts.open >= limits.per_address => {
+                let text = format!(
+                    "all {} connections that one address may have are in use",
+                    counts.open
+                );
+                Err(Refusal::TooMany(text))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn admit_address(
         &mut self,
         address: IpAddr,
@@ -141,13 +165,6 @@ impl Counts {
                 open: 0,
                 joins: TokenBucket::new(limits.joins, now),
             });
-        if counts.open >= limits.per_address {
-            let text = format!(
-                "all {} connections that one address may have are in use",
-                counts.open
-            );
-            return Err(Refusal::TooMany(text));
-        }
         if !counts.joins.take(1.0, now) {
             let text = "too many joins from your address; try again in a moment";
             return Err(Refusal::TooMany(text.into()));
@@ -200,10 +217,20 @@ mod tests {
         let admit = |text| connections.admit(address(text), now);
         let mut first: Vec<_> = (0..3).map(|_| admit("192.0.2.1").unwrap()).collect();
         assert_eq!(status(admit("192.0.2.1")), 429);
+        let checked = |text| {
+            connections
+                .check(address(text))
+                .map_err(|refusal| refusal.status())
+        };
+        assert_eq!(
+            (checked("192.0.2.1"), checked("192.0.2.2")),
+            (Err(429), Ok(()))
+        );
         assert_eq!(status(admit("::ffff:192.0.2.1")), 429, "it is the same one");
         let _others = [admit("2001:db8::1").unwrap(), admit("2001:db8::2").unwrap()];
         assert_eq!(status(admit("192.0.2.9")), 503);
         assert_eq!(status(connections.admit(None, now)), 503);
+        assert_eq!(checked("192.0.2.9"), Err(503));
         first.pop();
         assert_eq!(status(admit("192.0.2.1")), 200);
     }

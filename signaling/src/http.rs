@@ -65,12 +65,18 @@ async fn validate<R: Rooms>(
     State(service): State<Service<R>>,
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
+    address: Option<Extension<ClientAddress>>,
 ) -> Response {
     let join = match read_join(&service.keys, &query, &headers, unix_seconds()) {
         Ok(join) => join,
         Err(refusal) => return refused(&refusal),
     };
-    match service.rooms.admits(&join).await {
+    let address = address.map(|Extension(address)| address);
+    let admitted = match service.connections.check(address) {
+        Ok(()) => service.rooms.admits(&join).await,
+        Err(refusal) => Err(refusal),
+    };
+    match admitted {
         Ok(()) => "success".into_response(),
         Err(refusal) => refused(&refusal),
     }
