@@ -18,7 +18,7 @@ use crate::api::ids::{RoomId, ShardId, TrackId, TransportId};
 use crate::api::io::{EngineConfig, EngineStatistics, LocalSocket};
 use crate::connections::Connections;
 use crate::forward::active_speakers::ActiveSpeakers;
-use crate::forward::fan_out::fan_out;
+use crate::forward::fan_out::{Audience, fan_out};
 use crate::forward::last_n::LastN;
 use crate::forward::relay::relay_packet;
 use crate::forward::relay_batch::RelayBatch;
@@ -141,15 +141,19 @@ impl Engine {
         let Some(received) = received else {
             return;
         };
+        let mut audience = Audience::Everyone;
         if let Some(level) = extensions.audio_level {
             self.speakers.hear(media, now, track, level.dbov);
             let last_n = &mut self.last_n;
-            if !last_n.passes(media, now, track, level.dbov, &received.source) {
-                return;
+            match last_n.passes(media, now, track, level.dbov, &received.source) {
+                Some(passes) => audience = passes,
+                None => return,
             }
         }
-        relay_packet(media, now, track, &received, ingress.packet(&received));
-        fan_out(media, now, track, &received);
+        if audience == Audience::Everyone {
+            relay_packet(media, now, track, &received, ingress.packet(&received));
+        }
+        fan_out(media, now, track, &received, audience);
         // An Opus packet is a frame (RFC 7587, section 4.2).
         if authentic.header.marker || received.codec.kind() == MediaKind::Audio {
             media.ready.completed(now, arrived);
@@ -200,12 +204,20 @@ impl Engine {
             Command::RemoveTrack(track) => self.remove_track(now, track),
             Command::SetTrackMuted { track, muted } => {
                 membership::set_track_muted(media, allocator, now, track, muted);
+                if let Some(track) = media.tracks.find(track) {
+                    self.last_n.update_subscribers(media, track);
+                }
             }
             Command::AddSubscription(new) => {
                 membership::add_subscription(media, allocator, &mut self.rng, now, &new);
+                if let Some(peer) = media.peers.find(new.transport) {
+                    self.last_n.update_peer(media, peer);
+                }
             }
             Command::RemoveSubscription(subscription) => {
-                membership::remove_subscription(media, now, subscription);
+                if let Some(peer) = membership::remove_subscription(media, now, subscription) {
+                    self.last_n.update_peer(media, peer);
+                }
             }
             Command::SetPayloadTypes {
                 subscription,
@@ -214,8 +226,17 @@ impl Engine {
             Command::SetSubscription {
                 subscription,
                 settings,
-            } => membership::set_subscription(media, allocator, now, subscription, settings),
-            Command::SetLastN { room, slots } => self.last_n.set(room, slots),
+            } => {
+                membership::set_subscription(media, allocator, now, subscription, settings);
+                if let Some(index) = media.subscriptions.find(subscription) {
+                    let peer = media.subscriptions[index].peer;
+                    self.last_n.update_peer(media, peer);
+                }
+            }
+            Command::SetLastN { room, slots } => {
+                self.last_n.set(room, slots);
+                self.last_n.update_room(media, room);
+            }
             Command::CloseRoom(room) => self.close_room(now, room),
             Command::MeasureQuality { room, transports } => {
                 measure_quality(media, now, room, &transports);
@@ -238,6 +259,11 @@ impl Engine {
     }
 
     fn remove_track(&mut self, now: Instant, track: TrackId) {
+        if let Some(index) = self.media.tracks.find(track) {
+            // What has ended is wanted by nobody.
+            self.media.tracks[index].muted = true;
+            self.last_n.update_subscribers(&mut self.media, index);
+        }
         if let Some((room, index)) = membership::remove_track(&mut self.media, now, track) {
             self.last_n.forget(room, index);
             self.speakers.forget(&mut self.media, room, index, track);

@@ -151,16 +151,21 @@ pub(crate) fn add_subscription(
     allocator.allocate(media, now, peer, Reason::Settings);
 }
 
-pub(crate) fn remove_subscription(media: &mut Media, now: Instant, subscription: SubscriptionId) {
-    let Some((index, removed)) = media.subscriptions.remove(subscription) else {
-        return;
-    };
-    let of_track = &mut media.tracks[removed.track].subscriptions;
-    of_track.retain(|&other| other != index);
+/// Ends a subscription. Gives the peer that had it.
+pub(crate) fn remove_subscription(
+    media: &mut Media,
+    now: Instant,
+    subscription: SubscriptionId,
+) -> Option<PeerIx> {
+    let (index, removed) = media.subscriptions.remove(subscription)?;
+    let track = &mut media.tracks[removed.track];
+    track.subscriptions.retain(|&other| other != index);
+    track.always_heard -= u32::from(removed.always_heard);
     let peer = &mut media.peers[removed.peer];
     peer.subscriptions.retain(|&other| other != index);
     peer.cancel(removed.track);
     update_relay(media, now, removed.track);
+    Some(removed.peer)
 }
 
 pub(crate) fn set_payload_types(

@@ -14,9 +14,36 @@ use crate::state::table::TrackIx;
 use crate::state::timers::TimerOwner;
 use crate::state::track::Track;
 
+/// Which of a track's subscribers a packet is for, as last-N decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// All of them.
+    Everyone,
+    /// The track has no slot: those who hear it all the same.
+    AlwaysHearing,
+    /// The packet was held until the track got a slot: those who have not got it yet.
+    Others,
+}
+
+impl Audience {
+    fn includes(self, always_heard: bool) -> bool {
+        match self {
+            Audience::Everyone => true,
+            Audience::AlwaysHearing => always_heard,
+            Audience::Others => !always_heard,
+        }
+    }
+}
+
 /// Queues a packet that has just been put into its cache for every subscriber of the track
 /// that is to have it.
-pub(crate) fn fan_out(media: &mut Media, now: Instant, track_index: TrackIx, received: &Received) {
+pub(crate) fn fan_out(
+    media: &mut Media,
+    now: Instant,
+    track_index: TrackIx,
+    received: &Received,
+    audience: Audience,
+) {
     let Media {
         tracks,
         subscriptions,
@@ -30,6 +57,9 @@ pub(crate) fn fan_out(media: &mut Media, now: Instant, track_index: TrackIx, rec
     let track = &tracks[track_index];
     for &index in &track.subscriptions {
         let subscription = &mut subscriptions[index];
+        if !audience.includes(subscription.always_heard) {
+            continue;
+        }
         let state = &mut peers[subscription.peer];
         if state.srtp.is_none() {
             continue;

@@ -6,7 +6,7 @@ use crate::allocation::allocator::Allocator;
 use crate::api::codec::MediaKind;
 use crate::api::ids::{ShardId, TrackId};
 use crate::connections::Connections;
-use crate::forward::fan_out::{end_flow, fan_out};
+use crate::forward::fan_out::{Audience, end_flow, fan_out};
 use crate::forward::relay::{begin_relay, relay_again};
 use crate::forward::relay_batch::{LAYERS, LayerState, RelayBatch, RelayItem, before};
 use crate::receive::keyframes::want_keyframe;
@@ -159,7 +159,7 @@ fn handle_relayed(
     }
     media.tracks[index].layers[usize::from(source.layer)].begins_keyframe = false;
     if !muted {
-        fan_out(media, now, index, received);
+        fan_out(media, now, index, received, Audience::Everyone);
     }
 }
 

@@ -50,9 +50,9 @@ impl Ingress {
             let timestamp = header.timestamp.wrapping_sub(block.offset);
             let recovered = self.insert_recovered(media, now, authentic, missing, timestamp, block);
             if let Some(received) = recovered
-                && !last_n.is_held(media, owner.track)
+                && let Some(audience) = last_n.audience(media, owner.track)
             {
-                fan_out(media, now, owner.track, &received);
+                fan_out(media, now, owner.track, &received, audience);
             }
         }
     }

@@ -28,6 +28,8 @@ pub(crate) struct Subscription {
     /// What its answer takes.
     pub(crate) payload_types: PayloadTypes,
     pub(crate) started: bool,
+    /// Its audio is sent also while the track has no slot of last-N.
+    pub(crate) always_heard: bool,
     pub(crate) settings: SubscriptionSettings,
     pub(crate) packets: u32,
     pub(crate) octets: u32,
@@ -96,6 +98,7 @@ impl Subscription {
             last_queued: LastQueued::default(),
             last_repair_queued: LastQueued::default(),
             started: false,
+            always_heard: false,
             packets: 0,
             octets: 0,
             packets_reported: 0,

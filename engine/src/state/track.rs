@@ -214,6 +214,8 @@ pub(crate) struct Track {
     pub(crate) layers: Vec<Layer>,
     /// Indexes of the subscriptions.
     pub(crate) subscriptions: Vec<SubscriptionIx>,
+    /// How many of them are [`always_heard`](crate::state::subscription::Subscription::always_heard).
+    pub(crate) always_heard: u32,
     pub(crate) audio_level: AudioLevelMeter,
     /// Shards to which the packets are relayed.
     pub(crate) relayed_to: Vec<ShardId>,
@@ -241,6 +243,7 @@ impl Track {
             known_alive: 0,
             layers: Vec::new(),
             subscriptions: Vec::new(),
+            always_heard: 0,
             audio_level: AudioLevelMeter::default(),
             relayed_to: Vec::new(),
             requested: false,

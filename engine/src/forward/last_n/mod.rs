@@ -1,4 +1,7 @@
 //! Forwards only the loudest audio tracks of a large room (see `slots.rs`).
+//!
+//! The tracks of the whole room compete for the slots. A subscriber who is to get no more of them
+//! than there are slots gets them all, whoever else is loud in the room.
 
 pub(crate) mod slots;
 
@@ -8,12 +11,12 @@ use rustc_hash::FxHashMap;
 
 use crate::api::codec::{Codec, MediaKind};
 use crate::api::ids::RoomId;
-use crate::forward::fan_out::fan_out;
+use crate::forward::fan_out::{Audience, fan_out};
 use crate::forward::forwarder::SourcePacket;
 use crate::forward::relay::relay_cached;
 use crate::state::Media;
 use crate::state::packet::Received;
-use crate::state::table::TrackIx;
+use crate::state::table::{PeerIx, TrackIx};
 use crate::state::track::Track;
 use crate::wire::payload::reader::PacketLayers;
 use crate::wire::red_payload::Redundancy;
@@ -47,7 +50,7 @@ impl LastN {
         }
     }
 
-    /// Whether a packet of this level, in -dBov, is forwarded. When its track is admitted with this
+    /// To whom a packet of this level, in -dBov, is forwarded; `None` for nobody. When its track is admitted with this
     /// packet, the packets held just before it are forwarded first.
     pub(crate) fn passes(
         &mut self,
@@ -56,20 +59,20 @@ impl LastN {
         track_index: TrackIx,
         dbov: u8,
         packet: &SourcePacket,
-    ) -> bool {
+    ) -> Option<Audience> {
         let track = &media.tracks[track_index];
         if track.kind != MediaKind::Audio || track.screen {
-            return true;
+            return Some(Audience::Everyone);
         }
         let Some(last_n) = self.rooms.get_mut(&track.room) else {
-            return true;
+            return Some(Audience::Everyone);
         };
         match last_n.observe(now, track_index, dbov, packet.sequence) {
-            Verdict::Forward => true,
-            Verdict::Hold => false,
+            Verdict::Forward => Some(Audience::Everyone),
+            Verdict::Hold => audience_of_held(track),
             Verdict::Evict => {
                 pause_track(media, track_index);
-                false
+                audience_of_held(&media.tracks[track_index])
             }
             Verdict::Admit { from, evicted } => {
                 if let Some(evicted) = evicted {
@@ -79,19 +82,73 @@ impl LastN {
                     let received = cached(&media.tracks[track_index], held);
                     if let Some(received) = received.filter(|held| is_preroll(packet, held)) {
                         relay_cached(media, now, track_index, held);
-                        fan_out(media, now, track_index, &received);
+                        fan_out(media, now, track_index, &received, Audience::Others);
                     }
                 }
-                true
+                Some(Audience::Everyone)
             }
         }
     }
 
-    /// Whether a track has no slot, so that its packets are held.
-    pub(crate) fn is_held(&self, media: &Media, track: TrackIx) -> bool {
-        let room = media.tracks[track].room;
-        let last_n = self.rooms.get(&room);
-        last_n.is_some_and(|last_n| last_n.holds(track))
+    /// To whom packets of a track are forwarded while nothing changes; `None` for nobody.
+    pub(crate) fn audience(&self, media: &Media, track: TrackIx) -> Option<Audience> {
+        let track_state = &media.tracks[track];
+        let last_n = self.rooms.get(&track_state.room);
+        if last_n.is_some_and(|last_n| last_n.holds(track)) {
+            return audience_of_held(track_state);
+        }
+        Some(Audience::Everyone)
+    }
+
+    /// Finds which tracks a peer always hears, after any of its subscriptions has changed.
+    pub(crate) fn update_peer(&self, media: &mut Media, peer: PeerIx) {
+        let Some(state) = media.peers.get(peer) else {
+            return;
+        };
+        let last_n = self.rooms.get(&state.room);
+        let competes = |track: &Track| track.kind == MediaKind::Audio && !track.screen;
+        let wanted = state.subscriptions.iter().filter(|index| {
+            let subscription = &media.subscriptions[**index];
+            let track = &media.tracks[subscription.track];
+            competes(track) && subscription.settings.enabled && !track.muted
+        });
+        let few = last_n.is_some_and(|last_n| wanted.count() <= last_n.slots());
+        for &index in &state.subscriptions {
+            let subscription = &mut media.subscriptions[index];
+            let track = &mut media.tracks[subscription.track];
+            let always_heard = few && competes(track);
+            if always_heard == subscription.always_heard {
+                continue;
+            }
+            subscription.always_heard = always_heard;
+            if always_heard {
+                track.always_heard += 1;
+                continue;
+            }
+            track.always_heard -= 1;
+            if last_n.is_some_and(|last_n| last_n.holds(subscription.track)) {
+                subscription.forwarder.pause();
+            }
+        }
+    }
+
+    /// As [`Self::update_peer`] for all subscribers of a track.
+    pub(crate) fn update_subscribers(&self, media: &mut Media, track: TrackIx) {
+        for place in 0..media.tracks[track].subscriptions.len() {
+            let index = media.tracks[track].subscriptions[place];
+            let peer = media.subscriptions[index].peer;
+            self.update_peer(media, peer);
+        }
+    }
+
+    /// As [`Self::update_peer`] for all peers of a room.
+    pub(crate) fn update_room(&self, media: &mut Media, room: RoomId) {
+        let peers = media.peers.values().filter(|peer| peer.room == room);
+        for transport in peers.map(|peer| peer.id).collect::<Vec<_>>() {
+            if let Some(peer) = media.peers.find(transport) {
+                self.update_peer(media, peer);
+            }
+        }
     }
 
     /// Forgets a track that has ended.
@@ -102,11 +159,19 @@ impl LastN {
     }
 }
 
-/// Pauses a track for all its subscribers: when it goes on, its sequence numbers continue after
+/// To whom packets of a track without a slot are forwarded.
+fn audience_of_held(track: &Track) -> Option<Audience> {
+    (track.always_heard > 0).then_some(Audience::AlwaysHearing)
+}
+
+/// Pauses a track for those of its subscribers who do not always hear it: when it goes on, its sequence numbers continue after
 /// the last packet that was forwarded, with no gap for those that were not.
 fn pause_track(media: &mut Media, track: TrackIx) {
     for &index in &media.tracks[track].subscriptions {
-        media.subscriptions[index].forwarder.pause();
+        let subscription = &mut media.subscriptions[index];
+        if !subscription.always_heard {
+            subscription.forwarder.pause();
+        }
     }
 }
 
@@ -147,6 +212,7 @@ mod tests {
     use crate::engine::Engine;
     use crate::state::packet_cache::CachedFrame;
     use crate::test_clock;
+    use crate::test_room::{Got, ROOM, TestPacket, TestRoom};
     use crate::transport::ServerCertificate;
 
     const LOUD: u8 = 20;
@@ -221,7 +287,7 @@ mod tests {
             let passes = engine
                 .last_n
                 .passes(&mut engine.media, now, TrackIx(0), dbov, &packet);
-            assert_eq!(passes, place == times.len() - 1);
+            assert_eq!(passes.is_some(), place == times.len() - 1);
         }
         // The first loud packet was held too.
         engine.statistics().packets_relayed - 1
@@ -234,5 +300,66 @@ mod tests {
         // Silence is sent as a packet in 400 ms (DTX).
         assert_eq!(admitted_from_before(&[0, 400, 800, 1_200, 1_220]), 0);
         assert_eq!(admitted_from_before(&[0, 400, 800, 850, 870]), 1);
+    }
+
+    #[test]
+    fn who_hears_one_track_alone_hears_it_whoever_else_is_loud() {
+        let mut room = TestRoom::new();
+        let slots = Some(2);
+        room.command(Command::SetLastN { room: ROOM, slots });
+        let (alone, all) = (TransportId(50), TransportId(51));
+        room.connect(50);
+        room.connect(51);
+        for number in 1..=5 {
+            room.connect(number);
+            room.publish(TransportId(number), number, MediaKind::Audio);
+            room.subscribe(all, number, 200 + number);
+        }
+        room.subscribe(alone, 5, 105);
+        let mut sequence = 0u16;
+        let mut speak = |room: &mut TestRoom| {
+            let heard = |room: &TestRoom, who, ssrc| room.got(who, ssrc).len();
+            let before = (heard(room, alone, 105), heard(room, all, 205));
+            for _ in 0..100 {
+                sequence += 1;
+                for number in 1..=5 {
+                    let packet = TestPacket {
+                        ssrc: number,
+                        sequence,
+                        timestamp: 960 * u32::from(sequence),
+                        level: Some(if number == 5 { 40 } else { LOUD }),
+                        ..TestPacket::default()
+                    };
+                    room.send(TransportId(number), &packet);
+                }
+                room.run(Duration::from_millis(20));
+            }
+            let after = (heard(room, alone, 105), heard(room, all, 205));
+            (after.0 - before.0, after.1 - before.1)
+        };
+        let (by_one, by_all) = speak(&mut room);
+        assert!(by_one >= 99 && by_all <= 1, "{by_one}, {by_all}");
+        // With three tracks wanted and two slots, it takes part in the competition.
+        room.subscribe(alone, 1, 101);
+        room.subscribe(alone, 2, 102);
+        assert!(speak(&mut room).0 <= 1);
+        room.command(Command::SetTrackMuted {
+            track: TrackId(1),
+            muted: true,
+        });
+        assert!(speak(&mut room).0 >= 99, "a muted track does not count");
+        room.command(Command::SetTrackMuted {
+            track: TrackId(1),
+            muted: false,
+        });
+        assert!(speak(&mut room).0 <= 1);
+        room.command(Command::RemoveTrack(TrackId(1)));
+        assert!(speak(&mut room).0 >= 99, "nor does one that has ended");
+        let got = room.got(alone, 105);
+        let follows =
+            |pair: &[Got]| pair[1].header.sequence == pair[0].header.sequence.wrapping_add(1);
+        assert!(got.windows(2).all(follows), "without a gap");
+        room.command(Command::RemoveTransport(alone));
+        assert_eq!(room.engine.media.tracks[TrackIx(4)].always_heard, 0);
     }
 }

@@ -102,6 +102,11 @@ impl AudioSlots {
         self.slots = usize::from(slots);
     }
 
+    /// How many tracks are forwarded at a time.
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
     /// Decides about a packet of a track by its level, in -dBov.
     pub(super) fn observe(
         &mut self,
