@@ -23,9 +23,10 @@ use super::negotiation::{
 /// 5.3, asks for at least 24 and 128 random bits.
 const UFRAG_LEN: usize = 16;
 const PWD_LEN: usize = 32;
-/// After an answer the next offer waits for this long, so that what changes in a burst (a
-/// meeting that begins, a gallery that is scrolled) is one offer. LiveKit's server waits for
-/// 150 ms; a DTLS handshake on a LAN takes about as long as this.
+/// After it was opened and after an answer a connection waits for this long before it makes an
+/// offer, so that what changes in a burst (a meeting that begins, a gallery that is scrolled) is
+/// one offer, and what is there at a join is in the first: some stacks lose their way when they
+/// are offered tracks while ICE and DTLS are not done. LiveKit's server waits for 150 ms.
 const OFFER_SPACING: Duration = Duration::from_millis(20);
 
 /// Fresh ICE credentials.
@@ -156,13 +157,13 @@ pub struct SubscriberConnection {
     pub connected: bool,
     /// When the offer under way was made; `None` when none is.
     offered_at: Option<Instant>,
-    /// When the last offer was answered.
-    answered_at: Option<Instant>,
+    /// When the connection was opened, or the last offer answered.
+    settled_at: Option<Instant>,
 }
 
 impl SubscriberConnection {
     /// Takes a place on a shard of the room.
-    pub fn open(media: &mut RoomMedia, rng: &mut StdRng) -> SubscriberConnection {
+    pub fn open(media: &mut RoomMedia, rng: &mut StdRng, now: Instant) -> SubscriberConnection {
         let transport = media.place_subscriber();
         let ice = ice_credentials(rng);
         add_transport(media, transport, ice.clone(), true);
@@ -172,7 +173,7 @@ impl SubscriberConnection {
             negotiation: SubscriberNegotiation::new(local, rng.next_u64()),
             connected: false,
             offered_at: None,
-            answered_at: None,
+            settled_at: Some(now),
         }
     }
 
@@ -204,7 +205,7 @@ impl SubscriberConnection {
     /// When the next offer may be made; `None` when there is nothing to offer or an answer is
     /// awaited.
     pub fn offer_due(&self) -> Option<Instant> {
-        let spaced = self.answered_at.map(|answered| answered + OFFER_SPACING);
+        let spaced = self.settled_at.map(|settled| settled + OFFER_SPACING);
         spaced.filter(|_| self.negotiation.needs_offer())
     }
 
@@ -234,7 +235,7 @@ impl SubscriberConnection {
     ) -> Result<SubscriberAnswer, NegotiationError> {
         let answer = self.negotiation.answer(id, sdp)?;
         self.offered_at = None;
-        self.answered_at = Some(now);
+        self.settled_at = Some(now);
         media.command(Command::SetRemote {
             transport: self.transport,
             ice: answer.remote.ice.clone(),
@@ -248,7 +249,7 @@ impl SubscriberConnection {
         let ice = ice_credentials(rng);
         self.negotiation.restart_ice(ice.clone());
         self.offered_at = None;
-        self.answered_at = None;
+        self.settled_at = None;
         media.command(Command::RestartIce {
             transport: self.transport,
             local_ice: ice,

@@ -54,13 +54,11 @@ impl Room {
         if participant.subscriber.is_some() {
             return;
         }
-        let subscriber = SubscriberConnection::open(&mut self.media, &mut self.rng);
+        let subscriber =
+            SubscriberConnection::open(&mut self.media, &mut self.rng, self.now.instant);
         self.transports
             .insert(subscriber.transport(), (key, Side::Subscriber));
         participant.subscriber = Some(subscriber);
-        // The first offer has the data channels alone and goes out at once: ICE and DTLS begin,
-        // and the offer with the tracks is answered before they are done.
-        self.offer_if_needed(key);
         self.flush_waiting_data(key);
     }
 
