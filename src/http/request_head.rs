@@ -251,8 +251,6 @@ mod tests {
 
     #[tokio::test]
     async fn random_heads_keep_their_bytes() {
-        let seed = rand::random();
-        let mut rng = StdRng::seed_from_u64(seed);
         const PARTS: [&str; 12] = [
             "GET",
             " ",
@@ -267,7 +265,8 @@ mod tests {
             "%0d",
             "=",
         ];
-        for _ in 0..500 {
+        for seed in 0..500 {
+            let mut rng = StdRng::seed_from_u64(seed);
             let mut head = String::new();
             for _ in 0..rng.random_range(1..30) {
                 let part = PARTS[rng.random_range(0..PARTS.len())];
@@ -277,6 +276,10 @@ mod tests {
                     1
                 };
                 head += &part.repeat(times);
+            }
+            // Behind an earlier end is a body, of which only a part may have been read.
+            if head.contains("\n\n") || head.contains("\n\r\n") || head.ends_with('\n') {
+                continue;
             }
             head += "\r\n\r\n";
             let read = text(&read(head.as_bytes()).await.unwrap());
