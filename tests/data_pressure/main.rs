@@ -171,3 +171,35 @@ fn a_room_that_is_dropped_leaves_no_connection_on_its_shards() {
         assert_eq!(meeting.transports(), 0);
     }
 }
+
+#[test]
+fn a_file_goes_about_as_fast_as_the_slowest_network_carries_it() {
+    for (rate, delay) in [(40.0, 5), (40.0, 50), (6.0, 20)] {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut meeting = Meeting::new(1, false);
+        for factor in [1.0, 2.0] {
+            let network = Network {
+                rate: megabits(rate * factor),
+                delay: Duration::from_millis(delay),
+                // What is lost is found by timers of a second and more, which is another matter.
+                queue: 100_000_000,
+            };
+            meeting.join(network, Duration::ZERO);
+        }
+        meeting.run(Duration::from_secs(2));
+        let began = meeting.now;
+        let count = 400;
+        transfer(&mut meeting, &mut rng, count);
+        assert!(meeting.run_until(Duration::from_secs(60), |meeting| {
+            meeting.receivers().all(|got| got.len() == count as usize)
+        }));
+        // 400 messages of 15 kB on average.
+        let took = (meeting.now - began).as_secs_f64();
+        let needed = 6e6 / megabits(rate);
+        println!("{rate} Mbit/s at {delay} ms: {took:.1} s of {needed:.1} s");
+        assert!(
+            took < 2.0 * needed + 1.0,
+            "{took:.1} s instead of {needed:.1} s"
+        );
+    }
+}

@@ -115,9 +115,14 @@ impl DataChannels {
     /// One SCTP packet from the peer.
     pub(super) fn handle(&mut self, now: Instant, packet: Bytes) {
         let is_held = self.readable[DataChannel::Reliable as usize];
-        if self.window.admits(&packet, is_held) {
-            self.handle_packet(now, packet);
-            self.settle(now);
+        if !self.window.admits(&packet, is_held) {
+            return;
+        }
+        let kept = self.window.chunks();
+        self.handle_packet(now, packet.clone());
+        self.settle(now);
+        if is_held && self.window.chunks() == kept {
+            self.window.refuse(&packet);
         }
     }
 
@@ -200,25 +205,36 @@ impl DataChannels {
 
     /// The next message on the reliable channel.
     pub(super) fn poll_reliable(&mut self, now: Instant) -> Option<Bytes> {
-        let message = self.read(now, DataChannel::Reliable);
+        let mut message = self.read(now, DataChannel::Reliable);
         if message.is_none() {
-            self.announce_window(now);
+            let refused = self.window.note_drained();
+            self.handle_again(now, refused);
+            message = self.read(now, DataChannel::Reliable);
         }
+        self.announce_window(now, message.as_ref()?.len());
         message
     }
 
-    /// Tells the peer that its messages have been read.
+    /// Tells the peer that `read` bytes of its messages have been read, if it is to know.
     ///
     /// The library sends a SACK for data that arrives and not when it is read, so that a peer
     /// whose window was closed would learn it only by its next probe, seconds later. RFC 9260,
     /// section 6.2, asks for one when the window opens again. A repetition of what arrived last
-    /// brings it about: the first is acknowledged with a delay, and the second at once.
-    fn announce_window(&mut self, now: Instant) {
-        if let Some(packet) = self.window.reopen() {
-            self.handle_packet(now, packet.clone());
-            self.handle_packet(now, packet);
-            self.settle(now);
+    /// brings it about.
+    fn announce_window(&mut self, now: Instant, read: usize) {
+        if let Some(again) = self.window.note_read(read) {
+            self.handle_again(now, again);
         }
+    }
+
+    fn handle_again(&mut self, now: Instant, packets: Vec<Bytes>) {
+        if packets.is_empty() {
+            return;
+        }
+        for packet in packets {
+            self.handle_packet(now, packet);
+        }
+        self.settle(now);
     }
 
     /// Takes out of the association what has come of the last input.

@@ -10,9 +10,12 @@ use bytes::Bytes;
 /// Chunks that are kept unread. With the overhead of about 300 bytes a chunk that is as much
 /// as the window itself.
 const MAX_CHUNKS: usize = 4_096;
-/// Bytes after which the peer is told that it may send again, and does not learn it by itself
-/// from the next SACK.
+/// Bytes that are read without anything arriving in between, after which the peer is told that
+/// it may send again: no SACK tells it.
 const ANNOUNCED_FROM: usize = ReceiveWindow::SIZE as usize / 4;
+/// Packets that found no space and are kept for when there is some. A peer that keeps to its
+/// window sends one at a time then, to probe it (RFC 9260, section 6.1).
+const MAX_REFUSED: usize = 16;
 /// The common header of an SCTP packet (RFC 9260, section 3).
 const COMMON_HEADER: usize = 12;
 /// A chunk's type, flags and length.
@@ -20,12 +23,17 @@ const CHUNK_HEADER: usize = 4;
 /// The type of a DATA chunk.
 const DATA: u8 = 0;
 
-/// What arrives while the reliable channel is not read.
+/// What arrives, and how much of it is read.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveWindow {
-    bytes: usize,
+    /// Chunks that were kept since the reliable channel had nothing unread.
     chunks: usize,
+    /// Bytes that were read since something arrived.
+    read: usize,
+    /// The packet with data that arrived last.
     last: Option<Bytes>,
+    /// Those that found no space, oldest first.
+    refused: Vec<Bytes>,
 }
 
 impl ReceiveWindow {
@@ -35,16 +43,19 @@ impl ReceiveWindow {
     /// Whether a packet that arrives is looked at. `is_held`: the reliable channel has
     /// something that is not read.
     pub(super) fn admits(&mut self, packet: &Bytes, is_held: bool) -> bool {
-        if !is_held {
-            *self = ReceiveWindow::default();
-            return true;
-        }
         if !has_data(packet) {
             return true;
         }
+        if !is_held {
+            self.chunks = 0;
+        }
+        self.read = 0;
         self.last = Some(packet.clone());
-        self.bytes += packet.len();
-        self.chunks < MAX_CHUNKS
+        let admitted = self.chunks < MAX_CHUNKS;
+        if !admitted {
+            self.refuse(packet);
+        }
+        admitted
     }
 
     /// A chunk was kept.
@@ -52,11 +63,38 @@ impl ReceiveWindow {
         self.chunks += 1;
     }
 
-    /// The channel has been read to its end. What arrived last, if the peer is to be told.
-    pub(super) fn reopen(&mut self) -> Option<Bytes> {
-        let held = std::mem::take(self);
-        let is_narrow = held.bytes >= ANNOUNCED_FROM || held.chunks >= MAX_CHUNKS;
-        held.last.filter(|_| is_narrow)
+    /// Chunks that were kept.
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks
+    }
+
+    /// Nothing of a packet was kept: it found no space, or brought nothing new.
+    pub(super) fn refuse(&mut self, packet: &Bytes) {
+        let is_new = has_data(packet) && !self.refused.contains(packet);
+        if is_new && self.refused.len() < MAX_REFUSED {
+            self.refused.push(packet.clone());
+        }
+    }
+
+    /// Everything was read. The packets that found no space before: what waits behind them in
+    /// the peer comes only after its timer.
+    pub(super) fn note_drained(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Some bytes were read. The packets that are to be handled again, if the peer is to be
+    /// told that it may send again.
+    pub(super) fn note_read(&mut self, bytes: usize) -> Option<Vec<Bytes>> {
+        self.read += bytes;
+        if self.read < ANNOUNCED_FROM {
+            return None;
+        }
+        self.read = 0;
+        let mut again = std::mem::take(&mut self.refused);
+        // The first one is acknowledged with a delay, and a second one at once.
+        let last = again.last().or(self.last.as_ref()).cloned();
+        again.extend(last.into_iter().flat_map(|last| [last.clone(), last]));
+        Some(again)
     }
 }
 
@@ -116,15 +154,37 @@ mod tests {
             window.admits(&packet(&[&SACK]), true),
             "acknowledgements pass"
         );
-        assert_eq!(window.reopen(), Some(data.clone()));
-        assert!(window.admits(&data, true));
+        assert!(window.admits(&data, false));
     }
 
     #[test]
-    fn a_peer_whose_window_was_never_narrow_is_told_nothing() {
+    fn who_is_read_in_one_go_is_told_and_what_found_no_space_is_handled_first() {
         let mut window = ReceiveWindow::default();
-        assert!(window.admits(&packet(&[&DATA_CHUNK]), true));
-        window.note_chunk();
-        assert_eq!(window.reopen(), None);
+        let numbered = |number: u8| packet(&[&DATA_CHUNK, &[number; 4]]);
+        for number in 0..100 {
+            assert!(window.admits(&numbered(number), true));
+            window.refuse(&numbered(number));
+            window.refuse(&numbered(number));
+        }
+        assert_eq!(window.note_read(ANNOUNCED_FROM - 1), None);
+        let again = window.note_read(1).expect("much was read");
+        let oldest: Vec<Bytes> = (0..MAX_REFUSED as u8).map(numbered).collect();
+        assert_eq!(again[..MAX_REFUSED], oldest);
+        assert_eq!(again.len(), MAX_REFUSED + 2);
+        assert_eq!(
+            window.note_read(ANNOUNCED_FROM - 1),
+            None,
+            "it is told once"
+        );
+    }
+
+    #[test]
+    fn a_peer_that_is_read_as_it_sends_is_told_nothing() {
+        let mut window = ReceiveWindow::default();
+        for _ in 0..10_000 {
+            assert!(window.admits(&packet(&[&DATA_CHUNK]), false));
+            window.note_chunk();
+            assert_eq!(window.note_read(1_100), None);
+        }
     }
 }
