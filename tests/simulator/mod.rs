@@ -74,6 +74,13 @@ impl Simulation {
         self.peers[index].negotiate(self.now, &mut self.server);
     }
 
+    /// Adds a participant that sees and hears those who are there already.
+    pub(crate) fn join_late(&mut self) {
+        let index = self.peers.len();
+        self.join();
+        self.peers[index].subscribe(self.now, index, &mut self.server);
+    }
+
     /// Everybody sees and hears everybody else.
     pub(crate) fn subscribe_all(&mut self) {
         for index in 0..self.peers.len() {
