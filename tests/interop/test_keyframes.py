@@ -2,7 +2,6 @@
 
 import asyncio
 
-import pytest
 from livekit.protocol import models, rtc
 
 from packets import Camera, number_of, picture
@@ -33,7 +32,6 @@ async def screen(meeting):
     return track, still
 
 
-@pytest.mark.xfail(strict=True, reason="a stream that has been silent is asked for nothing")
 async def test_a_newcomer_to_a_track_that_is_silent_sees_it_within_a_second(meeting):
     track, still = await screen(meeting)
     # As long as it takes for a silent stream to be forgotten where that is done.
@@ -44,7 +42,6 @@ async def test_a_newcomer_to_a_track_that_is_silent_sees_it_within_a_second(meet
     assert still.requests > requests
 
 
-@pytest.mark.xfail(strict=True, reason="a stream that is silent is asked for nothing")
 async def test_a_screen_that_is_hidden_and_shown_again_is_seen_at_once(meeting):
     track, still = await screen(meeting)
     late = await meeting.join("late")
@@ -60,7 +57,6 @@ async def test_a_screen_that_is_hidden_and_shown_again_is_seen_at_once(meeting):
     await late.receives(track.sid, seen + 1, patience=3)
 
 
-@pytest.mark.xfail(strict=True, reason="slow pictures are taken for lost ones")
 async def test_slides_of_one_picture_in_2_5_s_arrive_each_without_a_keyframe_asked_for(meeting):
     alice, bob = await meeting.join_all("alice", "bob")
     track = await alice.publish("slides", "video", plays=False, **SCREEN)

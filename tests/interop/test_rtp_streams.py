@@ -76,8 +76,7 @@ async def test_padding_duplicates_and_reordering_harm_nothing(meeting):
     assert len(bob.received(track.sid)) - before == 40 + 80
 
 
-async def test_the_ssrc_changes_and_changes_back(meeting, request):
-    request.applymarker(pytest.mark.xfail(strict=True, reason="an SSRC that was replaced is not taken back"))
+async def test_the_ssrc_changes_and_changes_back(meeting):
     alice, bob, track, source = await pair(meeting)
     await arrive(meeting, bob, track, await source.burst(range(100, 150)), 0.9)
     source.ssrc = 77
@@ -167,10 +166,8 @@ SIZES = [(320, 180), (640, 360), (1280, 720)]
 
 
 @pytest.mark.parametrize("form", SIMULCAST)
-async def test_each_viewer_of_simulcast_gets_the_layer_of_its_size(meeting, form, request):
+async def test_each_viewer_of_simulcast_gets_the_layer_of_its_size(meeting, form):
     rids, order, lines, absent = (SIMULCAST[form].get(k) for k in ("rids", "order", "lines", "absent"))
-    if form == "numbers, largest first":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="layers of unknown names are taken in the order of the SDP"))
     sizes = SIZES if len(rids) == 3 else SIZES[-len(rids) :]
     alice, low, high = await meeting.join_all("alice", "low", "high")
     layers = [models.VideoLayer(quality=q, width=w, height=h, rid=rid) for q, ((w, h), rid) in enumerate(zip(sizes, rids))]
@@ -193,8 +190,7 @@ async def test_each_viewer_of_simulcast_gets_the_layer_of_its_size(meeting, form
     await meeting.until(lambda: shows(high, len(sent)), "the largest layer")
 
 
-async def test_a_voice_that_is_subscribed_alone_is_heard_however_loud_others_are(meeting, request):
-    request.applymarker(pytest.mark.xfail(strict=True, reason="last-N counts voices that this subscriber does not get"))
+async def test_a_voice_that_is_subscribed_alone_is_heard_however_loud_others_are(meeting):
     people = [await meeting.join(f"p{index}", query="&auto_subscribe=0") for index in range(12)]
     tracks = []
     for index, person in enumerate(people[:8]):

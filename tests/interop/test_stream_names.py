@@ -6,13 +6,10 @@ import session_description as sdp
 from client import joined
 
 NAMES = ["weekly", "my stream", "a|b", "화상 회의", "x\r\na=inactive", "line\nend", "s" * 5_000, "\u2028separator"]
-BROKEN = {"my stream", "화상 회의", "x\r\na=inactive", "line\nend"}
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name[:16]))
-async def test_a_stream_of_any_name_is_offered_well_formed(meeting, name, request):
-    if name in BROKEN:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="names reach the msid unchecked"))
+async def test_a_stream_of_any_name_is_offered_well_formed(meeting, name):
     alice, bob = await meeting.join_all("alice", "bob")
     track = await alice.publish(stream=name)
     await bob.receives(track.sid)
@@ -24,7 +21,6 @@ async def test_a_stream_of_any_name_is_offered_well_formed(meeting, name, reques
     assert all(line[1:2] == "=" for line in section)
 
 
-@pytest.mark.xfail(run=False, reason="libwebrtc aborts at the offer that names reach unchecked")
 async def test_libwebrtc_clients_stay_beside_a_stream_whose_name_holds_lines(server, room, meeting):
     async with joined(server, room, "ada", "ben") as (ada, ben):
         await ada.publish_tone(440)
