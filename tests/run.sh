@@ -4,7 +4,6 @@
 #
 #   tests/run.sh                 everything
 #   tests/run.sh rust python     some of: lint rust web python browser
-#   tests/run.sh fuzz            every fuzz target for FUZZ_SECONDS (60) each, two at a time
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -100,46 +99,12 @@ browser() {
   npm --prefix tests/browser test
 }
 
-# A target that fails leaves its input in tests/fuzz/artifacts; the input becomes a seed of the target when
-# the fault is mended.
-fuzz_one() {
-  local target=$1 binary
-  binary=$(find tests/fuzz/target -path "*/release/$target" -type f | head -1)
-  mkdir -p "tests/fuzz/corpus/$target" "tests/fuzz/artifacts/$target"
-  if "$binary" -max_total_time="${FUZZ_SECONDS:-60}" -timeout=10 -rss_limit_mb=2048 -max_len=4096 \
-    -artifact_prefix="tests/fuzz/artifacts/$target/" "tests/fuzz/corpus/$target" "tests/fuzz/seeds/$target" \
-    >"tests/fuzz/target/$target.log" 2>&1; then
-    echo "passed $target: $(grep -ao 'Done [0-9]* runs' "tests/fuzz/target/$target.log")"
-  else
-    echo "FAILED $target"
-    tail -n 30 "tests/fuzz/target/$target.log"
-  fi
-}
-
-fuzz() {
-  say "fuzz targets"
-  if ! have cargo-fuzz && [ ! -x target/tools/bin/cargo-fuzz ]; then
-    cargo install --quiet --locked --debug --root target/tools cargo-fuzz
-  fi
-  # The code under test has no unsafe code, so that a sanitizer of memory would find nothing: without
-  # one the stable toolchain will do.
-  PATH="$PWD/target/tools/bin:$PATH" cargo fuzz build --fuzz-dir tests/fuzz --sanitizer none
-  export -f fuzz_one
-  local results
-  results=$(for target in tests/fuzz/fuzz_targets/*.rs; do basename "$target" .rs; done |
-    xargs -P 2 -I{} bash -c 'fuzz_one {}' | tee /dev/stderr)
-  local failed
-  failed=$(grep -c '^FAILED' <<<"$results") || true
-  echo "$(grep -c '^passed' <<<"$results") passed, $failed failed"
-  [ "$failed" -eq 0 ]
-}
-
 packages
 for step in "${steps[@]}"; do
   case "$step" in
-    lint | rust | web | python | browser | fuzz) "$step" ;;
+    lint | rust | web | python | browser) "$step" ;;
     *)
-      echo "unknown step: $step (there are lint, rust, web, python, browser, fuzz)" >&2
+      echo "unknown step: $step (there are lint, rust, web, python, browser)" >&2
       exit 2
       ;;
   esac
