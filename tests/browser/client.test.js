@@ -51,7 +51,7 @@ function heard(page) {
 }
 
 for (const scenario of ["node-failure", "leave-full-reconnect"]) {
-  test(`camera and microphone come back after ${scenario}`, { todo: "tracks are unpublished to their own publisher" }, async (t) => {
+  test(`camera and microphone come back after ${scenario}`, async (t) => {
     const [ada, ben] = await open(t, `reconnect-${scenario}`, "ada", "ben");
     await ada.evaluate(() => window.room.localParticipant.enableCameraAndMicrophone());
     const both = (sources) => String(sources) === "camera,microphone";
@@ -67,7 +67,7 @@ for (const scenario of ["node-failure", "leave-full-reconnect"]) {
   });
 }
 
-test("who leaves while signaling is lost is gone after the resume", { todo: "departures during the gap are not told" }, async (t) => {
+test("who leaves while signaling is lost is gone after the resume", async (t) => {
   const [ada, ben, cho] = await open(t, "ghost", "ada", "ben", "cho");
   await eventually(() => others(ada), (names) => names.length === 2, "both others");
   await ada.context().setOffline(true);
@@ -94,7 +94,7 @@ test("a microphone that is published muted and unmuted at once is heard", async 
   await eventually(() => heard(ben), (sources) => String(sources) === "microphone", "the microphone", 10_000);
 });
 
-test("both channels of a stereo track are heard apart", { todo: "offers say nothing of stereo" }, async (t) => {
+test("both channels of a stereo track are heard apart", async (t) => {
   const [ada, ben] = await open(t, "stereo", "ada", "ben");
   await ada.evaluate(async () => {
     const context = new AudioContext({ sampleRate: 48_000 });

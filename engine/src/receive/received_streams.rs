@@ -18,7 +18,7 @@ const MAX_STREAMS: usize = 128;
 const MAX_REPLACED: usize = 32;
 /// A packet of a replaced SSRC that arrives this soon after its last one is late, and not a sign
 /// that the encoder has gone back to it. Our choice: longer than networks reorder packets by.
-const LATE: Duration = Duration::from_millis(200);
+const LATE: Duration = Duration::from_secs(1);
 
 /// Which layer of which track an SSRC carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
