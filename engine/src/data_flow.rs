@@ -1,4 +1,5 @@
-//! Reliable data on its way through the engine: who is read, and who is held up by whom.
+//! Reliable data on its way through the engine: which senders are read,
+//! and which receivers hold them up.
 //!
 //! The reliable messages of a connection are read while its room keeps up and none of those
 //! that it sends to is behind. What is not read closes the SCTP window of the sender, so that

@@ -55,28 +55,6 @@ impl Permissions {
         self.publish && (self.sources.is_empty() || self.sources.contains(&source))
     }
 
-    /// From the protocol's form, as an administrator sets it. As with a grant, sources that are
-    /// all unknown here let nothing be published.
-    pub fn of_wire(wire: &ParticipantPermission) -> Permissions {
-        let named = &wire.can_publish_sources;
-        let sources: Vec<TrackSource> = named
-            .iter()
-            .filter_map(|source| TrackSource::try_from(*source).ok())
-            .collect();
-        #[allow(deprecated)]
-        Permissions {
-            publish: wire.can_publish && (named.is_empty() || !sources.is_empty()),
-            sources,
-            subscribe: wire.can_subscribe,
-            publish_data: wire.can_publish_data,
-            hidden: wire.hidden,
-            update_metadata: wire.can_update_metadata,
-            recorder: wire.recorder,
-            agent: wire.agent,
-            subscribe_metrics: wire.can_subscribe_metrics,
-        }
-    }
-
     /// As the protocol tells it.
     pub fn to_wire(&self) -> ParticipantPermission {
         #[allow(deprecated)]

@@ -222,7 +222,7 @@ impl Room {
         let mut changed =
             apply_metadata(participant, update).map_err(|(_, text)| OrderError::TooLarge(text))?;
         if let Some(permission) = permission {
-            changed |= self.set_permissions(key, Permissions::of_wire(permission));
+            changed |= self.set_permissions(key, Permissions::from_wire(permission));
         }
         if changed {
             self.touch(key);

@@ -1,7 +1,7 @@
 //! What a subscriber's connection can carry, and what is sent over it in consequence.
 //!
 //! Feedback goes to the peer's estimator. When the estimate or what is wanted changes, the
-//! video tracks of the peer are allocated anew, and where that leaves a wish open, the estimator
+//! video tracks of the peer are reallocated, and where that leaves a wish open, the estimator
 //! hears of it, so that it probes for more.
 
 use std::time::Instant;
@@ -230,7 +230,7 @@ impl Allocator {
         self.candidates = candidates;
     }
 
-    /// Allocates the subscribers of a track anew when layers of it have come or gone.
+    /// Reallocates the subscribers of a track when layers of it have come or gone.
     pub(crate) fn look_at_layers(&mut self, media: &mut Media, now: Instant, track: TrackIx) {
         let state = &mut media.tracks[track];
         let alive = state.streams_alive(now);
@@ -239,7 +239,7 @@ impl Allocator {
         }
     }
 
-    /// What there is of a track has changed: each of its subscribers is allocated anew.
+    /// What there is of a track has changed: each of its subscribers is reallocated.
     pub(crate) fn choose_layers(&mut self, media: &mut Media, now: Instant, track: TrackIx) {
         for place in 0..media.tracks[track].subscriptions.len() {
             let index = media.tracks[track].subscriptions[place];

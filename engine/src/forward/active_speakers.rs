@@ -77,7 +77,7 @@ impl ActiveSpeakers {
         }
     }
 
-    /// The timer of a room, armed for `when`, has expired: tells the room who is heard in it.
+    /// The timer of a room, armed for `when`, has expired: tells the room its active speakers.
     pub(crate) fn handle_timeout(
         &mut self,
         media: &mut Media,
