@@ -19,6 +19,10 @@ const MAX_REPLACED: usize = 32;
 /// A packet of a replaced SSRC that arrives this soon after its last one is late, and not a sign
 /// that the encoder has gone back to it. Our choice: longer than networks reorder packets by.
 const LATE: Duration = Duration::from_secs(1);
+/// Packets by which one that is late may be ahead of the last one received of its SSRC: those of
+/// one second at 5 Mbit/s. A longer jump is no reordering but an encoder that goes on with numbers
+/// of its own.
+const MAX_OVERTAKEN: u64 = 500;
 
 /// Which layer of which track an SSRC carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +91,9 @@ impl ReceivedStreams {
         let Some(replaced) = replaced else {
             return false;
         };
-        let late = sequence <= replaced.window.highest()
-            || now.saturating_duration_since(replaced.at) < LATE;
+        let highest = replaced.window.highest();
+        let soon = now.saturating_duration_since(replaced.at) < LATE;
+        let late = sequence <= highest || (soon && sequence - highest <= MAX_OVERTAKEN);
         if late {
             replaced.window.commit(sequence);
         }
@@ -171,6 +176,7 @@ mod tests {
         streams.get_mut(index).window.commit(70_000);
         streams.bind(now, 9, owner(0, false));
         assert!(streams.note_late(now, 7, 70_001), "it was overtaken");
+        assert!(!streams.note_late(now, 7, 70_502), "it began anew");
         let later = now + LATE;
         assert!(streams.note_late(later, 7, 70_001), "it is played again");
         assert!(streams.note_late(later, 7, 69_999));
