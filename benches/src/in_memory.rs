@@ -174,7 +174,7 @@ impl Meeting {
     }
 
     fn add_track(&mut self, transport: TransportId, mid: usize, track: &PublishedTrack) -> TrackId {
-        let id = TrackId(self.next_id());
+        let id = TrackId(self.next_id().into());
         let simulcast = track.layers > 1;
         let rids = sdp::RIDS.iter().take(track.layers).filter(|_| simulcast);
         self.command(Command::AddTrack(Box::new(NewTrack {
@@ -206,7 +206,7 @@ impl Meeting {
         for track in tracks {
             let number = self.next_id();
             self.command(Command::AddSubscription(NewSubscription {
-                subscription: SubscriptionId(number),
+                subscription: SubscriptionId(number.into()),
                 track: *track,
                 transport,
                 ssrc: 0x1000_0000 + 2 * number,
@@ -351,7 +351,7 @@ impl Meeting {
     /// Adds a connection and lets it connect.
     fn connect(&mut self, tracks: &[PublishedTrack]) -> TransportId {
         let number = self.next_id();
-        let transport = TransportId(number);
+        let transport = TransportId(number.into());
         let ice = |kind: &str| IceCredentials {
             ufrag: format!("{kind}{number:06}"),
             pwd: format!("{kind}{number:024}"),

@@ -318,7 +318,7 @@ impl Engine {
                 }
                 TimerOwner::Room(room) => {
                     self.speakers
-                        .handle_timeout(&mut self.media, now, RoomId(room), when);
+                        .handle_timeout(&mut self.media, now, room, when);
                 }
             }
         }

@@ -108,7 +108,7 @@ impl TestRoom {
 
     /// A connection that is through with ICE and DTLS.
     pub(crate) fn connect(&mut self, number: u32) -> TransportId {
-        let transport = TransportId(number);
+        let transport = TransportId(number.into());
         self.command(Command::AddTransport(Box::new(NewTransport {
             transport,
             room: ROOM,
@@ -167,7 +167,7 @@ impl TestRoom {
         source: TrackSource,
     ) {
         self.command(Command::AddTrack(Box::new(NewTrack {
-            track: TrackId(number),
+            track: TrackId(number.into()),
             transport,
             kind,
             screen: false,
@@ -179,8 +179,8 @@ impl TestRoom {
     /// The subscription's number is its SSRC.
     pub(crate) fn subscribe(&mut self, transport: TransportId, track: u32, number: u32) {
         self.command(Command::AddSubscription(NewSubscription {
-            subscription: SubscriptionId(number),
-            track: TrackId(track),
+            subscription: SubscriptionId(number.into()),
+            track: TrackId(track.into()),
             transport,
             ssrc: number,
             rtx_ssrc: None,
@@ -264,7 +264,7 @@ impl TestRoom {
         let mut datagrams = Vec::new();
         while let Some(transmits) = self.engine.poll_transmits(self.now) {
             for transmit in transmits {
-                let to = TransportId(u32::from(transmit.destination.port()) - 10_000);
+                let to = TransportId(u64::from(transmit.destination.port()) - 10_000);
                 datagrams.extend(transmit.datagrams().map(|bytes| (to, bytes.to_vec())));
             }
         }

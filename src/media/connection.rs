@@ -193,12 +193,12 @@ impl SubscriberConnection {
     }
 
     /// Takes a track out of the next offer.
-    pub fn remove_track(&mut self, key: u32) {
+    pub fn remove_track(&mut self, key: u64) {
         self.negotiation.remove_track(key);
     }
 
     /// What a track may be encoded with has changed.
-    pub fn set_codecs(&mut self, key: u32, codecs: &[Codec]) {
+    pub fn set_codecs(&mut self, key: u64, codecs: &[Codec]) {
         self.negotiation.set_codecs(key, codecs);
     }
 

@@ -13,7 +13,7 @@ mod room;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use events::{EventSender, RoomEvents};
 pub use inbox::{ShardInbox, ShardInput};
@@ -67,6 +67,9 @@ impl ShardHandle {
     }
 }
 
+/// This node's number in the ids that it hands out.
+const NODE: u16 = 0;
+
 /// The media plane.
 #[derive(Clone)]
 pub struct Media(Arc<Inner>);
@@ -76,10 +79,10 @@ struct Inner {
     shards: Vec<ShardHandle>,
     fingerprint: Fingerprint,
     spreading: Spreading,
-    rooms: AtomicU32,
-    transports: AtomicU32,
-    tracks: AtomicU32,
-    subscriptions: AtomicU32,
+    rooms: AtomicU64,
+    transports: AtomicU64,
+    tracks: AtomicU64,
+    subscriptions: AtomicU64,
 }
 
 impl Media {
@@ -106,10 +109,10 @@ impl Media {
             shards,
             fingerprint,
             spreading,
-            rooms: AtomicU32::new(1),
-            transports: AtomicU32::new(1),
-            tracks: AtomicU32::new(1),
-            subscriptions: AtomicU32::new(1),
+            rooms: AtomicU64::new(1),
+            transports: AtomicU64::new(1),
+            tracks: AtomicU64::new(1),
+            subscriptions: AtomicU64::new(1),
         }))
     }
 
@@ -119,7 +122,7 @@ impl Media {
         let (home, _) = shards
             .min_by_key(|(_, shard)| shard.load.rank())
             .expect("a media plane has at least one shard");
-        let room = RoomId(self.0.rooms.fetch_add(1, Ordering::Relaxed));
+        let room = RoomId::new(NODE, self.0.rooms.fetch_add(1, Ordering::Relaxed));
         RoomMedia::open(self.clone(), home, room)
     }
 }

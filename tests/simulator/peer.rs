@@ -182,7 +182,7 @@ impl Peer {
                 continue;
             }
             let subscription = server.subscription_id();
-            let ssrc = 100_000 * (u32::from(self.index) + 1) + subscription.0;
+            let ssrc = 100_000 * (u32::from(self.index) + 1) + subscription.0 as u32;
             let rtx_ssrc = (published.kind == MediaKind::Video).then_some(ssrc + 50_000);
             let track_sid = format!("TR_{}", published.track.0);
             let stream_id = SdpToken::track_stream(&format!("PA_{}", published.peer), &track_sid);

@@ -31,7 +31,7 @@ fn subscriber(tracks: u32) -> SubscriberNegotiation {
     let mut negotiation = SubscriberNegotiation::new(endpoint(), 1);
     for key in 0..tracks {
         let added = negotiation.add_track(SendTrack {
-            key,
+            key: key.into(),
             kind: MediaKind::Video,
             codecs: vec![Codec::Vp8],
             stereo: false,

@@ -297,7 +297,7 @@ mod tests {
             let address = self.addresses[who];
             assert!(
                 self.coupling
-                    .on_fall(self.now, address, TransportId(who as u32))
+                    .on_fall(self.now, address, TransportId(who as u64))
             );
             self.now += COMPARED_AFTER;
             while self.coupling.is_due(self.now) {
@@ -419,9 +419,9 @@ mod tests {
         let now = test_clock::start();
         for number in 0..2_000 {
             let address = IpAddr::from((0x0a00_0000_u32 + number).to_be_bytes());
-            let taken = coupling.on_fall(now, address, TransportId(number));
+            let taken = coupling.on_fall(now, address, TransportId(number.into()));
             assert_eq!(taken, (number as usize) < MAX_CANDIDATES);
-            assert!(!coupling.on_fall(now, [127, 0, 0, 1].into(), TransportId(number)));
+            assert!(!coupling.on_fall(now, [127, 0, 0, 1].into(), TransportId(number.into())));
         }
         assert_eq!(coupling.candidates.len(), MAX_CANDIDATES);
         let later = now + FORGOTTEN_AFTER;

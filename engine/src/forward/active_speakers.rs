@@ -47,11 +47,9 @@ impl ActiveSpeakers {
             speakers.tracks.push(track);
         }
         if speakers.armed.is_none() {
-            media.timers.arm(
-                TimerOwner::Room(room.0),
-                &mut speakers.armed,
-                now + INTERVAL,
-            );
+            media
+                .timers
+                .arm(TimerOwner::Room(room), &mut speakers.armed, now + INTERVAL);
         }
     }
 
@@ -106,11 +104,9 @@ impl ActiveSpeakers {
         levels.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         // While someone is heard the end of it has to be noticed too.
         if !levels.is_empty() {
-            media.timers.arm(
-                TimerOwner::Room(room.0),
-                &mut speakers.armed,
-                now + INTERVAL,
-            );
+            media
+                .timers
+                .arm(TimerOwner::Room(room), &mut speakers.armed, now + INTERVAL);
         }
         if levels != speakers.last {
             speakers.last.clone_from(&levels);

@@ -80,7 +80,7 @@ impl Room {
     }
 
     fn add_transport(&mut self, number: u32) {
-        let transport = TransportId(number);
+        let transport = TransportId(number.into());
         self.command(Command::AddTransport(Box::new(NewTransport {
             transport,
             room: RoomId(1),
@@ -105,9 +105,9 @@ impl Room {
     fn subscribe(&mut self, number: u32, payload_types: PayloadTypes) {
         self.add_transport(number);
         self.command(Command::AddSubscription(NewSubscription {
-            subscription: SubscriptionId(number),
+            subscription: SubscriptionId(number.into()),
             track: TrackId(1),
-            transport: TransportId(number),
+            transport: TransportId(number.into()),
             ssrc: number,
             rtx_ssrc: None,
             transport_cc: false,

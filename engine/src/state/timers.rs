@@ -8,13 +8,15 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
+use crate::api::ids::RoomId;
+
 /// Whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TimerOwner {
     /// A peer, by its index.
     Peer(PeerIx),
-    /// A room, by its index.
-    Room(u32),
+    /// A room.
+    Room(RoomId),
 }
 
 /// The earliest time at which an owner wants to be called.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::events::{CAPACITY, RoomEvents, Taken, WeakEventSender, events};
 use super::orders::Orders;
-use super::{Media, ShardAddress, ShardHandle, ShardInput};
+use super::{Media, NODE, ShardAddress, ShardHandle, ShardInput};
 use moim_engine::command::{Command, DataChannel, DataSource, Fingerprint, NewTrack};
 use moim_engine::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 
@@ -179,17 +179,20 @@ impl RoomMedia {
 
     /// A number for a new track.
     pub fn track_id(&self) -> TrackId {
-        TrackId(self.media.0.tracks.fetch_add(1, Ordering::Relaxed))
+        TrackId::new(NODE, self.media.0.tracks.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A number for a new subscription.
     pub fn subscription_id(&self) -> SubscriptionId {
-        SubscriptionId(self.media.0.subscriptions.fetch_add(1, Ordering::Relaxed))
+        SubscriptionId::new(
+            NODE,
+            self.media.0.subscriptions.fetch_add(1, Ordering::Relaxed),
+        )
     }
 
     fn place(&mut self, shard: usize) -> TransportId {
         let number = self.media.0.transports.fetch_add(1, Ordering::Relaxed);
-        let transport = TransportId(number);
+        let transport = TransportId::new(NODE, number);
         self.media.0.shards[shard].load.place();
         self.connections.insert(transport, shard);
         transport

@@ -7,7 +7,7 @@ use moim_engine::codec::{Codec, MediaKind};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendTrack {
     /// The caller's number for it.
-    pub key: u32,
+    pub key: u64,
     /// Audio or video.
     pub kind: MediaKind,
     /// What it may be encoded with, what it is encoded with first; empty while that is not known.

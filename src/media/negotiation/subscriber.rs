@@ -34,7 +34,7 @@ pub struct SubscriberOffer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedTrack {
     /// The caller's number for it.
-    pub key: u32,
+    pub key: u64,
     /// Under which payload types it takes the codecs that the track may have.
     pub payload_types: PayloadTypes,
     /// It reports the arrival of each packet that carries a transport-wide sequence number.
@@ -56,7 +56,7 @@ pub struct SubscriberAnswer {
     /// Tracks taken by this answer or before.
     pub accepted: Vec<AcceptedTrack>,
     /// Tracks that the client does not take, or of whose codecs it takes none.
-    pub rejected: Vec<u32>,
+    pub rejected: Vec<u64>,
 }
 
 /// What an m-line carries.
@@ -138,7 +138,7 @@ impl SubscriberNegotiation {
 
     /// Takes a track off its m-line. One that no offer has shown leaves no trace: a client that
     /// scrolls through a gallery would else gain an m-line with each picture it passes.
-    pub fn remove_track(&mut self, key: u32) {
+    pub fn remove_track(&mut self, key: u64) {
         for section in &mut self.sections {
             let Slot::Carries { track, offered, .. } = &section.slot else {
                 continue;
@@ -165,7 +165,7 @@ impl SubscriberNegotiation {
 
     /// What a track may be encoded with has changed. The client is offered it if that is new to
     /// it.
-    pub fn set_codecs(&mut self, key: u32, codecs: &[Codec]) {
+    pub fn set_codecs(&mut self, key: u64, codecs: &[Codec]) {
         for section in &mut self.sections {
             let kind = section.kind;
             if let Slot::Carries { track, .. } = &mut section.slot

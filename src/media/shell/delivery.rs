@@ -140,7 +140,7 @@ mod tests {
         RoomEvent {
             room: RoomId(1),
             event: Event::Data {
-                transport: TransportId(number),
+                transport: TransportId(number.into()),
                 channel,
                 payload: Bytes::new(),
             },

@@ -157,7 +157,7 @@ mod tests {
 
     /// Makes the engine have something to say to the track's home.
     fn subscribe(engine: &mut Engine, now: Instant, number: u32) {
-        let subscription = SubscriptionId(number);
+        let subscription = SubscriptionId(number.into());
         let new = NewSubscription {
             subscription,
             track: TrackId(1),

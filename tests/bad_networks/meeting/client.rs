@@ -89,7 +89,7 @@ impl Client {
         id: u32,
     ) -> &Connection {
         let address = self.address(PUBLISHER_PORT);
-        let connection = Connection::new(now, identity, TransportId(id), address);
+        let connection = Connection::new(now, identity, TransportId(id.into()), address);
         let publisher = Publisher::new(start, now, connection);
         &self.publisher.insert(publisher).connection
     }
@@ -102,7 +102,7 @@ impl Client {
         id: u32,
     ) -> &Connection {
         let address = self.address(SUBSCRIBER_PORT);
-        let connection = Connection::new(now, identity, TransportId(id), address);
+        let connection = Connection::new(now, identity, TransportId(id.into()), address);
         let subscriber = Subscriber::new(start, now, connection);
         &self.subscriber.insert(subscriber).connection
     }
@@ -125,7 +125,7 @@ impl Client {
         let publisher = self.publisher.as_mut().expect("a publishing connection");
         let mid = b'0' + publisher.publications.len() as u8;
         let track = server.add_track(now, publisher.connection.id, mid, Some(video));
-        let seed = seed ^ (u64::from(track.0) << 20);
+        let seed = seed ^ (track.0 << 20);
         let publication = Publication::video(start, now, track, mid, video, seed);
         publisher.publications.push(publication);
         self.touch();
@@ -143,7 +143,7 @@ impl Client {
         let publisher = self.publisher.as_mut().expect("a publishing connection");
         let mid = b'0' + publisher.publications.len() as u8;
         let track = server.add_track(now, publisher.connection.id, mid, None);
-        let seed = seed ^ (u64::from(track.0) << 20);
+        let seed = seed ^ (track.0 << 20);
         let publication = Publication::audio(start, now, track, mid, audio, seed);
         publisher.publications.push(publication);
         self.touch();

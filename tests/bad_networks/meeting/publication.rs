@@ -113,7 +113,7 @@ impl Publication {
         };
         let stream = |index: usize| {
             let rid = (count > 1).then(|| RIDS[index].as_bytes());
-            Stream::new(track.0 * 100 + index as u32, rid)
+            Stream::new(track.0 as u32 * 100 + index as u32, rid)
         };
         Publication {
             track,
@@ -121,7 +121,7 @@ impl Publication {
             codec,
             source: Source::Video(Encoder::new(video, seed)),
             streams: (0..count).map(stream).collect(),
-            timestamp: track.0 * 1_000_000,
+            timestamp: track.0 as u32 * 1_000_000,
             due,
             muted: false,
             padding: 0,
@@ -148,8 +148,8 @@ impl Publication {
                 former: None,
                 random: SmallRng::seed_from_u64(seed),
             },
-            streams: vec![Stream::new(track.0 * 100, None)],
-            timestamp: track.0 * 1_000_000,
+            streams: vec![Stream::new(track.0 as u32 * 100, None)],
+            timestamp: track.0 as u32 * 1_000_000,
             due,
             muted: false,
             padding: 0,

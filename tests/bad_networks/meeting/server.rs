@@ -96,7 +96,7 @@ impl Server {
         mid: u8,
         video: Option<Video>,
     ) -> TrackId {
-        let track = TrackId(self.next_id());
+        let track = TrackId(self.next_id().into());
         let simulcast = video.is_some_and(Video::simulcast);
         let rids = RIDS.iter().filter(|_| simulcast);
         let new = NewTrack {
@@ -128,7 +128,7 @@ impl Server {
         ssrc: u32,
         wish: SubscriptionSettings,
     ) -> SubscriptionId {
-        let subscription = SubscriptionId(self.next_id());
+        let subscription = SubscriptionId(self.next_id().into());
         let new = NewSubscription {
             subscription,
             track,

@@ -38,7 +38,7 @@ pub(super) struct Subscriber {
 
 impl Subscriber {
     pub(super) fn new(epoch: Instant, now: Instant, connection: Connection) -> Subscriber {
-        let ssrc = 5_000 + connection.id.0;
+        let ssrc = 5_000 + connection.id.0 as u32;
         Subscriber {
             connection,
             receptions: Vec::new(),

@@ -312,7 +312,7 @@ mod tests {
         room.connect(51);
         for number in 1..=5 {
             room.connect(number);
-            room.publish(TransportId(number), number, MediaKind::Audio);
+            room.publish(TransportId(number.into()), number, MediaKind::Audio);
             room.subscribe(all, number, 200 + number);
         }
         room.subscribe(alone, 5, 105);
@@ -330,7 +330,7 @@ mod tests {
                         level: Some(if number == 5 { 40 } else { LOUD }),
                         ..TestPacket::default()
                     };
-                    room.send(TransportId(number), &packet);
+                    room.send(TransportId(number.into()), &packet);
                 }
                 room.run(Duration::from_millis(20));
             }

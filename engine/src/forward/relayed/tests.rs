@@ -81,11 +81,15 @@ impl Shards {
     }
 
     fn subscribe(&mut self, number: u32) {
-        add_transport(&mut self.far, self.now, TransportId(100 + number));
+        add_transport(
+            &mut self.far,
+            self.now,
+            TransportId(100 + u64::from(number)),
+        );
         let new = NewSubscription {
-            subscription: SubscriptionId(number),
+            subscription: SubscriptionId(number.into()),
             track: TRACK,
-            transport: TransportId(100 + number),
+            transport: TransportId(100 + u64::from(number)),
             ssrc: number,
             rtx_ssrc: None,
             transport_cc: true,

@@ -118,8 +118,8 @@ fn answers_are_read_as_others_write_them() {
         let outcome = negotiation
             .answer(0, &answer)
             .unwrap_or_else(|error| panic!("{name}: {error}\n{answer}"));
-        let accepted: Vec<u32> = outcome.accepted.iter().map(|track| track.key).collect();
-        let expected: (&[u32], &[u32]) = if takes_video {
+        let accepted: Vec<u64> = outcome.accepted.iter().map(|track| track.key).collect();
+        let expected: (&[u64], &[u64]) = if takes_video {
             (&[1, 2], &[])
         } else {
             (&[1], &[2])

@@ -226,7 +226,7 @@ fn rids_without_simulcast_are_one_stream() {
     assert!(answer(&offer).unwrap().tracks[1].source.rids.is_empty());
 }
 
-fn send(key: u32, kind: MediaKind) -> SendTrack {
+fn send(key: u64, kind: MediaKind) -> SendTrack {
     SendTrack {
         key,
         kind,
@@ -235,8 +235,8 @@ fn send(key: u32, kind: MediaKind) -> SendTrack {
         stream_id: SdpToken::group_stream("PA_a", "camera"),
         own_stream_id: SdpToken::track_stream("PA_a", &format!("TR_{key}")),
         track_id: SdpToken::track(&format!("TR_{key}")),
-        ssrc: key * 10,
-        rtx_ssrc: Some(key * 10 + 1),
+        ssrc: key as u32 * 10,
+        rtx_ssrc: Some(key as u32 * 10 + 1),
     }
 }
 

@@ -17,7 +17,7 @@ fn m_lines_follow_the_tracks_that_are_shown_and_not_those_that_passed() {
     for seed in 0..200 {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut negotiation = SubscriberNegotiation::new(local(), seed);
-        let mut shown: Vec<u32> = Vec::new();
+        let mut shown: Vec<u64> = Vec::new();
         let mut next = 1;
         let mut under_way: Option<(SubscriberOffer, BTreeSet<String>)> = None;
         for _ in 0..400 {

@@ -277,7 +277,7 @@ fn whatever_streams_are_called_only_our_lines_are_offered() {
     let mut rng = SmallRng::seed_from_u64(seed);
     for round in 0..1_000 {
         let mut negotiation = SubscriberNegotiation::new(local(), rng.random());
-        for key in 0..rng.random_range(1..5u32) {
+        for key in 0..rng.random_range(1..5u64) {
             let kind = if rng.random() {
                 MediaKind::Audio
             } else {
