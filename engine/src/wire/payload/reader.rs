@@ -60,6 +60,14 @@ impl PacketLayers {
             numbering: Numbering::None,
         }
     }
+
+    /// A packet without payload, by which a publisher probes its network.
+    pub(crate) fn padding() -> PacketLayers {
+        PacketLayers {
+            needed_by: LayerSet::EMPTY,
+            ..PacketLayers::whole(false)
+        }
+    }
 }
 
 /// Reads the packets of one stream of video.
