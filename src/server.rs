@@ -49,10 +49,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Media::new(handles, fingerprint),
     );
     let connections = config.limit.connections();
-    let router = signaling::router(rooms.clone(), keys, Limits::default(), connections);
+    let router = signaling::router(rooms.clone(), keys.clone(), Limits::default(), connections);
     let router = router.merge(api::router(
         rooms.clone(),
         statistics,
+        keys,
         issuer,
         config.development,
     ));

@@ -1,7 +1,7 @@
 //! Every message of the protocol in both of its forms, compared to how protobuf's own
 //! reflection reads and writes them.
 
-use moim_signaling::wire::{SignalRequest, SignalResponse};
+use moim_signaling::wire::{DESCRIPTORS, SignalRequest, SignalResponse};
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor,
@@ -13,7 +13,6 @@ use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 /// How deep messages are nested.
 const DEPTH: usize = 4;
 /// Random messages of each form.

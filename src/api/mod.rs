@@ -1,13 +1,14 @@
-//! HTTP beside the signaling service: the page, metrics, development tokens.
+//! HTTP beside the signaling service: the server API, the page, metrics, development tokens.
 
 mod development;
 mod metrics;
 mod page;
+mod twirp;
 
 use std::sync::Arc;
 
 use axum::Router;
-use moim_signaling::token::TokenIssuer;
+use moim_signaling::token::{ApiKeys, TokenIssuer};
 
 use crate::media::shell::ShardStatistics;
 use crate::room::Registry;
@@ -16,10 +17,13 @@ use crate::room::Registry;
 pub fn router(
     rooms: Registry,
     shards: Vec<Arc<ShardStatistics>>,
+    keys: ApiKeys,
     issuer: TokenIssuer,
     development: bool,
 ) -> Router {
-    let mut router = page::router().merge(metrics::router(rooms, shards));
+    let mut router = page::router()
+        .merge(twirp::router(rooms.clone(), keys))
+        .merge(metrics::router(rooms, shards));
     if development {
         router = router.merge(development::router(issuer));
     }

@@ -1,12 +1,16 @@
 //! Paths as clients and proxies make them.
 //!
 //! SDKs append `/rtc` to the URL that they were given: `wss://host/` becomes `//rtc`, and
-//! `wss://host/meet` becomes `/meet/rtc` where a proxy passes its prefix on.
+//! `wss://host/meet` becomes `/meet/rtc` where a proxy passes its prefix on. The SDKs of the
+//! server API do the same with `/twirp`.
 
 use axum::http::{Request, Uri, header};
 
 /// The paths of the signaling service, of which the first is a WebSocket's.
 const SIGNALING: [&str; 4] = ["/rtc", "/rtc/v1", "/rtc/validate", "/rtc/v1/validate"];
+
+/// What all paths of the server API begin with.
+const API: &str = "/twirp/livekit.";
 
 /// Gives a request the path that it means.
 pub(super) fn normalize<B>(request: &mut Request<B>) {
@@ -25,7 +29,7 @@ pub(super) fn normalize<B>(request: &mut Request<B>) {
     }
 }
 
-/// The path without empty segments, and of the signaling service's without a prefix; `None`
+/// The path without empty segments, and of signaling and the server API without a prefix; `None`
 /// when it is so already.
 fn normalized(path: &str, is_upgrade: bool) -> Option<String> {
     let mut clean = String::with_capacity(path.len());
@@ -43,6 +47,9 @@ fn normalized(path: &str, is_upgrade: bool) -> Option<String> {
         .max_by_key(|known| known.len());
     if let Some(known) = known {
         clean = (*known).to_owned();
+    }
+    if let Some(prefix) = clean.find(API) {
+        clean.drain(..prefix);
     }
     if clean.is_empty() {
         clean.push('/');
@@ -76,6 +83,10 @@ mod tests {
             ("/assets//x.js", false, Some("/assets/x.js")),
             ("/metrics/", false, Some("/metrics")),
             ("*", false, Some("/*")),
+            ("/twirp/livekit.X/Y", false, None),
+            ("//twirp/livekit.X/Y", false, Some("/twirp/livekit.X/Y")),
+            ("/meet/twirp/livekit.X/Y", false, Some("/twirp/livekit.X/Y")),
+            ("/r/twirp", false, None),
         ] {
             let found = normalized(path, upgrade);
             assert_eq!(found.as_deref(), expected, "{path} {upgrade}");

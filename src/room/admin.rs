@@ -11,7 +11,7 @@ use moim_signaling::wire::{
 };
 
 use super::clock::Now;
-use super::core::Room;
+use super::core::{About, Room};
 use super::id::{ParticipantKey, TrackKey};
 use super::requests::apply_metadata;
 
@@ -20,6 +20,8 @@ use super::requests::apply_metadata;
 pub enum Order {
     /// Describes the room.
     Describe,
+    /// Changes how the room behaves.
+    Configure(RoomChanges),
     /// Lists the participants, hidden ones included.
     ListParticipants,
     /// Describes one participant.
@@ -82,6 +84,50 @@ pub enum Order {
     Delete,
 }
 
+/// What a request to create a room says of it. What is absent is left as it is, or as the
+/// configuration has it for a room that is new.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoomChanges {
+    /// Seconds after which the room ends when nobody has joined it.
+    pub empty_timeout: Option<u32>,
+    /// Seconds after which the room ends when everybody has left it.
+    pub departure_timeout: Option<u32>,
+    /// Seats.
+    pub max_participants: Option<u32>,
+    /// The room's metadata, at most [`MAX_METADATA`] bytes.
+    pub metadata: Option<String>,
+}
+
+impl RoomChanges {
+    /// Whether everything in them is small enough to be kept.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(super) fn check(&self) -> Result<(), OrderError> {
+        match &self.metadata {
+            Some(metadata) => check_metadata(metadata),
+            None => Ok(()),
+        }
+    }
+
+    /// Applies the changes to what a room is.
+    pub(super) fn apply_to(self, about: &mut About) {
+        let settings = &mut about.settings;
+        for (change, setting) in [
+            (self.empty_timeout, &mut settings.empty_timeout),
+            (self.departure_timeout, &mut settings.departure_timeout),
+            (self.max_participants, &mut settings.max_participants),
+        ] {
+            if let Some(change) = change {
+                *setting = change;
+            }
+        }
+        if let Some(metadata) = self.metadata {
+            about.metadata = metadata;
+        }
+    }
+}
+
 /// What an order is answered with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -106,6 +152,9 @@ pub enum OrderError {
     /// The participant has no such track.
     #[error("the participant has no track `{0}`")]
     NoTrack(String),
+    /// The administrator may mute only.
+    #[error("remote unmute not enabled")]
+    RemoteUnmute,
     /// Something is larger than what is kept.
     #[error("{0}")]
     TooLarge(&'static str),
@@ -115,7 +164,14 @@ pub enum OrderError {
 }
 
 /// Bytes of a room's metadata; LiveKit's default.
-const MAX_METADATA: usize = 512 << 10;
+pub const MAX_METADATA: usize = 512 << 10;
+
+fn check_metadata(metadata: &str) -> Result<(), OrderError> {
+    if metadata.len() > MAX_METADATA {
+        return Err(OrderError::TooLarge("a room's metadata may have 512 KiB"));
+    }
+    Ok(())
+}
 
 impl Room {
     /// Carries out an order.
@@ -126,6 +182,12 @@ impl Room {
         self.now = now;
         match order {
             Order::Describe => Ok(Answer::Room(Box::new(self.room_info()))),
+            Order::Configure(changes) => {
+                changes.check()?;
+                changes.apply_to(&mut self.about);
+                self.news.room = true;
+                Ok(Answer::Room(Box::new(self.room_info())))
+            }
             Order::ListParticipants => {
                 let keys = self.participants.keys();
                 let infos = keys.filter_map(|key| self.participant_info(*key));
@@ -185,10 +247,8 @@ impl Room {
                 Ok(Answer::Done)
             }
             Order::UpdateMetadata { metadata } => {
-                if metadata.len() > MAX_METADATA {
-                    return Err(OrderError::TooLarge("a room's metadata may have 512 KiB"));
-                }
-                self.metadata = metadata;
+                check_metadata(&metadata)?;
+                self.about.metadata = metadata;
                 self.news.room = true;
                 Ok(Answer::Room(Box::new(self.room_info())))
             }
@@ -280,6 +340,9 @@ impl Room {
         muted: bool,
     ) -> Result<Answer, OrderError> {
         let key = self.by_identity(identity)?;
+        if !muted && !self.about.settings.enable_remote_unmute {
+            return Err(OrderError::RemoteUnmute);
+        }
         let track = self.track_of(key, &track_sid);
         let track = track.ok_or_else(|| OrderError::NoTrack(track_sid.clone()))?;
         self.set_muted(track, muted, true);

@@ -26,6 +26,7 @@ use super::data_track_table::DataTracks;
 use super::id::{ParticipantKey, SeatId, TrackKey, random_text, sid};
 use super::journal::{Fact, Journal};
 use super::news::News;
+use super::nonces::Nonces;
 use super::participant::Participant;
 use super::publication::{Publication, enabled_codecs};
 use super::qualities::Qualities;
@@ -57,6 +58,8 @@ pub struct About {
     pub issuer: TokenIssuer,
     /// The server's name, told to clients.
     pub node_id: String,
+    /// The room's metadata.
+    pub metadata: String,
 }
 
 /// Where a room stands in its life.
@@ -85,7 +88,6 @@ pub enum Delivery {
 pub struct Room {
     pub(super) about: About,
     pub(super) sid: String,
-    pub(super) metadata: String,
     pub(super) sif_trailer: String,
     pub(super) created_ms: i64,
     pub(super) media: RoomMedia,
@@ -95,6 +97,7 @@ pub struct Room {
     pub(super) media_tracks: BTreeMap<TrackId, TrackKey>,
     pub(super) transports: BTreeMap<TransportId, (ParticipantKey, Side)>,
     pub(super) data_tracks: DataTracks,
+    pub(super) nonces: Nonces,
     /// The levels that the engine told last, 0.0 to 1.0 by track.
     pub(super) audio_levels: Vec<(TrackId, f32)>,
     pub(super) qualities: Qualities,
@@ -119,7 +122,6 @@ impl Room {
         let mut room = Room {
             about,
             sid: sid(&mut rng, "RM_"),
-            metadata: String::new(),
             sif_trailer: random_text(&mut rng, SIF_TRAILER_LEN),
             created_ms: now.unix_ms(),
             media,
@@ -128,6 +130,7 @@ impl Room {
             media_tracks: BTreeMap::new(),
             transports: BTreeMap::new(),
             data_tracks: DataTracks::default(),
+            nonces: Nonces::default(),
             audio_levels: Vec::new(),
             qualities: Qualities::default(),
             news: News::default(),
@@ -348,7 +351,7 @@ impl Room {
             creation_time: self.created_ms / 1_000,
             creation_time_ms: self.created_ms,
             enabled_codecs: enabled_codecs(),
-            metadata: self.metadata.clone(),
+            metadata: self.about.metadata.clone(),
             num_participants: self.participants.len() as u32,
             num_publishers: publishers.len() as u32,
             ..Default::default()

@@ -75,7 +75,7 @@ impl Room {
         self.deliver(Some((key, transport)), &destinations, channel, &payload);
     }
 
-    /// Sends a message of the server's own.
+    /// Sends a message of the server's own, unless it was sent before.
     pub(super) fn send_data(
         &mut self,
         channel: DataChannel,
@@ -83,6 +83,11 @@ impl Room {
         identities: Vec<String>,
         sids: Vec<String>,
     ) {
+        if let Some(data_packet::Value::User(user)) = &packet.value
+            && !self.nonces.is_new(&user.nonce)
+        {
+            return;
+        }
         let destinations = if identities.is_empty() && sids.is_empty() {
             Destinations::Others
         } else {

@@ -11,7 +11,7 @@ use moim_signaling::wire::Room;
 use moim_signaling::{Join, Refusal, Rooms};
 use tokio::sync::{mpsc, oneshot};
 
-use super::admin::{Answer, Order, OrderError};
+use super::admin::{Answer, Order, OrderError, RoomChanges};
 use super::id::random_text;
 use super::mailbox::{INBOX_CAPACITY, RoomMessage, RoomSeat};
 use super::metrics::RoomMetrics;
@@ -64,20 +64,19 @@ impl Registry {
 
     /// Gives an order to a room. `None` when there is no such room.
     pub async fn administer(&self, room: &str, order: Order) -> Option<Result<Answer, OrderError>> {
-        let room = self.existing(room)?;
-        let (reply, answer) = oneshot::channel();
-        let order = Box::new(order);
-        let message = RoomMessage::Administer { order, reply };
-        if room.send(message).await.is_err() {
-            return None;
-        }
-        Some(answer.await.unwrap_or(Err(OrderError::Ending)))
+        give(&self.existing(room)?, order).await
     }
 
-    /// Describes the rooms that exist, in the order of their names.
-    pub async fn list(&self) -> Vec<Room> {
-        let mut names: Vec<String> = self.0.rooms.iter().map(|room| room.key().clone()).collect();
+    /// Describes the rooms that exist, or those of them that are named, in the order of their
+    /// names.
+    pub async fn list(&self, named: &[String]) -> Vec<Room> {
+        let mut names: Vec<String> = if named.is_empty() {
+            self.0.rooms.iter().map(|room| room.key().clone()).collect()
+        } else {
+            named.to_vec()
+        };
         names.sort_unstable();
+        names.dedup();
         let mut rooms = Vec::with_capacity(names.len());
         for name in names {
             if let Some(Ok(Answer::Room(room))) = self.administer(&name, Order::Describe).await {
@@ -87,12 +86,49 @@ impl Registry {
         rooms
     }
 
+    /// Makes a room, or changes the one that has this name.
+    ///
+    /// # Errors
+    /// When the server takes no more rooms, or the room does not take the change.
+    pub async fn create(&self, name: &str, changes: RoomChanges) -> Result<Room, CreateError> {
+        changes.check()?;
+        for _ in 0..JOIN_ATTEMPTS {
+            let (room, is_new) = self.find_or_create(name, Some(changes.clone()))?;
+            let order = if is_new {
+                Order::Describe
+            } else {
+                Order::Configure(changes.clone())
+            };
+            match give(&room, order).await {
+                Some(Ok(Answer::Room(room))) => return Ok(*room),
+                Some(Err(error)) if error != OrderError::Ending => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Err(OrderError::Ending.into())
+    }
+
+    /// Sends everybody out of a room, and returns when it has ended. False when there is none.
+    pub async fn delete(&self, name: &str) -> bool {
+        let Some(room) = self.existing(name) else {
+            return false;
+        };
+        let existed = give(&room, Order::Delete).await.is_some();
+        room.closed().await;
+        existed
+    }
+
     fn existing(&self, name: &str) -> Option<mpsc::Sender<RoomMessage>> {
         self.0.rooms.get(name).map(|room| room.value().clone())
     }
 
-    /// The room with this name, made when there is none. One that has ended counts as none.
-    fn find_or_create(&self, name: &str) -> Result<mpsc::Sender<RoomMessage>, Refusal> {
+    /// The room with this name, and whether it is new: it is made when there is none, by a join
+    /// only if rooms are made so, with what `asked` says of it. One that has ended counts as none.
+    fn find_or_create(
+        &self,
+        name: &str,
+        asked: Option<RoomChanges>,
+    ) -> Result<(mpsc::Sender<RoomMessage>, bool), Refusal> {
         if self.0.closing.load(Ordering::Relaxed) {
             let text = "the server is shutting down; try again in a moment";
             return Err(Refusal::Unavailable(text.into()));
@@ -100,17 +136,42 @@ impl Registry {
         // Counted before the entry is locked; joins at the same moment may exceed it by a few.
         let has_place = self.0.rooms.len() < self.0.settings.max_rooms;
         match self.0.rooms.entry(name.to_owned()) {
-            Entry::Occupied(entry) if !entry.get().is_closed() => Ok(entry.get().clone()),
-            _ if !self.0.settings.auto_create => Err(no_such_room()),
+            Entry::Occupied(entry) if !entry.get().is_closed() => Ok((entry.get().clone(), false)),
+            _ if asked.is_none() && !self.0.settings.auto_create => Err(no_such_room()),
             Entry::Vacant(_) if !has_place => Err(too_many_rooms()),
             entry => {
                 let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
                 entry.insert(sender.clone());
-                task::spawn(self.0.clone(), name.to_owned(), sender.downgrade(), inbox);
-                Ok(sender)
+                let about = self.0.about(name, asked.unwrap_or_default());
+                task::spawn(self.0.clone(), about, sender.downgrade(), inbox);
+                Ok((sender, true))
             }
         }
     }
+}
+
+/// Why a room is not made or changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// The server makes no room now.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The room does not take the change.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+}
+
+/// Gives an order to a room. `None` when it has ended.
+async fn give(
+    room: &mpsc::Sender<RoomMessage>,
+    order: Order,
+) -> Option<Result<Answer, OrderError>> {
+    let (reply, answer) = oneshot::channel();
+    let order = Box::new(order);
+    room.send(RoomMessage::Administer { order, reply })
+        .await
+        .ok()?;
+    Some(answer.await.unwrap_or(Err(OrderError::Ending)))
 }
 
 fn too_many_rooms() -> Refusal {
@@ -150,7 +211,7 @@ impl Rooms for Registry {
 
     async fn join(&self, join: Join) -> Result<(RoomSeat, OutboxReceiver), Refusal> {
         for _ in 0..JOIN_ATTEMPTS {
-            let room = self.find_or_create(&join.room)?;
+            let (room, _) = self.find_or_create(&join.room, None)?;
             let (reply, answer) = oneshot::channel();
             let join = Box::new(join.clone());
             if room.send(RoomMessage::Join { join, reply }).await.is_err() {

@@ -20,6 +20,8 @@ pub struct RoomSettings {
     pub max_tracks: usize,
     /// Voices that are forwarded in a room of ten or more: the loudest; 0 means all.
     pub loudest_speakers: u8,
+    /// The server API may unmute tracks.
+    pub enable_remote_unmute: bool,
     /// Rooms of the server (`limit.num_rooms`).
     #[serde(skip)]
     pub max_rooms: usize,
@@ -36,6 +38,7 @@ impl Default for RoomSettings {
             max_participants: 50,
             max_tracks: 20,
             loudest_speakers: 6,
+            enable_remote_unmute: false,
             max_rooms: 10_000,
             resume_timeout: 15,
         }

@@ -7,6 +7,8 @@ use dashmap::DashMap;
 use moim_signaling::token::TokenIssuer;
 use tokio::sync::mpsc;
 
+use super::admin::RoomChanges;
+use super::core::About;
 use super::mailbox::RoomMessage;
 use super::metrics::RoomMetrics;
 use super::settings::RoomSettings;
@@ -23,4 +25,19 @@ pub(super) struct Shared {
     pub(super) rooms: DashMap<String, mpsc::Sender<RoomMessage>>,
     /// The server takes no more joins.
     pub(super) closing: AtomicBool,
+}
+
+impl Shared {
+    /// What a new room is.
+    pub(super) fn about(&self, name: &str, changes: RoomChanges) -> About {
+        let mut about = About {
+            name: name.to_owned(),
+            settings: self.settings.clone(),
+            issuer: self.issuer.clone(),
+            node_id: self.node_id.clone(),
+            metadata: String::new(),
+        };
+        changes.apply_to(&mut about);
+        about
+    }
 }

@@ -28,13 +28,13 @@ const ROUND: usize = 64;
 /// registry's and the sessions' ones.
 pub(super) fn spawn(
     shared: Arc<Shared>,
-    name: String,
+    about: About,
     sender: mpsc::WeakSender<RoomMessage>,
     inbox: mpsc::Receiver<RoomMessage>,
 ) {
     // Of no session, although the first one to join starts it.
-    let span = tracing::info_span!(parent: None, "room", room = %name);
-    let (task, events) = RoomTask::start(shared, name, sender);
+    let span = tracing::info_span!(parent: None, "room", room = %about.name);
+    let (task, events) = RoomTask::start(shared, about, sender);
     tokio::spawn(task.run(inbox, events).instrument(span));
 }
 
@@ -49,15 +49,10 @@ struct RoomTask {
 impl RoomTask {
     fn start(
         shared: Arc<Shared>,
-        name: String,
+        about: About,
         sender: mpsc::WeakSender<RoomMessage>,
     ) -> (RoomTask, RoomEvents) {
-        let about = About {
-            name: name.clone(),
-            settings: shared.settings.clone(),
-            issuer: shared.issuer.clone(),
-            node_id: shared.node_id.clone(),
-        };
+        let name = about.name.clone();
         let (media, events) = shared.media.place_room();
         let room = Room::new(about, media, rand::random(), Now::read());
         let task = RoomTask {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use moim::room::Order;
+use moim::room::{Order, RoomChanges};
 use moim_engine::command::DataChannel;
 use moim_engine::event::Event;
 use moim_engine::ids::TransportId;
@@ -316,7 +316,7 @@ impl Meeting {
 
     pub(crate) fn administer(&mut self, index: usize) {
         let identity = self.clients[index].identity.clone();
-        let order = match self.rng.random_range(0..4) {
+        let order = match self.rng.random_range(0..5) {
             0 => Order::UpdateParticipant {
                 identity,
                 metadata: String::new(),
@@ -347,6 +347,11 @@ impl Meeting {
             2 => Order::UpdateMetadata {
                 metadata: self.rng.random_range(0..100).to_string(),
             },
+            3 => Order::Configure(RoomChanges {
+                metadata: Some(self.rng.random_range(0..100).to_string()),
+                max_participants: Some(self.rng.random_range(20..100)),
+                ..Default::default()
+            }),
             _ if self.rng.random_bool(0.2) => Order::RemoveParticipant { identity },
             _ => return,
         };

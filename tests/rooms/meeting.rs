@@ -82,6 +82,7 @@ impl Meeting {
                 "secret".to_owned(),
             )])),
             node_id: "ND_test".into(),
+            metadata: String::new(),
         };
         let (media, _events) = plane.place_room();
         let room = Room::new(about, media, seed, now);

@@ -1,0 +1,106 @@
+//! The two forms of a call's messages: protobuf, and protobuf's JSON form
+//! (<https://protobuf.dev/programming-guides/json/>).
+//!
+//! The JSON form is made and read by reflection: it differs from that of the client protocol, as
+//! Twirp's servers write fields under the names of the .proto files, and those that have their
+//! default too.
+
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use moim_signaling::wire::DESCRIPTORS;
+use prost::{Message, Name};
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, SerializeOptions};
+
+use super::error::{Code, TwirpError};
+
+const PROTOBUF: &str = "application/protobuf";
+const JSON: &str = "application/json";
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap_or_default());
+
+/// Which form a caller speaks, and is answered in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Protobuf,
+    Json,
+}
+
+impl Encoding {
+    /// The form that a content type names.
+    ///
+    /// # Errors
+    /// With the content type, when it names neither.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Encoding, String> {
+        let value = headers.get(header::CONTENT_TYPE);
+        let named = value.map_or(&[][..], HeaderValue::as_bytes);
+        let named = String::from_utf8_lossy(named);
+        let kind = named.split(';').next().unwrap_or_default().trim();
+        if kind.eq_ignore_ascii_case(PROTOBUF) {
+            Ok(Encoding::Protobuf)
+        } else if kind.eq_ignore_ascii_case(JSON) {
+            Ok(Encoding::Json)
+        } else {
+            Err(kind.chars().take(128).collect())
+        }
+    }
+
+    /// Reads a message. Fields that are not known are ignored.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub(super) fn decode<M: Message + Name + Default>(self, body: Bytes) -> Result<M, TwirpError> {
+        match self {
+            Encoding::Protobuf => M::decode(body).map_err(|_| {
+                let text = "the protobuf request could not be decoded";
+                TwirpError::new(Code::Malformed, text)
+            }),
+            Encoding::Json => from_json(&body).map_err(|reason| {
+                let text = "the json request could not be decoded";
+                TwirpError::new(Code::Malformed, text).with_meta("reason", reason)
+            }),
+        }
+    }
+
+    /// Writes an answer.
+    pub(super) fn encode<M: Message + Name>(self, message: &M) -> Response {
+        let (kind, body) = match self {
+            Encoding::Protobuf => (PROTOBUF, message.encode_to_vec()),
+            Encoding::Json => match to_json(message) {
+                Some(body) => (JSON, body),
+                None => return TwirpError::internal().into_response(),
+            },
+        };
+        ([(header::CONTENT_TYPE, kind)], body).into_response()
+    }
+}
+
+fn from_json<M: Message + Name + Default>(body: &[u8]) -> Result<M, String> {
+    let kind = POOL
+        .get_message_by_name(&M::full_name())
+        .ok_or("the message is not described")?;
+    let options = DeserializeOptions::new().deny_unknown_fields(false);
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let message = DynamicMessage::deserialize_with_options(kind, &mut json, &options);
+    let message = message.and_then(|message| json.end().map(|()| message));
+    let message = message.map_err(|error| error.to_string())?;
+    message.transcode_to().map_err(|error| error.to_string())
+}
+
+fn to_json<M: Message + Name>(message: &M) -> Option<Vec<u8>> {
+    let kind = POOL.get_message_by_name(&M::full_name())?;
+    let mut described = DynamicMessage::new(kind);
+    described.transcode_from(message).ok()?;
+    let options = SerializeOptions::new()
+        .use_proto_field_name(true)
+        .skip_default_fields(false);
+    let mut json = Vec::new();
+    let mut writer = serde_json::Serializer::new(&mut json);
+    described
+        .serialize_with_options(&mut writer, &options)
+        .ok()?;
+    Some(json)
+}

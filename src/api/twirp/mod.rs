@@ -1,0 +1,119 @@
+//! The server API: Twirp (<https://twitchtv.github.io/twirp/docs/spec_v7.html>), which is
+//! `POST /twirp/livekit.SERVICE/METHOD` with a message in the body, and a message in the answer.
+
+mod access;
+mod encoding;
+mod error;
+mod room_service;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{Method, Request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use moim_signaling::token::ApiKeys;
+use prost::{Message, Name};
+
+use access::Caller;
+use encoding::Encoding;
+use error::{Code, TwirpError};
+
+use crate::room::Registry;
+
+/// Bytes of a request's body. The largest that means something carries 512 KiB of metadata, each
+/// byte of which JSON may write as six.
+const MAX_BODY: usize = 4 << 20;
+
+/// Services of LiveKit that are not here, with what they do.
+const ABSENT: [(&str, &str); 6] = [
+    ("livekit.Egress", "recording and streaming (egress)"),
+    ("livekit.Ingress", "ingress from RTMP, WHIP and URLs"),
+    ("livekit.SIP", "telephony (SIP)"),
+    ("livekit.AgentDispatchService", "the dispatch of agents"),
+    ("livekit.Connector", "connectors to other platforms"),
+    ("livekit.CloudAgent", "the hosting of agents"),
+];
+
+#[derive(Clone)]
+struct Api {
+    rooms: Registry,
+    keys: ApiKeys,
+}
+
+pub(super) fn router(rooms: Registry, keys: ApiKeys) -> Router {
+    Router::new()
+        .route("/twirp/{service}/{method}", any(answer))
+        .with_state(Api { rooms, keys })
+}
+
+async fn answer(
+    State(api): State<Api>,
+    Path((service, method)): Path<(String, String)>,
+    request: Request<Body>,
+) -> Response {
+    match api.call(&service, &method, request).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::debug!(%service, %method, %error, "a call was not answered");
+            error.into_response()
+        }
+    }
+}
+
+impl Api {
+    async fn call(
+        &self,
+        service: &str,
+        method: &str,
+        request: Request<Body>,
+    ) -> Result<Response, TwirpError> {
+        let (head, body) = request.into_parts();
+        let route_error =
+            |msg: String| TwirpError::route(msg, head.method.as_str(), head.uri.path());
+        let unknown = || route_error(format!("no handler for path {:?}", head.uri.path()));
+        if head.method != Method::POST {
+            let method = &head.method;
+            let text = format!("unsupported method {method:?} (only POST is allowed)");
+            return Err(route_error(text));
+        }
+        if service != room_service::NAME {
+            return Err(absent(service).unwrap_or_else(unknown));
+        }
+        let method = room_service::Method::named(method).ok_or_else(unknown)?;
+        let encoding = Encoding::of(&head.headers)
+            .map_err(|kind| route_error(format!("unexpected Content-Type: {kind:?}")))?;
+        // Before the body: strangers have nothing read.
+        let caller = Caller::of(&self.keys, &head.headers, &head.uri)?;
+        let body = axum::body::to_bytes(body, MAX_BODY).await;
+        let body = body.map_err(|_| {
+            let text = format!("the request body is not readable, or larger than {MAX_BODY} bytes");
+            TwirpError::new(Code::Malformed, text)
+        })?;
+        let call = Call {
+            caller,
+            encoding,
+            body,
+        };
+        method.answer(&self.rooms, call).await
+    }
+}
+
+fn absent(service: &str) -> Option<TwirpError> {
+    let (_, what) = ABSENT.iter().find(|(name, _)| *name == service)?;
+    let text = format!("this server does not have {what}: there is no service {service}");
+    Some(TwirpError::new(Code::Unimplemented, text))
+}
+
+/// One call, before its message is read.
+struct Call {
+    caller: Caller,
+    encoding: Encoding,
+    body: Bytes,
+}
+
+impl Call {
+    fn message<M: Message + Name + Default>(&self) -> Result<M, TwirpError> {
+        self.encoding.decode(self.body.clone())
+    }
+}

@@ -1,0 +1,386 @@
+//! `livekit.RoomService`: rooms made, listed, watched, moderated and ended.
+
+use axum::response::Response;
+use moim_signaling::wire::{
+    self, CreateRoomRequest, DataPacket, DeleteRoomRequest, DeleteRoomResponse,
+    ForwardParticipantRequest, ForwardParticipantResponse, ListParticipantsRequest,
+    ListParticipantsResponse, ListRoomsRequest, ListRoomsResponse, MoveParticipantRequest,
+    MoveParticipantResponse, MuteRoomTrackRequest, MuteRoomTrackResponse, ParticipantInfo,
+    PerformRpcRequest, PerformRpcResponse, RemoveParticipantResponse, RoomParticipantIdentity,
+    SendDataRequest, SendDataResponse, UpdateParticipantRequest, UpdateRoomMetadataRequest,
+    UpdateSubscription, UpdateSubscriptionsRequest, UpdateSubscriptionsResponse, UserPacket,
+    data_packet,
+};
+
+use super::Call;
+use super::access::Caller;
+use super::error::{Code, TwirpError};
+use crate::room::{Answer, MAX_METADATA, Order, Registry, RoomChanges};
+
+pub(super) const NAME: &str = "livekit.RoomService";
+
+/// Longest name of a room or a participant, bytes.
+const MAX_NAME: usize = 256;
+/// Bytes of a participant's attributes, names included.
+const MAX_ATTRIBUTES: usize = 64 << 10;
+/// Bytes of a message's nonce, which is a UUID.
+const NONCE: usize = 16;
+
+/// The methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    CreateRoom,
+    ListRooms,
+    DeleteRoom,
+    ListParticipants,
+    GetParticipant,
+    RemoveParticipant,
+    MutePublishedTrack,
+    UpdateParticipant,
+    UpdateSubscriptions,
+    SendData,
+    UpdateRoomMetadata,
+    ForwardParticipant,
+    MoveParticipant,
+    PerformRpc,
+}
+
+impl Method {
+    /// The method that a path names.
+    pub(super) fn named(name: &str) -> Option<Method> {
+        let method = match name {
+            "CreateRoom" => Method::CreateRoom,
+            "ListRooms" => Method::ListRooms,
+            "DeleteRoom" => Method::DeleteRoom,
+            "ListParticipants" => Method::ListParticipants,
+            "GetParticipant" => Method::GetParticipant,
+            "RemoveParticipant" => Method::RemoveParticipant,
+            "MutePublishedTrack" => Method::MutePublishedTrack,
+            "UpdateParticipant" => Method::UpdateParticipant,
+            "UpdateSubscriptions" => Method::UpdateSubscriptions,
+            "SendData" => Method::SendData,
+            "UpdateRoomMetadata" => Method::UpdateRoomMetadata,
+            "ForwardParticipant" => Method::ForwardParticipant,
+            "MoveParticipant" => Method::MoveParticipant,
+            "PerformRpc" => Method::PerformRpc,
+            _ => return None,
+        };
+        Some(method)
+    }
+
+    /// Answers a call of the method.
+    pub(super) async fn answer(self, rooms: &Registry, call: Call) -> Result<Response, TwirpError> {
+        let service = RoomService {
+            rooms,
+            caller: &call.caller,
+        };
+        let encoding = call.encoding;
+        Ok(match self {
+            Method::CreateRoom => encoding.encode(&service.create_room(call.message()?).await?),
+            Method::ListRooms => encoding.encode(&service.list_rooms(call.message()?).await?),
+            Method::DeleteRoom => encoding.encode(&service.delete_room(call.message()?).await?),
+            Method::ListParticipants => {
+                encoding.encode(&service.list_participants(call.message()?).await?)
+            }
+            Method::GetParticipant => {
+                encoding.encode(&service.get_participant(call.message()?).await?)
+            }
+            Method::RemoveParticipant => {
+                encoding.encode(&service.remove_participant(call.message()?).await?)
+            }
+            Method::MutePublishedTrack => {
+                encoding.encode(&service.mute_published_track(call.message()?).await?)
+            }
+            Method::UpdateParticipant => {
+                encoding.encode(&service.update_participant(call.message()?).await?)
+            }
+            Method::UpdateSubscriptions => {
+                encoding.encode(&service.update_subscriptions(call.message()?).await?)
+            }
+            Method::SendData => encoding.encode(&service.send_data(call.message()?).await?),
+            Method::UpdateRoomMetadata => {
+                encoding.encode(&service.update_room_metadata(call.message()?).await?)
+            }
+            Method::ForwardParticipant => {
+                encoding.encode(&service.forward_participant(call.message()?)?)
+            }
+            Method::MoveParticipant => {
+                encoding.encode(&service.move_participant(call.message()?).await?)
+            }
+            Method::PerformRpc => encoding.encode(&service.perform_rpc(call.message()?).await?),
+        })
+    }
+}
+
+/// The service as one caller sees it.
+struct RoomService<'a> {
+    rooms: &'a Registry,
+    caller: &'a Caller,
+}
+
+impl RoomService<'_> {
+    async fn create_room(&self, request: CreateRoomRequest) -> Result<wire::Room, TwirpError> {
+        self.caller.may_create()?;
+        check_room_name(&request.name)?;
+        check_metadata(&request.metadata)?;
+        if request.egress.is_some() {
+            let text = "this server does not record (egress)";
+            return Err(TwirpError::new(Code::Unimplemented, text));
+        }
+        if !request.room_preset.is_empty() {
+            let text = "unknown room configuration in create room request";
+            return Err(TwirpError::new(Code::InvalidArgument, text));
+        }
+        let said = |value: u32| (value > 0).then_some(value);
+        let changes = RoomChanges {
+            empty_timeout: said(request.empty_timeout),
+            departure_timeout: said(request.departure_timeout),
+            max_participants: said(request.max_participants),
+            metadata: (!request.metadata.is_empty()).then_some(request.metadata),
+        };
+        Ok(self.rooms.create(&request.name, changes).await?)
+    }
+
+    async fn list_rooms(&self, request: ListRoomsRequest) -> Result<ListRoomsResponse, TwirpError> {
+        self.caller.may_list()?;
+        let rooms = self.rooms.list(&request.names).await;
+        Ok(ListRoomsResponse { rooms })
+    }
+
+    async fn delete_room(
+        &self,
+        request: DeleteRoomRequest,
+    ) -> Result<DeleteRoomResponse, TwirpError> {
+        self.caller.may_create()?;
+        if self.rooms.delete(&request.room).await {
+            Ok(DeleteRoomResponse {})
+        } else {
+            Err(TwirpError::no_room())
+        }
+    }
+
+    /// A room that is not there has nobody in it.
+    async fn list_participants(
+        &self,
+        request: ListParticipantsRequest,
+    ) -> Result<ListParticipantsResponse, TwirpError> {
+        self.caller.may_administer(&request.room)?;
+        let order = Order::ListParticipants;
+        let participants = match self.rooms.administer(&request.room, order).await {
+            None => Vec::new(),
+            Some(answer) => match answer? {
+                Answer::Participants(participants) => participants,
+                _ => return Err(TwirpError::internal()),
+            },
+        };
+        Ok(ListParticipantsResponse { participants })
+    }
+
+    async fn get_participant(
+        &self,
+        request: RoomParticipantIdentity,
+    ) -> Result<ParticipantInfo, TwirpError> {
+        self.caller.may_administer(&request.room)?;
+        let identity = request.identity;
+        let order = Order::GetParticipant { identity };
+        participant(self.administer(&request.room, order).await?)
+    }
+
+    async fn remove_participant(
+        &self,
+        request: RoomParticipantIdentity,
+    ) -> Result<RemoveParticipantResponse, TwirpError> {
+        self.caller.may_administer(&request.room)?;
+        let identity = request.identity;
+        let order = Order::RemoveParticipant { identity };
+        self.administer(&request.room, order).await?;
+        Ok(RemoveParticipantResponse {})
+    }
+
+    async fn mute_published_track(
+        &self,
+        request: MuteRoomTrackRequest,
+    ) -> Result<MuteRoomTrackResponse, TwirpError> {
+        self.caller.may_administer(&request.room)?;
+        let order = Order::MuteTrack {
+            identity: request.identity,
+            track_sid: request.track_sid,
+            muted: request.muted,
+        };
+        match self.administer(&request.room, order).await? {
+            Answer::Track(track) => Ok(MuteRoomTrackResponse {
+                track: Some(*track),
+            }),
+            _ => Err(TwirpError::internal()),
+        }
+    }
+
+    async fn update_participant(
+        &self,
+        request: UpdateParticipantRequest,
+    ) -> Result<ParticipantInfo, TwirpError> {
+        if request.name.len() > MAX_NAME {
+            return Err(TwirpError::argument("name length exceeds limits", "256"));
+        }
+        check_metadata(&request.metadata)?;
+        let attributes = request.attributes.iter();
+        let bytes: usize = attributes
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if bytes > MAX_ATTRIBUTES {
+            return Err(TwirpError::argument(
+                "attribute size exceeds limits",
+                "65536",
+            ));
+        }
+        self.caller.may_administer(&request.room)?;
+        let order = Order::UpdateParticipant {
+            identity: request.identity,
+            metadata: request.metadata,
+            name: request.name,
+            attributes: request.attributes,
+            permission: request.permission,
+        };
+        participant(self.administer(&request.room, order).await?)
+    }
+
+    async fn update_subscriptions(
+        &self,
+        request: UpdateSubscriptionsRequest,
+    ) -> Result<UpdateSubscriptionsResponse, TwirpError> {
+        self.caller.may_administer(&request.room)?;
+        let update = UpdateSubscription {
+            track_sids: request.track_sids,
+            subscribe: request.subscribe,
+            participant_tracks: request.participant_tracks,
+        };
+        let order = Order::UpdateSubscriptions {
+            identity: request.identity,
+            update: Box::new(update),
+        };
+        self.administer(&request.room, order).await?;
+        Ok(UpdateSubscriptionsResponse {})
+    }
+
+    #[allow(deprecated)]
+    async fn send_data(&self, request: SendDataRequest) -> Result<SendDataResponse, TwirpError> {
+        self.caller.may_administer(&request.room)?;
+        if !request.nonce.is_empty() && request.nonce.len() != NONCE {
+            let len = request.nonce.len();
+            let text = format!("nonce should be 16-bytes or not present, got: {len} bytes");
+            return Err(TwirpError::new(Code::InvalidArgument, text));
+        }
+        let reliable = request.kind() == data_packet::Kind::Reliable;
+        let user = UserPacket {
+            payload: request.data,
+            destination_sids: request.destination_sids.clone(),
+            destination_identities: request.destination_identities.clone(),
+            topic: request.topic,
+            nonce: request.nonce,
+            ..Default::default()
+        };
+        let packet = DataPacket {
+            destination_identities: request.destination_identities.clone(),
+            value: Some(data_packet::Value::User(user)),
+            ..Default::default()
+        };
+        let order = Order::SendData {
+            packet: Box::new(packet),
+            reliable,
+            identities: request.destination_identities,
+            sids: request.destination_sids,
+        };
+        self.administer(&request.room, order).await?;
+        Ok(SendDataResponse {})
+    }
+
+    async fn update_room_metadata(
+        &self,
+        request: UpdateRoomMetadataRequest,
+    ) -> Result<wire::Room, TwirpError> {
+        check_metadata(&request.metadata)?;
+        self.caller.may_administer(&request.room)?;
+        let metadata = request.metadata;
+        let order = Order::UpdateMetadata { metadata };
+        match self.administer(&request.room, order).await? {
+            Answer::Room(room) => Ok(*room),
+            _ => Err(TwirpError::internal()),
+        }
+    }
+
+    fn forward_participant(
+        &self,
+        request: ForwardParticipantRequest,
+    ) -> Result<ForwardParticipantResponse, TwirpError> {
+        self.caller
+            .may_move(&request.room, &request.destination_room)?;
+        check_destination(&request.room, &request.destination_room)?;
+        let text = "this server does not forward participants: move them, or let them join twice";
+        Err(TwirpError::new(Code::Unimplemented, text))
+    }
+
+    async fn move_participant(
+        &self,
+        request: MoveParticipantRequest,
+    ) -> Result<MoveParticipantResponse, TwirpError> {
+        self.caller
+            .may_move(&request.room, &request.destination_room)?;
+        check_destination(&request.room, &request.destination_room)?;
+        let text = "this server does not move participants";
+        Err(TwirpError::new(Code::Unimplemented, text))
+    }
+
+    async fn perform_rpc(
+        &self,
+        request: PerformRpcRequest,
+    ) -> Result<PerformRpcResponse, TwirpError> {
+        self.caller.may_administer(&request.room)?;
+        if request.destination_identity.is_empty() {
+            let text = "destination identity is required";
+            return Err(TwirpError::new(Code::InvalidArgument, text));
+        }
+        let text = "this server does not call participants";
+        Err(TwirpError::new(Code::Unimplemented, text))
+    }
+
+    async fn administer(&self, room: &str, order: Order) -> Result<Answer, TwirpError> {
+        let answer = self.rooms.administer(room, order).await;
+        Ok(answer.ok_or_else(TwirpError::no_room)??)
+    }
+}
+
+fn participant(answer: Answer) -> Result<ParticipantInfo, TwirpError> {
+    match answer {
+        Answer::Participant(participant) => Ok(*participant),
+        _ => Err(TwirpError::internal()),
+    }
+}
+
+fn check_room_name(name: &str) -> Result<(), TwirpError> {
+    let text = if name.is_empty() {
+        "no room name"
+    } else if name.len() > MAX_NAME {
+        "room name length exceeds limits: max length 256"
+    } else if name.chars().any(char::is_control) {
+        "the room name has a control character"
+    } else {
+        return Ok(());
+    };
+    Err(TwirpError::new(Code::InvalidArgument, text))
+}
+
+fn check_destination(from: &str, to: &str) -> Result<(), TwirpError> {
+    if from == to {
+        let text = "destination room cannot be the same as source room";
+        return Err(TwirpError::argument(text, ""));
+    }
+    check_room_name(to)
+}
+
+fn check_metadata(metadata: &str) -> Result<(), TwirpError> {
+    if metadata.len() > MAX_METADATA {
+        let limit = MAX_METADATA.to_string();
+        return Err(TwirpError::argument("metadata size exceeds limits", &limit));
+    }
+    Ok(())
+}
