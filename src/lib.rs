@@ -10,7 +10,7 @@
 //! core, `room/join.rs` gives the seat, `room/publish.rs` and `room/subscribing.rs` negotiate by
 //! `media/connection.rs`, and `room/telling.rs` tells everybody what has changed.
 //!
-//! Dependencies point one way: `api` and `moim_signaling` → `room` → `media` →
+//! Dependencies point one way: `api`, `webhook` and `moim_signaling` → `room` → `media` →
 //! `moim_engine`.
 
 pub mod api;
@@ -20,3 +20,4 @@ pub mod http;
 pub mod media;
 pub mod room;
 pub mod server;
+pub mod webhook;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use moim_signaling::http as signaling;
@@ -15,7 +16,11 @@ use crate::http::HttpServer;
 use crate::media::handle::Media;
 use crate::media::shell::{RunningShard, ShardConfig};
 use crate::room::{Registry, RoomSettings};
+use crate::webhook::Webhooks;
 use moim_engine::transport::ServerCertificate;
+
+/// How long webhooks are waited for when the server stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until the process is told to stop.
 ///
@@ -40,6 +45,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .collect();
     let handles = shards.iter().map(|shard| shard.handle.clone()).collect();
     let fingerprint = shards_fingerprint(&shards)?;
+    let webhooks = Webhooks::start(&config.webhook, &issuer)?;
     let rooms = Registry::new(
         RoomSettings {
             max_rooms: config.limit.num_rooms,
@@ -47,11 +53,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         },
         issuer.clone(),
         Media::new(handles, fingerprint),
+        vec![Arc::new(webhooks.clone())],
     );
     let connections = config.limit.connections();
     let router = signaling::router(rooms.clone(), keys.clone(), Limits::default(), connections);
     let router = router.merge(api::router(
         rooms.clone(),
+        webhooks.clone(),
         statistics,
         keys,
         issuer,
@@ -64,7 +72,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         failed = http.failed() => failed.context("a listener failed")?,
     }
     rooms.close().await;
-    http.stop().await;
+    tokio::join!(http.stop(), webhooks.drain(DRAIN_TIMEOUT));
     drop(shards);
     Ok(())
 }

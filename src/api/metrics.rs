@@ -18,11 +18,20 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 
 use crate::media::shell::{ShardCounters, ShardStatistics};
 use crate::room::Registry;
+use crate::webhook::Webhooks;
 use moim_engine::io::EngineStatistics;
 
-pub(super) fn router(rooms: Registry, shards: Vec<Arc<ShardStatistics>>) -> Router {
+pub(super) fn router(
+    rooms: Registry,
+    webhooks: Webhooks,
+    shards: Vec<Arc<ShardStatistics>>,
+) -> Router {
     let mut metrics = MetricsRegistry::default();
-    metrics.register_collector(Box::new(Sources { rooms, shards }));
+    metrics.register_collector(Box::new(Sources {
+        rooms,
+        webhooks,
+        shards,
+    }));
     Router::new()
         .route("/metrics", get(answer))
         .with_state(Arc::new(metrics))
@@ -39,6 +48,7 @@ async fn answer(State(metrics): State<Arc<MetricsRegistry>>) -> Response {
 /// What is read at each scrape.
 struct Sources {
     rooms: Registry,
+    webhooks: Webhooks,
     shards: Vec<Arc<ShardStatistics>>,
 }
 
@@ -114,6 +124,7 @@ impl Collector for Sources {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut writer = Writer(encoder);
         self.write_rooms(&mut writer)?;
+        self.write_webhooks(&mut writer)?;
         let shards = self.shards.iter().map(|shard| shard.counters());
         let shards = Shards(shards.collect());
         shards.write_media(&mut writer)?;
@@ -149,6 +160,16 @@ impl Sources {
         let runtime = tokio::runtime::Handle::try_current();
         let tasks = runtime.map_or(0, |runtime| runtime.metrics().num_alive_tasks());
         writer.gauge("moim_tasks", "Tasks of the control plane", tasks as i64)
+    }
+}
+
+impl Sources {
+    fn write_webhooks(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let counts = self.webhooks.counts();
+        let waiting = i64::try_from(counts.waiting).unwrap_or(i64::MAX);
+        writer.gauge("moim_webhooks_waiting", "Webhooks that wait", waiting)?;
+        let help = "Webhooks dropped for lack of space or for their age";
+        writer.counter("moim_webhooks_dropped", help, counts.dropped)
     }
 }
 

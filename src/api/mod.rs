@@ -12,10 +12,12 @@ use moim_signaling::token::{ApiKeys, TokenIssuer};
 
 use crate::media::shell::ShardStatistics;
 use crate::room::Registry;
+use crate::webhook::Webhooks;
 
 /// All routes but the signaling service's.
 pub fn router(
     rooms: Registry,
+    webhooks: Webhooks,
     shards: Vec<Arc<ShardStatistics>>,
     keys: ApiKeys,
     issuer: TokenIssuer,
@@ -23,7 +25,7 @@ pub fn router(
 ) -> Router {
     let mut router = page::router()
         .merge(twirp::router(rooms.clone(), keys))
-        .merge(metrics::router(rooms, shards));
+        .merge(metrics::router(rooms, webhooks, shards));
     if development {
         router = router.merge(development::router(issuer));
     }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::room::RoomSettings;
+use crate::webhook::WebhookConfig;
 pub use keys::ConfigError;
 use moim_signaling::token::MIN_SECRET;
 use moim_signaling::{ConnectionLimits, Rate};
@@ -29,6 +30,8 @@ pub struct Config {
     pub limit: LimitConfig,
     /// Proxies whose `X-Forwarded-For` names the client; those on this machine always do.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Who is told what happens in rooms.
+    pub webhook: WebhookConfig,
     /// Logs.
     pub logging: LoggingConfig,
     /// Development mode: anybody gets a token from the page.
@@ -119,6 +122,7 @@ impl Default for Config {
             room: RoomSettings::default(),
             limit: LimitConfig::default(),
             trusted_proxies: Vec::new(),
+            webhook: WebhookConfig::default(),
             logging: LoggingConfig::default(),
             development: false,
         }

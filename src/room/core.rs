@@ -264,6 +264,11 @@ impl Room {
         self.journal.dropped()
     }
 
+    /// The room as the protocol describes it.
+    pub fn info(&self) -> wire::Room {
+        self.room_info()
+    }
+
     /// The room's way to the media plane, whose queued orders the shell passes on.
     pub fn media(&mut self) -> &mut RoomMedia {
         &mut self.media

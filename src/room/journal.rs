@@ -48,6 +48,13 @@ pub enum Fact {
     Unsubscribed,
 }
 
+/// Somebody who is told every fact of every room, in the room's own order. It is called from a
+/// room's task, and does not wait.
+pub trait FactReader: Send + Sync {
+    /// Reads a fact. `room` describes the room as it is after the fact.
+    fn read(&self, room: &dyn Fn() -> Room, fact: &Fact);
+}
+
 /// The facts that have not been taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Journal {

@@ -44,7 +44,7 @@ pub use clock::Now;
 pub use core::{About, Delivery, Room};
 pub use id::{ParticipantKey, SeatId};
 pub use join::Seated;
-pub use journal::Fact;
+pub use journal::{Fact, FactReader};
 pub use metrics::RoomMetrics;
 pub use registry::{CreateError, Registry};
 pub use settings::RoomSettings;

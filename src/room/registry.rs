@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::admin::{Answer, Order, OrderError, RoomChanges};
 use super::id::random_text;
+use super::journal::FactReader;
 use super::mailbox::{INBOX_CAPACITY, RoomMessage, RoomSeat};
 use super::metrics::RoomMetrics;
 use super::settings::RoomSettings;
@@ -28,13 +29,19 @@ const JOIN_ATTEMPTS: usize = 4;
 pub struct Registry(Arc<Shared>);
 
 impl Registry {
-    /// A server without rooms.
-    pub fn new(settings: RoomSettings, issuer: TokenIssuer, media: Media) -> Registry {
+    /// A server without rooms. The readers are told what happens in those that come.
+    pub fn new(
+        settings: RoomSettings,
+        issuer: TokenIssuer,
+        media: Media,
+        readers: Vec<Arc<dyn FactReader>>,
+    ) -> Registry {
         Registry(Arc::new(Shared {
             settings,
             issuer,
             media,
             metrics: Arc::default(),
+            readers,
             node_id: format!("ND_{}", random_text(&mut rand::rng(), 12)),
             rooms: DashMap::new(),
             closing: AtomicBool::new(false),

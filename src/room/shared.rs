@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::admin::RoomChanges;
 use super::core::About;
+use super::journal::FactReader;
 use super::mailbox::RoomMessage;
 use super::metrics::RoomMetrics;
 use super::settings::RoomSettings;
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     pub(super) issuer: TokenIssuer,
     pub(super) media: Media,
     pub(super) metrics: Arc<RoomMetrics>,
+    /// Who else is told what happens in rooms.
+    pub(super) readers: Vec<Arc<dyn FactReader>>,
     pub(super) node_id: String,
     /// The way to each room, by name.
     pub(super) rooms: DashMap<String, mpsc::Sender<RoomMessage>>,

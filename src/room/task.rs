@@ -221,6 +221,9 @@ impl RoomTask {
     fn pass_on_facts(&mut self) {
         while let Some(fact) = self.room.take_fact() {
             self.shared.metrics.count(&fact);
+            for reader in &self.shared.readers {
+                reader.read(&|| self.room.info(), &fact);
+            }
         }
     }
 }

@@ -81,6 +81,7 @@ impl Server {
             RoomSettings::default(),
             TokenIssuer::new(keys.clone()),
             media,
+            Vec::new(),
         );
         let router = http::router(rooms, keys, Limits::default(), ConnectionLimits::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;

@@ -17,6 +17,7 @@ pub struct Claims {
     pub iss: String,
     /// Identity of the participant (subject).
     #[serde(deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub sub: String,
     /// Expiry, unix seconds; without it the token is valid for ever.
     #[serde(deserialize_with = "numeric_date")]
@@ -46,6 +47,10 @@ pub struct Claims {
     #[serde(deserialize_with = "attributes")]
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     pub attributes: HashMap<String, String>,
+    /// The SHA-256 of the body that the token vouches for, in base64.
+    #[serde(deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
     /// What the bearer may do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoGrant>,
