@@ -1,19 +1,21 @@
 //! Administration: what those who run the server ask of a room. Each order is answered once.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use moim_engine::command::DataChannel;
 use moim_signaling::Permissions;
 use moim_signaling::wire::{
     self, DataPacket, DisconnectReason, MuteTrackRequest, ParticipantInfo, ParticipantPermission,
-    TrackInfo, TrackSource, UpdateParticipantMetadata, UpdateSubscription, leave_request,
-    signal_response,
+    RoomMovedResponse, TrackInfo, TrackSource, UpdateParticipantMetadata, UpdateSubscription,
+    leave_request, signal_response,
 };
 
 use super::clock::Now;
 use super::core::{About, Room};
 use super::id::{ParticipantKey, TrackKey};
 use super::requests::apply_metadata;
+use super::rpcs::{CallError, CallId};
 
 /// An order to a room.
 #[derive(Debug, Clone)]
@@ -57,6 +59,15 @@ pub enum Order {
         /// Who.
         identity: String,
     },
+    /// Sends a participant to another room, as it is described.
+    Move {
+        /// Who.
+        identity: String,
+        /// The room that it joins next.
+        room: Box<wire::Room>,
+        /// Who is there.
+        participants: Vec<ParticipantInfo>,
+    },
     /// Subscribes or unsubscribes in a participant's name.
     UpdateSubscriptions {
         /// Whose subscriptions.
@@ -74,6 +85,17 @@ pub enum Order {
         identities: Vec<String>,
         /// To whom, by participant sid.
         sids: Vec<String>,
+    },
+    /// Calls a method of a participant. The answer comes later.
+    Call {
+        /// Who.
+        identity: String,
+        /// Which method.
+        method: String,
+        /// What it is given.
+        payload: String,
+        /// How long to wait; zero for the usual time.
+        timeout: Duration,
     },
     /// Replaces the room's metadata.
     UpdateMetadata {
@@ -141,6 +163,10 @@ pub enum Answer {
     Participant(Box<ParticipantInfo>),
     /// One track.
     Track(Box<TrackInfo>),
+    /// What a participant's method gave.
+    Payload(String),
+    /// It comes with [`Room::take_answers`].
+    Later(CallId),
 }
 
 /// Why an order is not carried out.
@@ -155,6 +181,9 @@ pub enum OrderError {
     /// The administrator may mute only.
     #[error("remote unmute not enabled")]
     RemoteUnmute,
+    /// A call of a participant has failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
     /// Something is larger than what is kept.
     #[error("{0}")]
     TooLarge(&'static str),
@@ -227,6 +256,15 @@ impl Room {
                 );
                 Ok(Answer::Done)
             }
+            Order::Move {
+                identity,
+                room,
+                participants,
+            } => {
+                let key = self.by_identity(&identity)?;
+                self.move_away(key, *room, participants);
+                Ok(Answer::Done)
+            }
             Order::UpdateSubscriptions { identity, update } => {
                 let key = self.by_identity(&identity)?;
                 self.update_subscription(key, &update);
@@ -245,6 +283,15 @@ impl Room {
                 };
                 self.send_data(channel, *packet, identities, sids);
                 Ok(Answer::Done)
+            }
+            Order::Call {
+                identity,
+                method,
+                payload,
+                timeout,
+            } => {
+                let key = self.by_identity(&identity)?;
+                self.call(key, method, payload, timeout)
             }
             Order::UpdateMetadata { metadata } => {
                 check_metadata(&metadata)?;
@@ -331,6 +378,31 @@ impl Room {
             self.reconsider_track(track);
         }
         true
+    }
+
+    /// A participant goes to another room: its client is given a token for that one, and is sent
+    /// to join there from scratch, by which its tracks are published there.
+    fn move_away(
+        &mut self,
+        key: ParticipantKey,
+        room: wire::Room,
+        participants: Vec<ParticipantInfo>,
+    ) {
+        let token = self.token_for(key, &room.name).unwrap_or_default();
+        let visible = participants
+            .into_iter()
+            .filter(|other| !other.permission.as_ref().is_some_and(|is| is.hidden));
+        let moved = RoomMovedResponse {
+            room: Some(room),
+            token: token.clone(),
+            participant: self.participant_info(key),
+            other_participants: visible.collect(),
+        };
+        self.send(key, signal_response::Message::RoomMoved(moved));
+        // Clients that do not know of moves read the token here.
+        self.send(key, signal_response::Message::RefreshToken(token));
+        let action = leave_request::Action::Reconnect;
+        self.dismiss(key, DisconnectReason::Migration, action);
     }
 
     fn mute_track(

@@ -30,6 +30,7 @@ use super::nonces::Nonces;
 use super::participant::Participant;
 use super::publication::{Publication, enabled_codecs};
 use super::qualities::Qualities;
+use super::rpcs::Rpcs;
 use super::settings::RoomSettings;
 use crate::media::handle::RoomMedia;
 
@@ -98,6 +99,7 @@ pub struct Room {
     pub(super) transports: BTreeMap<TransportId, (ParticipantKey, Side)>,
     pub(super) data_tracks: DataTracks,
     pub(super) nonces: Nonces,
+    pub(super) rpcs: Rpcs,
     /// The levels that the engine told last, 0.0 to 1.0 by track.
     pub(super) audio_levels: Vec<(TrackId, f32)>,
     pub(super) qualities: Qualities,
@@ -131,6 +133,7 @@ impl Room {
             transports: BTreeMap::new(),
             data_tracks: DataTracks::default(),
             nonces: Nonces::default(),
+            rpcs: Rpcs::default(),
             audio_levels: Vec::new(),
             qualities: Qualities::default(),
             news: News::default(),
@@ -198,6 +201,7 @@ impl Room {
         self.now = now;
         self.check_timeouts();
         self.refresh_tokens();
+        self.rpcs.check(now.instant);
         self.measure_quality();
         self.make_due_offers();
         let due = self.publications.values().filter(|track| {
@@ -230,6 +234,7 @@ impl Room {
             .chain(wanted)
             .chain(self.quality_deadline())
             .chain(news)
+            .chain(self.rpcs.deadline())
             .chain(end)
             .min()
     }
@@ -422,6 +427,7 @@ impl Room {
         let Some(mut participant) = self.participants.remove(&key) else {
             return;
         };
+        self.rpcs.participant_left(key);
         self.news.room = true;
         let tracks: Vec<TrackKey> = self.tracks_of(key).map(|track| track.key).collect();
         for track in tracks {

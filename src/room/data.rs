@@ -69,6 +69,9 @@ impl Room {
         if !sender.permissions.publish_data || !is_relayed(sender, &packet) {
             return;
         }
+        if self.rpcs.take(key, &packet) {
+            return;
+        }
         let destinations = destinations(&packet);
         let named = sender_name(sender, &mut packet);
         let payload = with_sender(&named, channel, payload, packet);

@@ -289,23 +289,27 @@ impl Room {
             return;
         };
         participant.session.token_sent = now.instant;
+        if let Some(token) = self.token_for(key, &self.about.name) {
+            self.send(key, signal_response::Message::RefreshToken(token));
+        }
+    }
+
+    /// A token with which a participant joins a room as what it is here. `None` only when the key
+    /// was taken out of the configuration meanwhile.
+    pub(super) fn token_for(&self, key: ParticipantKey, room: &str) -> Option<String> {
+        let participant = self.participants.get(&key)?;
         let renewal = Renewal {
             api_key: &participant.api_key,
             claims: &participant.claims,
-            room: &self.about.name,
+            room,
             identity: &participant.identity,
             name: &participant.name,
             metadata: &participant.metadata,
             attributes: &participant.attributes,
             permissions: &participant.permissions,
         };
-        // Fails only when the key was taken out of the configuration meanwhile.
-        if let Ok(token) = self
-            .about
-            .issuer
-            .renew(&renewal, now.unix_s(), 2 * TOKEN_INTERVAL)
-        {
-            participant.send(signal_response::Message::RefreshToken(token));
-        }
+        let now = self.now.unix_s();
+        let issuer = &self.about.issuer;
+        issuer.renew(&renewal, now, 2 * TOKEN_INTERVAL).ok()
     }
 }

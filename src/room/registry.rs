@@ -1,7 +1,7 @@
 //! All rooms of the server by name.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -43,6 +43,7 @@ impl Registry {
             metrics: Arc::default(),
             readers,
             node_id: format!("ND_{}", random_text(&mut rand::rng(), 12)),
+            revocations: Mutex::default(),
             rooms: DashMap::new(),
             closing: AtomicBool::new(false),
         }))
@@ -115,6 +116,56 @@ impl Registry {
         Err(OrderError::Ending.into())
     }
 
+    /// Takes somebody's tokens for a room no more that became valid before a time in unix seconds.
+    pub fn revoke(&self, room: &str, identity: &str, before: u64) {
+        let revocations = self.0.revocations.lock();
+        let mut revocations = revocations.unwrap_or_else(PoisonError::into_inner);
+        revocations.revoke(room, identity, before);
+    }
+
+    /// Moves a participant to another room, which is made when there is none. Its client is told
+    /// and joins there, with its tracks. `None` when there is no room to move it from.
+    ///
+    /// # Errors
+    /// When the participant is not there, or the other room does not take it.
+    pub async fn move_participant(
+        &self,
+        from: &str,
+        identity: &str,
+        to: &str,
+    ) -> Option<Result<(), CreateError>> {
+        let from = self.existing(from)?;
+        let identity = identity.to_owned();
+        Some(self.move_between(&from, identity, to).await)
+    }
+
+    async fn move_between(
+        &self,
+        from: &mpsc::Sender<RoomMessage>,
+        identity: String,
+        to: &str,
+    ) -> Result<(), CreateError> {
+        let ordered = |answer: Option<_>| answer.unwrap_or(Err(OrderError::Ending));
+        let looked_for = Order::GetParticipant {
+            identity: identity.clone(),
+        };
+        ordered(give(from, looked_for).await)?;
+        let room = self.create(to, RoomChanges::default()).await?;
+        let (to, _) = self.find_or_create(to, Some(RoomChanges::default()))?;
+        admission(&to, &identity).await?;
+        let participants = match ordered(give(&to, Order::ListParticipants).await)? {
+            Answer::Participants(participants) => participants,
+            _ => Vec::new(),
+        };
+        let order = Order::Move {
+            identity,
+            room: Box::new(room),
+            participants,
+        };
+        ordered(give(from, order).await)?;
+        Ok(())
+    }
+
     /// Sends everybody out of a room, and returns when it has ended. False when there is none.
     pub async fn delete(&self, name: &str) -> bool {
         let Some(room) = self.existing(name) else {
@@ -181,6 +232,20 @@ async fn give(
     Some(answer.await.unwrap_or(Err(OrderError::Ending)))
 }
 
+/// Whether a room would take somebody. One that has ended makes way for a new one.
+async fn admission(room: &mpsc::Sender<RoomMessage>, identity: &str) -> Result<(), Refusal> {
+    let (reply, answer) = oneshot::channel();
+    let identity = identity.to_owned();
+    if room
+        .send(RoomMessage::Admits { identity, reply })
+        .await
+        .is_err()
+    {
+        return Ok(());
+    }
+    answer.await.unwrap_or(Ok(()))
+}
+
 fn too_many_rooms() -> Refusal {
     let text = "the server has as many rooms as it may have (limit.num_rooms); try again later";
     Refusal::Unavailable(text.into())
@@ -195,6 +260,7 @@ impl Rooms for Registry {
     type Seat = RoomSeat;
 
     async fn admits(&self, join: &Join) -> Result<(), Refusal> {
+        self.0.check_revocation(join)?;
         let Some(room) = self.existing(&join.room) else {
             if !self.0.settings.auto_create {
                 return Err(no_such_room());
@@ -204,19 +270,11 @@ impl Rooms for Registry {
             }
             return Ok(());
         };
-        let (reply, answer) = oneshot::channel();
-        let identity = join.identity.clone();
-        if room
-            .send(RoomMessage::Admits { identity, reply })
-            .await
-            .is_err()
-        {
-            return Ok(());
-        }
-        answer.await.unwrap_or(Ok(()))
+        admission(&room, &join.identity).await
     }
 
     async fn join(&self, join: Join) -> Result<(RoomSeat, OutboxReceiver), Refusal> {
+        self.0.check_revocation(&join)?;
         for _ in 0..JOIN_ATTEMPTS {
             let (room, _) = self.find_or_create(&join.room, None)?;
             let (reply, answer) = oneshot::channel();

@@ -9,14 +9,16 @@ use moim_engine::event::Event;
 use moim_signaling::outbox::{Outbox, OutboxError, outbox};
 use moim_signaling::wire::{SignalResponse, signal_response};
 use moim_signaling::{Join, Refusal, SessionEnd};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
+use super::admin::{Answer, OrderError};
 use super::clock::Now;
 use super::core::{About, Delivery, Room};
 use super::id::SeatId;
 use super::join::Seated;
 use super::mailbox::{Joined, RoomMessage, RoomSeat};
+use super::rpcs::CallId;
 use super::shared::Shared;
 use crate::media::handle::RoomEvents;
 
@@ -44,6 +46,8 @@ struct RoomTask {
     sender: mpsc::WeakSender<RoomMessage>,
     room: Room,
     outboxes: HashMap<SeatId, Outbox>,
+    /// Those who wait for answers that the room has put off.
+    waiting: HashMap<CallId, oneshot::Sender<Result<Answer, OrderError>>>,
 }
 
 impl RoomTask {
@@ -61,6 +65,7 @@ impl RoomTask {
             sender,
             room,
             outboxes: HashMap::new(),
+            waiting: HashMap::new(),
         };
         (task, events)
     }
@@ -156,9 +161,14 @@ impl RoomTask {
                 self.outboxes.remove(&seat);
                 self.room.session_ended(now, seat, end);
             }
-            RoomMessage::Administer { order, reply } => {
-                let _ = reply.send(self.room.administer(now, *order));
-            }
+            RoomMessage::Administer { order, reply } => match self.room.administer(now, *order) {
+                Ok(Answer::Later(call)) => {
+                    self.waiting.insert(call, reply);
+                }
+                answer => {
+                    let _ = reply.send(answer);
+                }
+            },
             RoomMessage::Close => self.room.close(now),
         }
     }
@@ -191,6 +201,11 @@ impl RoomTask {
                 Delivery::End(seat) => {
                     self.outboxes.remove(&seat);
                 }
+            }
+        }
+        for (call, answer) in self.room.take_answers() {
+            if let Some(reply) = self.waiting.remove(&call) {
+                let _ = reply.send(answer);
             }
         }
         self.pass_on_facts();

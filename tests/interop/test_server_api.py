@@ -3,15 +3,18 @@
 import asyncio
 import base64
 import json
+import time
 
 import aiohttp
+import jwt
 import pytest
 import pytest_asyncio
-from livekit import api
+from livekit import api, rtc
 from livekit.protocol import models
 from livekit.protocol import rtc as wire
 
-from conftest import ours
+from client import heard_frequency, joined
+from conftest import SECRET, ours
 from server_api import bearer, error_of, nonce, opened, post
 
 Reason = models.DisconnectReason
@@ -233,6 +236,111 @@ async def test_a_message_that_is_sent_twice_arrives_once(server, meeting, room):
     assert [p.user.payload for p in alice.data()] == [b"one", b"two", b"three", b"three", b"last"]
     status, _, answer = await send(b"x", b"short")
     assert (status, answer["code"]) == (400, "invalid_argument")
+
+
+# Calls
+
+
+async def call(server, room, identity, **what):
+    body = {"room": room, "destination_identity": identity, **what}
+    status, _, answer = await post(server, "PerformRpc", json.dumps(body), bearer(room_admin=True, room=room))
+    return status, answer
+
+
+async def test_a_participants_method_is_called(server, room):
+    async with joined(server, room, "alice", "bob") as (alice, bob):
+
+        async def greet(data):
+            return f"hello {data.payload}, within {data.response_timeout:.0f} s"
+
+        async def fail(data):
+            raise rtc.RpcError(4711, "not today", "because")
+
+        bob.room.local_participant.register_rpc_method("greet", greet)
+        bob.room.local_participant.register_rpc_method("fail", fail)
+        assert await call(server, room, "bob", method="greet", payload="caller") == (200, {"payload": "hello caller, within 10 s"})
+        status, answer = await call(server, room, "bob", method="fail")
+        assert (status, answer["code"]) == (500, "internal") and "4711: not today: because" in answer["msg"]
+        status, answer = await call(server, room, "bob", method="absent")
+        assert (status, answer["code"]) == (400, "invalid_argument") and "1400" in answer["msg"]
+        status, answer = await call(server, room, "bob", method="greet", payload="x" * 15_361)
+        assert status == 400
+
+
+async def test_a_call_that_nobody_takes_ends(server, meeting, room):
+    alice = await meeting.join("alice")
+    status, answer = await call(server, room, "alice", method="greet", payload="x")
+    assert (status, answer["code"]) == (408, "canceled") and "1501" in answer["msg"]
+    request = next(p.rpc_request for p in alice.data() if p.HasField("rpc_request"))
+    assert (request.method, request.payload, request.version) == ("greet", "x", 1)
+    status, answer = await call(server, room, "", method="greet")
+    assert (status, answer["code"]) == (400, "invalid_argument")
+
+
+@ours
+async def test_a_call_of_somebody_who_is_not_there_is_not_found(server, meeting, room):
+    await meeting.join("alice")
+    assert (await call(server, room, "nobody", method="greet"))[0] == 404
+    assert (await call(server, room + "-absent", "nobody", method="greet"))[0] == 404
+
+
+# Moves
+
+
+@ours
+async def test_a_participant_is_moved_with_its_tracks(rooms, server, room):
+    there = room + "-there"
+    async with joined(server, room, "alice", "carol") as (alice, carol), joined(server, there, "bob") as bob:
+        await alice.publish_tone(660)
+        await carol.event("track_subscribed")
+        await rooms.move_participant(api.MoveParticipantRequest(room=room, identity="alice", destination_room=there))
+        await carol.event("participant_disconnected", lambda who: who.identity == "alice")
+        await bob.event("participant_connected", lambda who: who.identity == "alice")
+        track, _, who = await bob.event("track_subscribed")
+        assert who.identity == "alice" and abs(await heard_frequency(track) - 660) < 10
+        assert "bob" in alice.room.remote_participants and "carol" not in alice.room.remote_participants
+        listed = (await rooms.list_participants(api.ListParticipantsRequest(room=room))).participants
+        assert [each.identity for each in listed] == ["carol"]
+
+
+@ours
+async def test_a_moved_client_is_told_where_and_given_a_token(rooms, server, meeting, room):
+    there = room + "-there"
+    alice = await meeting.join("alice")
+    await rooms.move_participant(api.MoveParticipantRequest(room=room, identity="alice", destination_room=there))
+    moved = await alice.message("room_moved")
+    assert moved.room.name == there and moved.participant.sid == alice.sid
+    claims = jwt.decode(moved.token, SECRET, algorithms=["HS256"])
+    assert (claims["sub"], claims["video"]["room"], claims["video"]["roomJoin"]) == ("alice", there, True)
+    leave = await alice.message("leave")
+    assert leave.action == wire.LeaveRequest.Action.RECONNECT
+    nobody = api.MoveParticipantRequest(room=room, identity="nobody", destination_room=there)
+    assert await error_of(rooms.move_participant(nobody)) == ("not_found", 404)
+
+
+async def test_nobody_is_moved_to_where_it_is(rooms, meeting, room):
+    await meeting.join("alice")
+    for ask, request in (
+        (rooms.move_participant, api.MoveParticipantRequest), (rooms.forward_participant, api.ForwardParticipantRequest),
+    ):
+        call = ask(request(room=room, identity="alice", destination_room=room))
+        assert await error_of(call) == ("invalid_argument", 400)
+
+
+@ours
+async def test_a_token_is_revoked_with_a_removal(rooms, server, meeting, room):
+    alice = await meeting.join("alice")
+    now = int(time.time())
+    request = api.RoomParticipantIdentity(room=room, identity="alice", revoke_token_ts=now - 60)
+    await rooms.remove_participant(request)
+    await alice.message("leave")
+    again = await meeting.join("alice")
+    request = api.RoomParticipantIdentity(room=room, identity="alice", revoke_token_ts=now + 60)
+    await rooms.remove_participant(request)
+    await again.message("leave")
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await meeting.join("alice")
+    await meeting.join("bob")
 
 
 # Refusals

@@ -1,6 +1,7 @@
 //! What clients and administrators do in a meeting, at random.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use moim::room::{Order, RoomChanges};
@@ -316,7 +317,7 @@ impl Meeting {
 
     pub(crate) fn administer(&mut self, index: usize) {
         let identity = self.clients[index].identity.clone();
-        let order = match self.rng.random_range(0..5) {
+        let order = match self.rng.random_range(0..7) {
             0 => Order::UpdateParticipant {
                 identity,
                 metadata: String::new(),
@@ -352,6 +353,17 @@ impl Meeting {
                 max_participants: Some(self.rng.random_range(20..100)),
                 ..Default::default()
             }),
+            4 => Order::Call {
+                identity,
+                method: "greet".into(),
+                payload: "x".repeat(self.rng.random_range(0..20_000)),
+                timeout: Duration::from_millis(self.rng.random_range(0..30_000)),
+            },
+            5 if self.rng.random_bool(0.2) => Order::Move {
+                identity,
+                room: Box::default(),
+                participants: Vec::new(),
+            },
             _ if self.rng.random_bool(0.2) => Order::RemoveParticipant { identity },
             _ => return,
         };

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::room::{CreateError, OrderError};
+use crate::room::{CallError, CreateError, OrderError};
 use moim_signaling::Refusal;
 use moim_signaling::token::TokenError;
 
@@ -16,6 +16,7 @@ use moim_signaling::token::TokenError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Code {
+    Canceled,
     BadRoute,
     Malformed,
     InvalidArgument,
@@ -31,6 +32,7 @@ pub(super) enum Code {
 impl Code {
     fn status(self) -> StatusCode {
         match self {
+            Code::Canceled => StatusCode::REQUEST_TIMEOUT,
             Code::BadRoute | Code::NotFound => StatusCode::NOT_FOUND,
             Code::Malformed | Code::InvalidArgument => StatusCode::BAD_REQUEST,
             Code::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -103,11 +105,24 @@ impl From<OrderError> for TwirpError {
             OrderError::NoTrack(_) => {
                 return TwirpError::new(Code::NotFound, "track is not found");
             }
+            OrderError::Call(error) => code_of(error),
             OrderError::RemoteUnmute => Code::FailedPrecondition,
             OrderError::TooLarge(_) => Code::InvalidArgument,
             OrderError::Ending => Code::Unavailable,
         };
         TwirpError::new(code, error.to_string())
+    }
+}
+
+/// The code of a call that has failed, as LiveKit's server gives it.
+fn code_of(error: &CallError) -> Code {
+    match error {
+        CallError::NotAcknowledged | CallError::NotAnswered => Code::Canceled,
+        CallError::Disconnected => Code::Unavailable,
+        CallError::TooLarge => Code::Malformed,
+        CallError::NoMethod => Code::InvalidArgument,
+        CallError::TooMany => Code::ResourceExhausted,
+        CallError::Answered { .. } => Code::Internal,
     }
 }
 

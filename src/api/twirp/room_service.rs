@@ -1,5 +1,7 @@
 //! `livekit.RoomService`: rooms made, listed, watched, moderated and ended.
 
+use std::time::Duration;
+
 use axum::response::Response;
 use moim_signaling::wire::{
     self, CreateRoomRequest, DataPacket, DeleteRoomRequest, DeleteRoomResponse,
@@ -192,6 +194,9 @@ impl RoomService<'_> {
     ) -> Result<RemoveParticipantResponse, TwirpError> {
         self.caller.may_administer(&request.room)?;
         let identity = request.identity;
+        if let Ok(before @ 1..) = u64::try_from(request.revoke_token_ts) {
+            self.rooms.revoke(&request.room, &identity, before);
+        }
         let order = Order::RemoveParticipant { identity };
         self.administer(&request.room, order).await?;
         Ok(RemoveParticipantResponse {})
@@ -326,8 +331,10 @@ impl RoomService<'_> {
         self.caller
             .may_move(&request.room, &request.destination_room)?;
         check_destination(&request.room, &request.destination_room)?;
-        let text = "this server does not move participants";
-        Err(TwirpError::new(Code::Unimplemented, text))
+        let (from, to) = (&request.room, &request.destination_room);
+        let moved = self.rooms.move_participant(from, &request.identity, to);
+        moved.await.ok_or_else(TwirpError::no_room)??;
+        Ok(MoveParticipantResponse {})
     }
 
     async fn perform_rpc(
@@ -339,8 +346,16 @@ impl RoomService<'_> {
             let text = "destination identity is required";
             return Err(TwirpError::new(Code::InvalidArgument, text));
         }
-        let text = "this server does not call participants";
-        Err(TwirpError::new(Code::Unimplemented, text))
+        let order = Order::Call {
+            identity: request.destination_identity,
+            method: request.method,
+            payload: request.payload,
+            timeout: Duration::from_millis(request.response_timeout_ms.into()),
+        };
+        match self.administer(&request.room, order).await? {
+            Answer::Payload(payload) => Ok(PerformRpcResponse { payload }),
+            _ => Err(TwirpError::internal()),
+        }
     }
 
     async fn administer(&self, room: &str, order: Order) -> Result<Answer, TwirpError> {
