@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +12,12 @@ use moim_signaling::token::{ApiKeys, Claims, TokenIssuer, VideoGrant};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
 use crate::config::Config;
+use crate::reload::{Reload, SetLogLevel};
 
 /// A video-conferencing server. Without a configuration it starts in development mode.
 #[derive(Debug, Parser)]
@@ -41,7 +47,7 @@ struct Options {
     #[arg(long, global = true, env = "LIVEKIT_KEYS", hide_env_values = true)]
     keys: Option<String>,
     /// Development mode: loopback, API key devkey, tokens for anybody
-    #[arg(long)]
+    #[arg(long, global = true)]
     dev: bool,
     /// Address to listen on; may be given several times
     #[arg(long)]
@@ -69,6 +75,24 @@ enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// The configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Reads the configuration and says what is wrong with it
+    Check,
+    /// Prints every key as it is in use, secrets masked
+    Show,
+    /// Prints a file with every key and its default
+    Sample,
+    /// Prints the documentation of every key
+    #[command(hide = true)]
+    Docs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -154,6 +178,7 @@ impl Cli {
                 print_line(&format!("API{}: {}", random(13), random(43)));
                 Ok(())
             }
+            Some(Command::Config { command }) => config_command(&self.options, &command),
         }
     }
 }
@@ -165,12 +190,34 @@ fn random(len: usize) -> String {
         .collect()
 }
 
-#[allow(clippy::print_stdout)]
+/// Prints for the person at the terminal, or for a program that may have closed its end.
 fn print_line(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn read_config(options: &Options) -> anyhow::Result<(Config, Vec<String>)> {
+fn config_command(options: &Options, command: &ConfigCommand) -> anyhow::Result<()> {
+    match command {
+        ConfigCommand::Check => {
+            let (mut config, ignored) = read_config(options)?;
+            if config.keys.is_empty() {
+                bail!("`keys` is empty: give at least one `API_KEY: SECRET`");
+            }
+            if let Some(weak) = config.set_weak_keys_aside().into_iter().next() {
+                return Err(weak.into());
+            }
+            if !ignored.is_empty() {
+                print_line(&format!("without meaning here: {}", ignored.join(", ")));
+            }
+            print_line("the configuration is good");
+        }
+        ConfigCommand::Show => print_line(read_config(options)?.0.show().trim_end()),
+        ConfigCommand::Sample => print_line(Config::sample().trim_end()),
+        ConfigCommand::Docs => print_line(Config::documentation().trim_end()),
+    }
+    Ok(())
+}
+
+fn read_config(options: &Options) -> anyhow::Result<(Config, Vec<&'static str>)> {
     let (mut config, ignored) = match (&options.config, &options.config_body) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path)
@@ -181,8 +228,14 @@ fn read_config(options: &Options) -> anyhow::Result<(Config, Vec<String>)> {
         (None, None) => (Config::default(), Vec::new()),
     };
     let given = options.config.is_some() || options.config_body.is_some();
+    if !config.key_file.is_empty() {
+        let path = config.key_file.clone();
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {path} (`key_file`)"))?;
+        config.add_keys(&text, &path)?;
+    }
     if let Some(keys) = &options.keys {
-        config.add_keys(keys)?;
+        config.add_keys(keys, "--keys or LIVEKIT_KEYS")?;
     }
     if options.dev || (!given && options.keys.is_none()) {
         config = config.into_development();
@@ -190,26 +243,34 @@ fn read_config(options: &Options) -> anyhow::Result<(Config, Vec<String>)> {
     if !options.bind.is_empty() {
         config.bind_addresses.clone_from(&options.bind);
     }
-    config.rtc.node_ip = options.node_ip.or(config.rtc.node_ip);
-    config.rtc.udp_port = options.udp_port.unwrap_or(config.rtc.udp_port);
+    if let Some(ip) = options.node_ip {
+        config.rtc.node_ip = ip.into();
+    }
+    if let Some(port) = options.udp_port {
+        config.rtc.udp_port = port.into();
+    }
     config.rtc.shards = options.shards.unwrap_or(config.rtc.shards);
     Ok((config, ignored))
 }
 
 fn serve(options: Options) -> anyhow::Result<()> {
     let (config, ignored) = read_config(&options)?;
-    start_logging(&config)?;
+    let set_log_level = start_logging(&config)?;
     if !ignored.is_empty() {
         tracing::info!(keys = %ignored.join(", "), "configuration keys that have no meaning here");
     }
+    let reload = Reload {
+        read: Box::new(move || Ok(read_config(&options)?.0)),
+        set_log_level,
+    };
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(crate::server::run(config))
+        .block_on(crate::server::run(config, reload))
 }
 
-fn start_logging(config: &Config) -> anyhow::Result<()> {
-    use tracing_subscriber::EnvFilter;
+/// What the log has, by the configuration or `RUST_LOG`.
+fn log_filter(config: &Config) -> anyhow::Result<EnvFilter> {
     let level = &config.logging.level;
     // The protocol libraries' own chatter is for those who ask for it by name. SCTP's calls the
     // ABORT with which a client leaves (RFC 9260, section 9.1) an error.
@@ -218,28 +279,30 @@ fn start_logging(config: &Config) -> anyhow::Result<()> {
     } else {
         format!("{level},rtc=warn,rtc_dtls=error,rtc_sctp=off,rtc_ice=error")
     };
-    let filter =
-        EnvFilter::try_new(std::env::var("RUST_LOG").unwrap_or(quiet)).with_context(|| {
-            format!("`logging.level` is `{level}`; it must be error, warn, info, debug or trace")
-        })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    EnvFilter::try_new(std::env::var("RUST_LOG").unwrap_or(quiet)).with_context(|| {
+        format!("`logging.level` is `{level}`; it must be error, warn, info, debug or trace")
+    })
+}
+
+/// Starts the log. Gives what sets another level.
+fn start_logging(config: &Config) -> anyhow::Result<SetLogLevel> {
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(log_filter(config)?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
     if config.logging.json {
-        builder.json().init();
+        registry.with(lines.json()).init();
     } else {
-        builder.init();
+        registry.with(lines).init();
     }
-    Ok(())
+    Ok(Box::new(move |config| {
+        handle.reload(log_filter(config)?)?;
+        Ok(())
+    }))
 }
 
 fn create_token(options: &Options, token: &TokenOptions) -> anyhow::Result<()> {
     let (config, _) = read_config(options)?;
-    let pairs = config
-        .keys
-        .iter()
-        .map(|(key, secret)| (key.clone(), secret.0.clone()));
-    let keys: ApiKeys = pairs.collect();
+    let keys: ApiKeys = config.key_pairs().collect();
     if keys.is_empty() {
         bail!("no API key: give --keys 'KEY: SECRET' or --config FILE");
     }

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod media;
+pub mod reload;
 pub mod room;
 pub mod server;
 pub mod webhook;

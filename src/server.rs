@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use moim_signaling::http as signaling;
 use moim_signaling::session::Limits;
 use moim_signaling::token::{ApiKeys, TokenIssuer};
+use moim_signaling::{Connections, http as signaling};
 use tokio::net::TcpListener;
 
 use crate::api;
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::http::HttpServer;
 use crate::media::handle::Media;
 use crate::media::shell::{RunningShard, ShardConfig};
+use crate::reload::{Hangups, Reload};
 use crate::room::{Registry, RoomSettings};
 use crate::webhook::Webhooks;
 use moim_engine::transport::ServerCertificate;
@@ -26,16 +27,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the configuration does not allow a start, or an address cannot be had.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(mut config: Config, reload: Reload) -> anyhow::Result<()> {
     if config.keys.is_empty() {
         bail!("`keys` is empty: give at least one `API_KEY: SECRET`, or start with --dev");
     }
-    config.check_secrets()?;
-    let pairs = config
-        .keys
-        .iter()
-        .map(|(key, secret)| (key.clone(), secret.0.clone()));
-    let keys: ApiKeys = pairs.collect();
+    for weak in config.set_weak_keys_aside() {
+        tracing::error!("{weak}");
+    }
+    let keys: ApiKeys = config.key_pairs().collect();
     let issuer = TokenIssuer::new(keys.clone());
     let listeners = listen(&config).await?;
     let shards = start_shards(&config)?;
@@ -55,21 +54,28 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Media::new(handles, fingerprint),
         vec![Arc::new(webhooks.clone())],
     );
-    let connections = config.limit.connections();
-    let router = signaling::router(rooms.clone(), keys.clone(), Limits::default(), connections);
+    let connections = Connections::new(config.limit.connections());
+    let router = signaling::router(
+        rooms.clone(),
+        keys.clone(),
+        Limits::default(),
+        connections.clone(),
+    );
     let router = router.merge(api::router(
         rooms.clone(),
         webhooks.clone(),
         statistics,
-        keys,
+        keys.clone(),
         issuer,
         config.development,
     ));
+    let hangups = Hangups::new();
     announce(&config, &listeners)?;
     let mut http = HttpServer::start(listeners, router, config.trusted_proxies.clone());
     tokio::select! {
         () = told_to_stop() => tracing::info!("stopping"),
         failed = http.failed() => failed.context("a listener failed")?,
+        () = reload.run(hangups, config, &keys, &connections) => {}
     }
     rooms.close().await;
     tokio::join!(http.stop(), webhooks.drain(DRAIN_TIMEOUT));
@@ -140,19 +146,18 @@ async fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
 
 fn start_shards(config: &Config) -> anyhow::Result<Shards> {
     let certificate = Arc::new(ServerCertificate::generate()?);
-    let count = match config.rtc.shards {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        count => count,
-    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = config.rtc.shard_count(cores);
+    let first = usize::from(config.rtc.ports().first);
     let mut configs = Vec::new();
     for index in 0..count {
-        let port = u16::try_from(usize::from(config.rtc.udp_port) + index)
+        let port = u16::try_from(first + index)
             .context("`rtc.udp_port` and `rtc.shards` reach past port 65535")?;
         configs.push(ShardConfig {
             index,
             bind: usable(bind_addresses(config)),
             port,
-            announce: config.rtc.node_ip.into_iter().collect(),
+            announce: config.rtc.node_ip.addresses().collect(),
         });
     }
     Ok(Shards {

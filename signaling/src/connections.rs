@@ -54,13 +54,13 @@ impl Default for ConnectionLimits {
 
 /// The WebSockets of a server. A copy counts the same ones.
 #[derive(Debug, Clone)]
-pub(crate) struct Connections {
-    limits: ConnectionLimits,
+pub struct Connections {
     counts: Arc<Mutex<Counts>>,
 }
 
 #[derive(Debug)]
 struct Counts {
+    limits: ConnectionLimits,
     total: usize,
     addresses: HashMap<IpAddr, AddressCounts>,
     sweep_at: usize,
@@ -80,16 +80,24 @@ pub(crate) struct ConnectionGuard {
 }
 
 impl Connections {
-    pub(crate) fn new(limits: ConnectionLimits) -> Connections {
+    /// None yet, and never more than this.
+    pub fn new(limits: ConnectionLimits) -> Connections {
         let counts = Counts {
+            limits,
             total: 0,
             addresses: HashMap::new(),
             sweep_at: MIN_SWEEP,
         };
         Connections {
-            limits,
             counts: Arc::new(Mutex::new(counts)),
         }
+    }
+
+    /// Sets other bounds. WebSockets that are above them stay. An address keeps its rate of
+    /// joins until it has been idle.
+    pub fn set_limits(&self, limits: ConnectionLimits) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.limits = limits;
     }
 
     /// Whether [`Connections::admit`] would count one more now, apart from the rate of joins.
@@ -98,7 +106,7 @@ impl Connections {
     /// When there are too many, or too many from this address.
     pub(crate) fn check(&self, address: Option<ClientAddress>) -> Result<(), Refusal> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.check(address.map(ClientAddress::network), &self.limits)
+        counts.check(address.map(ClientAddress::network))
     }
 
     /// Counts one more.
@@ -112,9 +120,9 @@ impl Connections {
     ) -> Result<ConnectionGuard, Refusal> {
         let address = address.map(ClientAddress::network);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.check(address, &self.limits)?;
+        counts.check(address)?;
         if let Some(address) = address {
-            counts.admit_address(address, &self.limits, now)?;
+            counts.admit_address(address, now)?;
         }
         counts.total += 1;
         Ok(ConnectionGuard {
@@ -125,7 +133,8 @@ impl Connections {
 }
 
 impl Counts {
-    fn check(&self, address: Option<IpAddr>, limits: &ConnectionLimits) -> Result<(), Refusal> {
+    fn check(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
+        let limits = &self.limits;
         if self.total >= limits.total {
             let text = format!(
                 "all {} connections of the server are in use; try again later",
@@ -146,12 +155,7 @@ impl Counts {
         }
     }
 
-    fn admit_address(
-        &mut self,
-        address: IpAddr,
-        limits: &ConnectionLimits,
-        now: Instant,
-    ) -> Result<(), Refusal> {
+    fn admit_address(&mut self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
         if self.addresses.len() >= self.sweep_at {
             let is_used =
                 |counts: &mut AddressCounts| counts.open > 0 || !counts.joins.is_full(now);
@@ -163,7 +167,7 @@ impl Counts {
             .entry(address)
             .or_insert_with(|| AddressCounts {
                 open: 0,
-                joins: TokenBucket::new(limits.joins, now),
+                joins: TokenBucket::new(self.limits.joins, now),
             });
         if !counts.joins.take(1.0, now) {
             let text = "too many joins from your address; try again in a moment";

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::admission::read_join;
-use crate::connections::{ClientAddress, ConnectionLimits, Connections};
+use crate::connections::{ClientAddress, Connections};
 use crate::rooms::{Refusal, Rooms};
 use crate::session::{self, Limits, MAX_MESSAGE, SeatGuard};
 use crate::token::ApiKeys;
@@ -36,13 +36,13 @@ pub fn router<R: Rooms>(
     rooms: R,
     keys: ApiKeys,
     limits: Limits,
-    connections: ConnectionLimits,
+    connections: Connections,
 ) -> Router {
     let service = Service {
         rooms,
         keys,
         limits,
-        connections: Connections::new(connections),
+        connections,
     };
     Router::new()
         .route("/rtc", get(connect::<R>))

@@ -17,7 +17,7 @@ pub mod session;
 pub mod token;
 pub mod wire;
 
-pub use connections::{ClientAddress, ConnectionLimits};
+pub use connections::{ClientAddress, ConnectionLimits, Connections};
 pub use permission::Permissions;
 pub use rate::Rate;
 pub use rooms::{Join, Refusal, Rooms, Seat, SeatClosed, SessionEnd};

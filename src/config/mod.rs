@@ -1,27 +1,35 @@
 //! The configuration: a YAML file with LiveKit's key names, flags and environment over it.
+//!
+//! `schema` lists the keys; `document` reads YAML, `value` the types of values, `read` goes by the
+//! schema from one to the other, and `write` back.
 
-mod keys;
+mod document;
+mod read;
+mod schema;
+mod value;
+mod write;
 
-use std::net::IpAddr;
-
-use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::room::RoomSettings;
 use crate::webhook::WebhookConfig;
-pub use keys::ConfigError;
 use moim_signaling::token::MIN_SECRET;
 use moim_signaling::{ConnectionLimits, Rate};
+pub use read::ConfigError;
+use schema::Effect;
 
 /// Everything that can be set. Every key has a default.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// TCP port of HTTP and WebSocket.
     pub port: u16,
     /// Addresses to listen on; empty means all.
     pub bind_addresses: Vec<IpAddr>,
     /// API key → secret.
-    pub keys: std::collections::BTreeMap<String, Secret>,
+    pub keys: ApiKeyTable,
+    /// A file of more of them; empty means none.
+    pub key_file: String,
     /// Media.
     pub rtc: RtcConfig,
     /// Rooms.
@@ -35,25 +43,33 @@ pub struct Config {
     /// Logs.
     pub logging: LoggingConfig,
     /// Development mode: anybody gets a token from the page.
-    #[serde(skip)]
     pub development: bool,
 }
 
 /// Media.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone)]
 pub struct RtcConfig {
-    /// UDP port of the first shard; the next ones take the following ports.
-    pub udp_port: u16,
-    /// Address to announce to clients instead of the bound ones.
-    pub node_ip: Option<IpAddr>,
+    /// UDP ports of the shards: the first one's, and the following ones.
+    pub udp_port: Ports,
+    /// First of the ports that shards take when `udp_port` is not given.
+    pub port_range_start: u16,
+    /// Last of these.
+    pub port_range_end: u16,
+    /// Addresses to announce to clients instead of the bound ones.
+    pub node_ip: NodeIp,
     /// Media shards; 0 means one a core.
     pub shards: usize,
 }
 
+/// LiveKit's default is a range of ports for each participant; 7882 is what its documentation
+/// proposes for all participants on one port.
+const DEFAULT_UDP_PORTS: Ports = Ports {
+    first: 7882,
+    last: 7882,
+};
+
 /// Bounds over all rooms.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone)]
 pub struct LimitConfig {
     /// Rooms at a time.
     pub num_rooms: usize,
@@ -92,8 +108,7 @@ impl Default for LimitConfig {
 }
 
 /// Logs.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone)]
 pub struct LoggingConfig {
     /// error, warn, info, debug or trace, or a filter of `tracing`.
     pub level: String,
@@ -101,9 +116,61 @@ pub struct LoggingConfig {
     pub json: bool,
 }
 
+/// API keys with their secrets.
+pub type ApiKeyTable = BTreeMap<String, Secret>;
+
+/// UDP ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// The first one.
+    pub first: u16,
+    /// The last one; the same as the first where the number of ports is not bounded.
+    pub last: u16,
+}
+
+impl From<u16> for Ports {
+    fn from(port: u16) -> Ports {
+        Ports {
+            first: port,
+            last: port,
+        }
+    }
+}
+
+/// The addresses of this machine that clients are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeIp {
+    /// The IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl NodeIp {
+    /// Those that are there.
+    pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
+        let ipv4 = self.ipv4.map(IpAddr::from);
+        ipv4.into_iter().chain(self.ipv6.map(IpAddr::from))
+    }
+}
+
+impl From<IpAddr> for NodeIp {
+    fn from(ip: IpAddr) -> NodeIp {
+        match ip {
+            IpAddr::V4(ip) => NodeIp {
+                ipv4: Some(ip),
+                ipv6: None,
+            },
+            IpAddr::V6(ip) => NodeIp {
+                ipv4: None,
+                ipv6: Some(ip),
+            },
+        }
+    }
+}
+
 /// A secret: it is never printed.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
 impl std::fmt::Debug for Secret {
@@ -117,7 +184,8 @@ impl Default for Config {
         Config {
             port: 7880,
             bind_addresses: Vec::new(),
-            keys: Default::default(),
+            keys: ApiKeyTable::new(),
+            key_file: String::new(),
             rtc: RtcConfig::default(),
             room: RoomSettings::default(),
             limit: LimitConfig::default(),
@@ -132,9 +200,35 @@ impl Default for Config {
 impl Default for RtcConfig {
     fn default() -> Self {
         RtcConfig {
-            udp_port: 7882,
-            node_ip: None,
+            udp_port: DEFAULT_UDP_PORTS,
+            port_range_start: 0,
+            port_range_end: 0,
+            node_ip: NodeIp::default(),
             shards: 0,
+        }
+    }
+}
+
+impl RtcConfig {
+    /// The ports of the shards: `udp_port`, or where that is not given the range.
+    pub fn ports(&self) -> Ports {
+        let range = Ports {
+            first: self.port_range_start,
+            last: self.port_range_end.max(self.port_range_start),
+        };
+        match self.udp_port == DEFAULT_UDP_PORTS && self.port_range_start > 0 {
+            true => range,
+            false => self.udp_port,
+        }
+    }
+
+    /// How many shards there are on a machine of so many cores.
+    pub fn shard_count(&self, cores: usize) -> usize {
+        let wanted = if self.shards == 0 { cores } else { self.shards };
+        let ports = self.ports();
+        match ports.last > ports.first {
+            true => wanted.min(usize::from(ports.last - ports.first) + 1),
+            false => wanted,
         }
     }
 }
@@ -154,8 +248,52 @@ impl Config {
     ///
     /// # Errors
     /// When the text is not YAML, has a key that nobody knows, or a value that does not fit.
-    pub fn parse(text: &str, source: &str) -> Result<(Config, Vec<String>), ConfigError> {
-        keys::parse(text, source)
+    pub fn parse(text: &str, source: &str) -> Result<(Config, Vec<&'static str>), ConfigError> {
+        read::parse(text, source)
+    }
+
+    /// Every key with its value, as YAML; secrets are masked.
+    pub fn show(&self) -> String {
+        write::show(self)
+    }
+
+    /// A file with every key, what it is, and its default.
+    pub fn sample() -> String {
+        write::sample()
+    }
+
+    /// The text of `docs/configuration.md`.
+    pub fn documentation() -> String {
+        write::documentation()
+    }
+
+    /// API keys and secrets.
+    pub fn key_pairs(&self) -> impl Iterator<Item = (String, String)> {
+        let pair = |(key, secret): (&String, &Secret)| (key.clone(), secret.0.clone());
+        self.keys.iter().map(pair)
+    }
+
+    /// The keys of which the values differ in another configuration, and whether each can be
+    /// changed while the server runs.
+    pub fn changes(&self, other: &Config) -> Vec<(&'static str, bool)> {
+        let differs = |schema: &&schema::Schema| match &schema.effect {
+            Effect::Set { get, .. } => get(self) != get(other),
+            Effect::Ignored(_) => false,
+        };
+        let mut changes: Vec<_> = schema::SCHEMA
+            .iter()
+            .filter(differs)
+            .filter(|schema| !matches!(schema.path, "keys" | "log_level"))
+            .map(|schema| {
+                let reload = matches!(&schema.effect, Effect::Set { reload: true, .. });
+                (schema.path, reload)
+            })
+            .collect();
+        // Secrets look alike when they are written.
+        if self.keys != other.keys {
+            changes.push(("keys", true));
+        }
+        changes
     }
 
     /// Development mode: loopback only, a well-known key, tokens for anybody.
@@ -173,43 +311,36 @@ impl Config {
         self
     }
 
-    /// Whether every secret is long enough to be one. A server that listens on loopback only, or
-    /// is in development mode, may have short ones; the log names them.
-    ///
-    /// # Errors
-    /// When a secret could be found by trying (RFC 7518, section 3.2).
-    pub fn check_secrets(&self) -> Result<(), ConfigError> {
-        if self.development {
-            return Ok(());
-        }
+    /// Takes out the keys of which the secret could be found by trying (RFC 7518, section 3.2), and
+    /// says which: a token that one of them has signed proves nothing. In development mode, and
+    /// where the server listens on loopback only, they stay.
+    pub fn set_weak_keys_aside(&mut self) -> Vec<ConfigError> {
         let is_local =
             !self.bind_addresses.is_empty() && self.bind_addresses.iter().all(IpAddr::is_loopback);
-        for (key, secret) in &self.keys {
-            if secret.0.len() >= MIN_SECRET {
-                continue;
-            }
-            let error = ConfigError::ShortSecret {
-                key: key.clone(),
-                len: secret.0.len(),
-            };
-            if !is_local {
-                return Err(error);
-            }
-            tracing::warn!("{error}");
+        if self.development || is_local {
+            return Vec::new();
         }
-        Ok(())
+        let mut weak = Vec::new();
+        self.keys.retain(|key, secret| {
+            let len = secret.0.len();
+            if len < MIN_SECRET {
+                let key = key.clone();
+                weak.push(ConfigError::ShortSecret { key, len });
+            }
+            len >= MIN_SECRET
+        });
+        weak
     }
 
     /// Adds keys in the form `key: secret`, several on lines of their own.
     ///
     /// # Errors
-    /// When a line has no colon.
-    pub fn add_keys(&mut self, text: &str) -> Result<(), ConfigError> {
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let (key, secret) = line.split_once(':').ok_or_else(|| ConfigError::Value {
-                key: "keys".into(),
-                value: "…".into(),
-                expected: "`API_KEY: SECRET`".into(),
+    /// When a line has no colon; `source` names where the text is from.
+    pub fn add_keys(&mut self, text: &str, source: &str) -> Result<(), ConfigError> {
+        let is_pair = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        for line in text.lines().map(str::trim).filter(is_pair) {
+            let (key, secret) = line.split_once(':').ok_or_else(|| ConfigError::Keys {
+                source_name: source.to_owned(),
             })?;
             let secret = Secret(secret.trim().to_owned());
             self.keys.insert(key.trim().to_owned(), secret);

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 /// How rooms behave unless they are told otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomSettings {
     /// A room is made when the first participant joins it.
     pub auto_create: bool,
@@ -23,7 +20,6 @@ pub struct RoomSettings {
     /// The server API may unmute tracks.
     pub enable_remote_unmute: bool,
     /// Rooms of the server (`limit.num_rooms`).
-    #[serde(skip)]
     pub max_rooms: usize,
     /// Seconds for which the seat of a participant whose connection broke is kept.
     pub resume_timeout: u32,

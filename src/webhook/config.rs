@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
-
 /// Who is told what happens in rooms, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WebhookConfig {
     /// Receivers, `http://` or `https://`.
     pub urls: Vec<String>,
@@ -24,8 +21,7 @@ pub struct WebhookConfig {
 }
 
 /// Which events are sent: those that are named, or else all but those that are not wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// The only events that are sent; empty for all.
     pub include_events: Vec<String>,
@@ -46,11 +42,9 @@ impl Filter {
 }
 
 /// What may wait for a receiver.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
     /// An event that could not be delivered for this long is dropped.
-    #[serde(deserialize_with = "duration")]
     pub max_age: Duration,
     /// Events of one room that wait at once.
     pub max_depth: usize,
@@ -67,14 +61,11 @@ impl Default for Waiting {
 
 /// When an event that was not taken is sent again: after `min`, and twice as long after each
 /// further attempt, up to `max`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     /// After the first attempt.
-    #[serde(deserialize_with = "duration")]
     pub min: Duration,
     /// At most.
-    #[serde(deserialize_with = "duration")]
     pub max: Duration,
 }
 
@@ -95,69 +86,9 @@ impl Retry {
     }
 }
 
-/// A duration as Go writes it, such as `1m30s` or `250ms`, or a number of seconds.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Seconds(f64),
-        Text(String),
-    }
-    let read = match Written::deserialize(deserializer)? {
-        Written::Seconds(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Written::Text(text) => parse_duration(&text),
-    };
-    read.ok_or_else(|| serde::de::Error::custom("a duration, such as 30s, 1m30s or 250ms"))
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
-    let mut sum = 0.0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (value, after) = rest.split_at(number);
-        let unit = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit);
-        let unit = match unit {
-            "h" => 3_600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            _ => return None,
-        };
-        sum += value.parse::<f64>().ok()? * unit;
-        rest = after;
-    }
-    Duration::try_from_secs_f64(sum).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_read_as_go_writes_them() {
-        for (text, seconds) in [
-            ("30s", Some(30.0)),
-            ("1m30s", Some(90.0)),
-            ("1h", Some(3_600.0)),
-            ("250ms", Some(0.25)),
-            ("1.5s", Some(1.5)),
-            ("", None),
-            ("30", None),
-            ("s", None),
-            ("-1s", None),
-            ("1d", None),
-        ] {
-            let read = parse_duration(text).map(|duration| duration.as_secs_f64());
-            assert_eq!(read, seconds, "{text}");
-        }
-    }
 
     #[test]
     fn what_is_included_counts_before_what_is_excluded() {

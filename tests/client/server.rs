@@ -13,7 +13,7 @@ use moim_engine::io::EngineStatistics;
 use moim_engine::transport::ServerCertificate;
 use moim_signaling::session::Limits;
 use moim_signaling::token::{ApiKeys, TokenIssuer};
-use moim_signaling::{ConnectionLimits, http};
+use moim_signaling::{ConnectionLimits, Connections, http};
 
 /// Every subscriber goes to another shard than the publishers.
 const ALWAYS: Spreading = Spreading {
@@ -83,7 +83,12 @@ impl Server {
             media,
             Vec::new(),
         );
-        let router = http::router(rooms, keys, Limits::default(), ConnectionLimits::default());
+        let router = http::router(
+            rooms,
+            keys,
+            Limits::default(),
+            Connections::new(ConnectionLimits::default()),
+        );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a free port");
         let http = listener.local_addr().expect("an address").to_string();

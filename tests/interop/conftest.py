@@ -1,6 +1,8 @@
 """The server under test: one process for the whole run, on free ports; or, by MOIM_URL, one that runs already."""
 
+import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -42,30 +44,41 @@ class Server:
             return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def configuration(more="", keys=f"{{{KEY}: {SECRET}}}"):
+    """A configuration on free ports of loopback."""
+    http, media = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    return f"port: {http}\nbind_addresses: ['127.0.0.1']\nkeys: {keys}\nrtc: {{udp_port: {media}}}\n{more}"
+
+
+@contextlib.contextmanager
+def started(path):
+    """A server of its own, with the configuration in a file."""
+    with open(path) as file:
+        http, media = [int(port) for port in re.findall(r"port: (\d+)", file.read())[:2]]
+    process = subprocess.Popen(
+        [os.environ["MOIM_BIN"], "--config", path, "--shards", "1"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if "http://" in line:
+            break
+    assert process.poll() is None, "the server did not start"
+    yield Server(f"ws://127.0.0.1:{http}", media, process.pid)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+
+
 @pytest.fixture(scope="session")
 def server():
     if url := os.environ.get("MOIM_URL"):
         yield Server(url)
         return
-    http, media = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
-        config.write(
-            f"port: {http}\nbind_addresses: ['127.0.0.1']\nkeys:\n  {KEY}: {SECRET}\n"
-            f"rtc:\n  udp_port: {media}\nroom:\n  departure_timeout: 1\nlogging:\n  level: info\n"
-        )
+        config.write(configuration("room: {departure_timeout: 1}\n"))
         config.flush()
-        process = subprocess.Popen(
-            [os.environ["MOIM_BIN"], "--config", config.name, "--shards", "1"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for line in process.stdout:
-            if "http://" in line:
-                break
-        assert process.poll() is None, "the server did not start"
-        yield Server(f"ws://127.0.0.1:{http}", media, process.pid)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        with started(config.name) as server:
+            yield server
 
 
 @pytest.fixture

@@ -52,12 +52,13 @@ impl TokenIssuer {
         ttl: Duration,
     ) -> Result<String, TokenError> {
         let api_key = api_key
+            .map(str::to_owned)
             .or_else(|| self.keys.first())
             .ok_or(TokenError::UnknownKey)?;
         let mut claims = claims.clone();
         claims.nbf = Some(now);
         claims.exp = Some(now.saturating_add(ttl.as_secs()));
-        self.keys.sign(api_key, &claims)
+        self.keys.sign(&api_key, &claims)
     }
 
     /// A token with which a participant comes back as what it is now. One that would be longer

@@ -7,7 +7,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -60,19 +60,19 @@ impl TokenError {
     }
 }
 
-/// The API keys of a server, each with its secret. A copy shares them.
+/// The API keys of a server, each with its secret. A copy shares them, and sees them replaced.
 #[derive(Clone, Default)]
-pub struct ApiKeys(Arc<HashMap<String, String>>);
+pub struct ApiKeys(Arc<RwLock<Arc<HashMap<String, String>>>>);
 
 impl std::fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.current().keys()).finish()
     }
 }
 
 impl FromIterator<(String, String)> for ApiKeys {
     fn from_iter<T: IntoIterator<Item = (String, String)>>(pairs: T) -> Self {
-        ApiKeys(Arc::new(pairs.into_iter().collect()))
+        ApiKeys(Arc::new(RwLock::new(Arc::new(pairs.into_iter().collect()))))
     }
 }
 
@@ -92,14 +92,28 @@ struct Issuer {
 }
 
 impl ApiKeys {
+    fn current(&self) -> Arc<HashMap<String, String>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts other keys in the place of these, in all copies. Tokens that the former ones have
+    /// signed are no longer good; whoever has joined with one stays.
+    pub fn replace(&self, pairs: impl IntoIterator<Item = (String, String)>) {
+        let keys = Arc::new(pairs.into_iter().collect());
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
     /// The first key in alphabetical order: the one that the server's own tokens are signed with.
-    pub fn first(&self) -> Option<&str> {
-        self.0.keys().min().map(String::as_str)
+    pub fn first(&self) -> Option<String> {
+        self.current().keys().min().cloned()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.current().is_empty()
     }
 
     /// Verifies a token at a time in unix seconds. Gives the API key that signed it and what
@@ -124,7 +138,8 @@ impl ApiKeys {
         // The issuer says which secret to verify with; nothing else is read before that.
         let issuer: Issuer = from_part("its claims", &payload)?;
         let issuer = issuer.iss.unwrap_or_default();
-        let secret = self.0.get(&issuer).ok_or(TokenError::UnknownKey)?;
+        let keys = self.current();
+        let secret = keys.get(&issuer).ok_or(TokenError::UnknownKey)?;
         let key = DecodingKey::from_secret(secret.as_bytes());
         // The comparison takes the same time wherever the signatures differ.
         let matches = crypto::verify(signature, message.as_bytes(), &key, Algorithm::HS256);
@@ -149,7 +164,8 @@ impl ApiKeys {
 
     /// Signs claims as they are with the secret of `api_key`; only `iss` is set to it.
     fn sign(&self, api_key: &str, claims: &Claims) -> Result<String, TokenError> {
-        let secret = self.0.get(api_key).ok_or(TokenError::UnknownKey)?;
+        let keys = self.current();
+        let secret = keys.get(api_key).ok_or(TokenError::UnknownKey)?;
         let mut claims = claims.clone();
         claims.iss = api_key.to_owned();
         let failed = |error: &dyn Display| TokenError::malformed("it cannot be written", error);
