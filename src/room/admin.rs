@@ -1,206 +1,24 @@
 //! Administration: what those who run the server ask of a room. Each order is answered once.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use moim_engine::command::DataChannel;
 use moim_signaling::Permissions;
 use moim_signaling::wire::{
-    self, DataPacket, DisconnectReason, MuteTrackRequest, ParticipantInfo, ParticipantPermission,
-    RoomMovedResponse, TrackInfo, TrackSource, UpdateParticipantMetadata, UpdateSubscription,
-    leave_request, signal_response,
+    self, DisconnectReason, MuteTrackRequest, ParticipantInfo, ParticipantPermission,
+    RoomMovedResponse, RpcRequest, TrackSource, UpdateParticipantMetadata, leave_request,
+    signal_response,
 };
 
 use super::clock::Now;
-use super::core::{About, Room};
-use super::id::{ParticipantKey, TrackKey};
+use super::core::Room;
+use super::id::{ParticipantKey, TrackKey, random_text};
+use super::order::{Answer, Order, OrderError, ParticipantOrder, check_metadata};
 use super::requests::apply_metadata;
-use super::rpcs::{CallError, CallId};
+use super::rpcs::CallId;
 
-/// An order to a room.
-#[derive(Debug, Clone)]
-pub enum Order {
-    /// Describes the room.
-    Describe,
-    /// Changes how the room behaves.
-    Configure(RoomChanges),
-    /// Lists the participants, hidden ones included.
-    ListParticipants,
-    /// Describes one participant.
-    GetParticipant {
-        /// Who.
-        identity: String,
-    },
-    /// Changes what a participant is and may do. An empty text and an absent permission change
-    /// nothing; an attribute with an empty value is taken away.
-    UpdateParticipant {
-        /// Who.
-        identity: String,
-        /// The new metadata.
-        metadata: String,
-        /// The new name.
-        name: String,
-        /// Attributes to be set.
-        attributes: HashMap<String, String>,
-        /// All that it may do from now on.
-        permission: Option<ParticipantPermission>,
-    },
-    /// Mutes or unmutes a participant's track.
-    MuteTrack {
-        /// Whose.
-        identity: String,
-        /// Which one.
-        track_sid: String,
-        /// Mute or unmute.
-        muted: bool,
-    },
-    /// Sends a participant away.
-    RemoveParticipant {
-        /// Who.
-        identity: String,
-    },
-    /// Sends a participant to another room, as it is described.
-    Move {
-        /// Who.
-        identity: String,
-        /// The room that it joins next.
-        room: Box<wire::Room>,
-        /// Who is there.
-        participants: Vec<ParticipantInfo>,
-    },
-    /// Subscribes or unsubscribes in a participant's name.
-    UpdateSubscriptions {
-        /// Whose subscriptions.
-        identity: String,
-        /// Which tracks.
-        update: Box<UpdateSubscription>,
-    },
-    /// Sends a message of the server's.
-    SendData {
-        /// The message.
-        packet: Box<DataPacket>,
-        /// All of it, in order; otherwise as `_lossy`.
-        reliable: bool,
-        /// To whom, by identity; to everybody when this and `sids` are empty.
-        identities: Vec<String>,
-        /// To whom, by participant sid.
-        sids: Vec<String>,
-    },
-    /// Calls a method of a participant. The answer comes later.
-    Call {
-        /// Who.
-        identity: String,
-        /// Which method.
-        method: String,
-        /// What it is given.
-        payload: String,
-        /// How long to wait; zero for the usual time.
-        timeout: Duration,
-    },
-    /// Replaces the room's metadata.
-    UpdateMetadata {
-        /// The new metadata, at most 512 KiB.
-        metadata: String,
-    },
-    /// Sends everybody away and ends the room.
-    Delete,
-}
-
-/// What a request to create a room says of it. What is absent is left as it is, or as the
-/// configuration has it for a room that is new.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RoomChanges {
-    /// Seconds after which the room ends when nobody has joined it.
-    pub empty_timeout: Option<u32>,
-    /// Seconds after which the room ends when everybody has left it.
-    pub departure_timeout: Option<u32>,
-    /// Seats.
-    pub max_participants: Option<u32>,
-    /// The room's metadata, at most [`MAX_METADATA`] bytes.
-    pub metadata: Option<String>,
-}
-
-impl RoomChanges {
-    /// Whether everything in them is small enough to be kept.
-    ///
-    /// # Errors
-    /// When it is not.
-    pub(super) fn check(&self) -> Result<(), OrderError> {
-        match &self.metadata {
-            Some(metadata) => check_metadata(metadata),
-            None => Ok(()),
-        }
-    }
-
-    /// Applies the changes to what a room is.
-    pub(super) fn apply_to(self, about: &mut About) {
-        let settings = &mut about.settings;
-        for (change, setting) in [
-            (self.empty_timeout, &mut settings.empty_timeout),
-            (self.departure_timeout, &mut settings.departure_timeout),
-            (self.max_participants, &mut settings.max_participants),
-        ] {
-            if let Some(change) = change {
-                *setting = change;
-            }
-        }
-        if let Some(metadata) = self.metadata {
-            about.metadata = metadata;
-        }
-    }
-}
-
-/// What an order is answered with.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
-    /// It is done.
-    Done,
-    /// The room.
-    Room(Box<wire::Room>),
-    /// The participants.
-    Participants(Vec<ParticipantInfo>),
-    /// One participant.
-    Participant(Box<ParticipantInfo>),
-    /// One track.
-    Track(Box<TrackInfo>),
-    /// What a participant's method gave.
-    Payload(String),
-    /// It comes with [`Room::take_answers`].
-    Later(CallId),
-}
-
-/// Why an order is not carried out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OrderError {
-    /// Nobody has this identity.
-    #[error("there is no participant `{0}` in the room")]
-    NoParticipant(String),
-    /// The participant has no such track.
-    #[error("the participant has no track `{0}`")]
-    NoTrack(String),
-    /// The administrator may mute only.
-    #[error("remote unmute not enabled")]
-    RemoteUnmute,
-    /// A call of a participant has failed.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// Something is larger than what is kept.
-    #[error("{0}")]
-    TooLarge(&'static str),
-    /// The room has come to its end.
-    #[error("the room is just ending")]
-    Ending,
-}
-
-/// Bytes of a room's metadata; LiveKit's default.
-pub const MAX_METADATA: usize = 512 << 10;
-
-fn check_metadata(metadata: &str) -> Result<(), OrderError> {
-    if metadata.len() > MAX_METADATA {
-        return Err(OrderError::TooLarge("a room's metadata may have 512 KiB"));
-    }
-    Ok(())
-}
+/// Characters of a call's id after its prefix.
+const CALL_ID_LEN: usize = 32;
 
 impl Room {
     /// Carries out an order.
@@ -222,53 +40,9 @@ impl Room {
                 let infos = keys.filter_map(|key| self.participant_info(*key));
                 Ok(Answer::Participants(infos.collect()))
             }
-            Order::GetParticipant { identity } => {
+            Order::Participant { identity, order } => {
                 let key = self.by_identity(&identity)?;
-                self.describe_participant(key)
-            }
-            Order::UpdateParticipant {
-                identity,
-                metadata,
-                name,
-                attributes,
-                permission,
-            } => {
-                let key = self.by_identity(&identity)?;
-                let update = UpdateParticipantMetadata {
-                    metadata,
-                    name,
-                    attributes,
-                    ..Default::default()
-                };
-                self.update_participant(key, &update, permission.as_ref())
-            }
-            Order::MuteTrack {
-                identity,
-                track_sid,
-                muted,
-            } => self.mute_track(&identity, track_sid, muted),
-            Order::RemoveParticipant { identity } => {
-                let key = self.by_identity(&identity)?;
-                self.dismiss(
-                    key,
-                    DisconnectReason::ParticipantRemoved,
-                    leave_request::Action::Disconnect,
-                );
-                Ok(Answer::Done)
-            }
-            Order::Move {
-                identity,
-                room,
-                participants,
-            } => {
-                let key = self.by_identity(&identity)?;
-                self.move_away(key, *room, participants);
-                Ok(Answer::Done)
-            }
-            Order::UpdateSubscriptions { identity, update } => {
-                let key = self.by_identity(&identity)?;
-                self.update_subscription(key, &update);
-                Ok(Answer::Done)
+                self.administer_participant(key, order)
             }
             Order::SendData {
                 packet,
@@ -284,15 +58,6 @@ impl Room {
                 self.send_data(channel, *packet, identities, sids);
                 Ok(Answer::Done)
             }
-            Order::Call {
-                identity,
-                method,
-                payload,
-                timeout,
-            } => {
-                let key = self.by_identity(&identity)?;
-                self.call(key, method, payload, timeout)
-            }
             Order::UpdateMetadata { metadata } => {
                 check_metadata(&metadata)?;
                 self.about.metadata = metadata;
@@ -302,6 +67,69 @@ impl Room {
             Order::Delete => {
                 self.close_for(now, DisconnectReason::RoomDeleted);
                 Ok(Answer::Done)
+            }
+        }
+    }
+
+    /// The answers that were put off and have come.
+    pub fn take_answers(&mut self) -> Vec<(CallId, Result<Answer, OrderError>)> {
+        let ended = self.rpcs.take_ended().into_iter();
+        let answers = ended.map(|(call, outcome)| match outcome {
+            Ok(payload) => (call, Ok(Answer::Payload(payload))),
+            Err(error) => (call, Err(error.into())),
+        });
+        answers.collect()
+    }
+
+    fn administer_participant(
+        &mut self,
+        key: ParticipantKey,
+        order: ParticipantOrder,
+    ) -> Result<Answer, OrderError> {
+        match order {
+            ParticipantOrder::Describe => self.describe_participant(key),
+            ParticipantOrder::Update {
+                metadata,
+                name,
+                attributes,
+                permission,
+            } => {
+                let update = UpdateParticipantMetadata {
+                    metadata,
+                    name,
+                    attributes,
+                    ..Default::default()
+                };
+                self.update_participant(key, &update, permission.as_ref())
+            }
+            ParticipantOrder::MuteTrack { track_sid, muted } => {
+                self.mute_track(key, track_sid, muted)
+            }
+            ParticipantOrder::Remove => {
+                let action = leave_request::Action::Disconnect;
+                self.dismiss(key, DisconnectReason::ParticipantRemoved, action);
+                Ok(Answer::Done)
+            }
+            ParticipantOrder::Move { room, participants } => {
+                self.move_away(key, *room, participants);
+                Ok(Answer::Done)
+            }
+            ParticipantOrder::UpdateSubscriptions(update) => {
+                self.update_subscription(key, &update);
+                Ok(Answer::Done)
+            }
+            ParticipantOrder::Call {
+                method,
+                payload,
+                timeout,
+            } => {
+                let request = RpcRequest {
+                    id: format!("RPC_{}", random_text(&mut self.rng, CALL_ID_LEN)),
+                    method,
+                    payload,
+                    ..Default::default()
+                };
+                self.call(key, request, timeout)
             }
         }
     }
@@ -405,13 +233,27 @@ impl Room {
         self.dismiss(key, DisconnectReason::Migration, action);
     }
 
+    /// Calls a method of a participant.
+    fn call(
+        &mut self,
+        key: ParticipantKey,
+        request: RpcRequest,
+        timeout: Duration,
+    ) -> Result<Answer, OrderError> {
+        let participant = self.participants.get(&key).ok_or(OrderError::Ending)?;
+        let receiver = vec![participant.sid.clone()];
+        let now = self.now.instant;
+        let (call, packet) = self.rpcs.begin(now, key, request, timeout)?;
+        self.send_data(DataChannel::Reliable, packet, Vec::new(), receiver);
+        Ok(Answer::Later(call))
+    }
+
     fn mute_track(
         &mut self,
-        identity: &str,
+        key: ParticipantKey,
         track_sid: String,
         muted: bool,
     ) -> Result<Answer, OrderError> {
-        let key = self.by_identity(identity)?;
         if !muted && !self.about.settings.enable_remote_unmute {
             return Err(OrderError::RemoteUnmute);
         }

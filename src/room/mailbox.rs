@@ -5,8 +5,8 @@ use moim_signaling::wire::SignalRequest;
 use moim_signaling::{Join, Refusal, Seat, SeatClosed, SessionEnd};
 use tokio::sync::{mpsc, oneshot};
 
-use super::admin::{Answer, Order, OrderError};
 use super::id::SeatId;
+use super::order::{Answer, Order, OrderError};
 
 /// Messages that wait for a room; a sender waits while it is full.
 pub(super) const INBOX_CAPACITY: usize = 1_024;

@@ -11,11 +11,11 @@ use moim_signaling::wire::Room;
 use moim_signaling::{Join, Refusal, Rooms};
 use tokio::sync::{mpsc, oneshot};
 
-use super::admin::{Answer, Order, OrderError, RoomChanges};
 use super::id::random_text;
 use super::journal::FactReader;
 use super::mailbox::{INBOX_CAPACITY, RoomMessage, RoomSeat};
 use super::metrics::RoomMetrics;
+use super::order::{Answer, Order, OrderError, ParticipantOrder, RoomChanges};
 use super::settings::RoomSettings;
 use super::shared::Shared;
 use super::task;
@@ -146,8 +146,9 @@ impl Registry {
         to: &str,
     ) -> Result<(), CreateError> {
         let ordered = |answer: Option<_>| answer.unwrap_or(Err(OrderError::Ending));
-        let looked_for = Order::GetParticipant {
+        let looked_for = Order::Participant {
             identity: identity.clone(),
+            order: ParticipantOrder::Describe,
         };
         ordered(give(from, looked_for).await)?;
         let room = self.create(to, RoomChanges::default()).await?;
@@ -157,11 +158,11 @@ impl Registry {
             Answer::Participants(participants) => participants,
             _ => Vec::new(),
         };
-        let order = Order::Move {
-            identity,
+        let order = ParticipantOrder::Move {
             room: Box::new(room),
             participants,
         };
+        let order = Order::Participant { identity, order };
         ordered(give(from, order).await)?;
         Ok(())
     }

@@ -4,12 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use moim_engine::command::DataChannel;
 use moim_signaling::wire::{DataPacket, RpcRequest, RpcResponse, data_packet, rpc_response};
 
-use super::admin::{Answer, OrderError};
-use super::core::Room;
-use super::id::{ParticipantKey, random_text};
+use super::id::ParticipantKey;
 
 /// Calls that wait in one room.
 const MAX_CALLS: usize = 256;
@@ -23,8 +20,6 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(25);
 const MAX_PAYLOAD: usize = 15_360;
 /// Version of the calls between clients.
 const VERSION: u32 = 1;
-/// Characters of a call's id.
-const ID_LEN: usize = 32;
 /// Longest text of a participant's error that is passed on, bytes.
 const MAX_ERROR: usize = 1_024;
 
@@ -86,7 +81,7 @@ impl Waits {
 #[derive(Debug, Default)]
 pub(super) struct Rpcs {
     waiting: BTreeMap<CallId, Waits>,
-    ended: Vec<(CallId, Result<Answer, OrderError>)>,
+    ended: Vec<(CallId, Result<String, CallError>)>,
 }
 
 impl Rpcs {
@@ -94,11 +89,52 @@ impl Rpcs {
         self.waiting.values().map(Waits::due).min()
     }
 
-    pub(super) fn take_ended(&mut self) -> Vec<(CallId, Result<Answer, OrderError>)> {
+    pub(super) fn take_ended(&mut self) -> Vec<(CallId, Result<String, CallError>)> {
         std::mem::take(&mut self.ended)
     }
 
-    fn end(&mut self, call: &CallId, outcome: Result<Answer, OrderError>) {
+    /// Begins a call: gives it an id of its own, and the packet that asks for it. A `timeout` of
+    /// zero means the usual one.
+    ///
+    /// # Errors
+    /// When it is too large, or too many calls wait.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        participant: ParticipantKey,
+        mut request: RpcRequest,
+        timeout: Duration,
+    ) -> Result<(CallId, DataPacket), CallError> {
+        if request.payload.len() + request.method.len() > MAX_PAYLOAD {
+            return Err(CallError::TooLarge);
+        }
+        if self.waiting.len() >= MAX_CALLS {
+            return Err(CallError::TooMany);
+        }
+        let timeout = match timeout {
+            Duration::ZERO => RESPONSE_TIMEOUT,
+            timeout => timeout.min(MAX_TIMEOUT),
+        };
+        request.response_timeout_ms = timeout.as_millis() as u32;
+        request.version = VERSION;
+        let call = CallId(request.id.clone());
+        let packet = DataPacket {
+            // Clients answer this identity: the call's own, which nobody else has.
+            participant_identity: request.id.clone(),
+            value: Some(data_packet::Value::RpcRequest(request)),
+            ..Default::default()
+        };
+        let waits = Waits {
+            participant,
+            acknowledged: false,
+            ack_due: now + ACK_TIMEOUT,
+            response_due: now + timeout,
+        };
+        self.waiting.insert(call.clone(), waits);
+        Ok((call, packet))
+    }
+
+    fn end(&mut self, call: &CallId, outcome: Result<String, CallError>) {
         if self.waiting.remove(call).is_some() {
             self.ended.push((call.clone(), outcome));
         }
@@ -120,7 +156,7 @@ impl Rpcs {
             } else {
                 CallError::NotAcknowledged
             };
-            self.end(&call, Err(error.into()));
+            self.end(&call, Err(error));
         }
     }
 
@@ -132,7 +168,7 @@ impl Rpcs {
             .map(|(call, _)| call.clone())
             .collect();
         for call in calls {
-            self.end(&call, Err(CallError::Disconnected.into()));
+            self.end(&call, Err(CallError::Disconnected));
         }
     }
 
@@ -158,18 +194,18 @@ impl Rpcs {
     }
 }
 
-fn outcome_of(response: &RpcResponse) -> Result<Answer, OrderError> {
+fn outcome_of(response: &RpcResponse) -> Result<String, CallError> {
     let error = match &response.value {
         Some(rpc_response::Value::Error(error)) => error,
         Some(rpc_response::Value::Payload(payload)) => {
-            return Ok(Answer::Payload(payload.clone()));
+            return Ok(payload.clone());
         }
         Some(rpc_response::Value::CompressedPayload(_)) | None => {
-            return Ok(Answer::Payload(String::new()));
+            return Ok(String::new());
         }
     };
     if error.code == 1_400 {
-        return Err(CallError::NoMethod.into());
+        return Err(CallError::NoMethod);
     }
     let text = if error.data.is_empty() {
         error.message.clone()
@@ -178,67 +214,7 @@ fn outcome_of(response: &RpcResponse) -> Result<Answer, OrderError> {
     };
     let text = text.chars().take(MAX_ERROR).collect();
     let code = error.code;
-    Err(CallError::Answered { code, text }.into())
-}
-
-impl Room {
-    /// Calls a method of a participant. `timeout` of zero means the usual one.
-    ///
-    /// # Errors
-    /// When it is too large, or too many calls wait.
-    pub(super) fn call(
-        &mut self,
-        key: ParticipantKey,
-        method: String,
-        payload: String,
-        timeout: Duration,
-    ) -> Result<Answer, OrderError> {
-        if payload.len() + method.len() > MAX_PAYLOAD {
-            return Err(CallError::TooLarge.into());
-        }
-        if self.rpcs.waiting.len() >= MAX_CALLS {
-            return Err(CallError::TooMany.into());
-        }
-        let timeout = match timeout {
-            Duration::ZERO => RESPONSE_TIMEOUT,
-            timeout => timeout.min(MAX_TIMEOUT),
-        };
-        let id = format!("RPC_{}", random_text(&mut self.rng, ID_LEN));
-        let request = RpcRequest {
-            id: id.clone(),
-            method,
-            payload,
-            response_timeout_ms: timeout.as_millis() as u32,
-            version: VERSION,
-            ..Default::default()
-        };
-        let packet = DataPacket {
-            // Clients answer this identity: the call's own, which nobody else has.
-            participant_identity: id.clone(),
-            value: Some(data_packet::Value::RpcRequest(request)),
-            ..Default::default()
-        };
-        let Some(participant) = self.participants.get(&key) else {
-            return Err(OrderError::Ending);
-        };
-        let receiver = vec![participant.sid.clone()];
-        self.send_data(DataChannel::Reliable, packet, Vec::new(), receiver);
-        let call = CallId(id);
-        let now = self.now.instant;
-        let waits = Waits {
-            participant: key,
-            acknowledged: false,
-            ack_due: now + ACK_TIMEOUT,
-            response_due: now + timeout,
-        };
-        self.rpcs.waiting.insert(call.clone(), waits);
-        Ok(Answer::Later(call))
-    }
-
-    /// The answers that were put off and have come.
-    pub fn take_answers(&mut self) -> Vec<(CallId, Result<Answer, OrderError>)> {
-        self.rpcs.take_ended()
-    }
+    Err(CallError::Answered { code, text })
 }
 
 #[cfg(test)]
@@ -291,7 +267,7 @@ mod tests {
         assert!(rpcs.take_ended().is_empty());
         let payload = response(rpc_response::Value::Payload("done".into()));
         assert!(rpcs.take(WHO, &payload) && !rpcs.take(WHO, &payload));
-        let ended = vec![(call.clone(), Ok(Answer::Payload("done".into())))];
+        let ended = vec![(call.clone(), Ok("done".to_owned()))];
         assert_eq!(rpcs.take_ended(), ended);
         rpcs.participant_left(WHO);
         assert!(rpcs.take_ended().is_empty());
@@ -306,7 +282,7 @@ mod tests {
             }
             let due = rpcs.deadline().unwrap();
             rpcs.check(due);
-            assert_eq!(rpcs.take_ended(), [(call, Err(error.into()))]);
+            assert_eq!(rpcs.take_ended(), [(call, Err(error))]);
         }
     }
 

@@ -8,11 +8,11 @@ use moim_signaling::token::TokenIssuer;
 use moim_signaling::{Join, Refusal};
 use tokio::sync::mpsc;
 
-use super::admin::RoomChanges;
 use super::core::About;
 use super::journal::FactReader;
 use super::mailbox::RoomMessage;
 use super::metrics::RoomMetrics;
+use super::order::RoomChanges;
 use super::revocations::Revocations;
 use super::settings::RoomSettings;
 use crate::media::handle::Media;

@@ -12,12 +12,12 @@ use moim_signaling::{Join, Refusal, SessionEnd};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
-use super::admin::{Answer, OrderError};
 use super::clock::Now;
 use super::core::{About, Delivery, Room};
 use super::id::SeatId;
 use super::join::Seated;
 use super::mailbox::{Joined, RoomMessage, RoomSeat};
+use super::order::{Answer, OrderError};
 use super::rpcs::CallId;
 use super::shared::Shared;
 use crate::media::handle::RoomEvents;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use moim::room::{Order, RoomChanges};
+use moim::room::{Order, ParticipantOrder, RoomChanges};
 use moim_engine::command::DataChannel;
 use moim_engine::event::Event;
 use moim_engine::ids::TransportId;
@@ -317,9 +317,9 @@ impl Meeting {
 
     pub(crate) fn administer(&mut self, index: usize) {
         let identity = self.clients[index].identity.clone();
+        let about = |order| Order::Participant { identity, order };
         let order = match self.rng.random_range(0..7) {
-            0 => Order::UpdateParticipant {
-                identity,
+            0 => about(ParticipantOrder::Update {
                 metadata: String::new(),
                 name: "renamed".into(),
                 attributes: Default::default(),
@@ -336,13 +336,12 @@ impl Meeting {
                         .is_some_and(|own| own.hidden),
                     ..Default::default()
                 }),
-            },
+            }),
             1 => match self.own_tracks(index).choose(&mut self.rng) {
-                Some(track) => Order::MuteTrack {
-                    identity,
+                Some(track) => about(ParticipantOrder::MuteTrack {
                     track_sid: track.sid.clone(),
                     muted: self.rng.random_bool(0.5),
-                },
+                }),
                 None => return,
             },
             2 => Order::UpdateMetadata {
@@ -353,18 +352,16 @@ impl Meeting {
                 max_participants: Some(self.rng.random_range(20..100)),
                 ..Default::default()
             }),
-            4 => Order::Call {
-                identity,
+            4 => about(ParticipantOrder::Call {
                 method: "greet".into(),
                 payload: "x".repeat(self.rng.random_range(0..20_000)),
                 timeout: Duration::from_millis(self.rng.random_range(0..30_000)),
-            },
-            5 if self.rng.random_bool(0.2) => Order::Move {
-                identity,
+            }),
+            5 if self.rng.random_bool(0.2) => about(ParticipantOrder::Move {
                 room: Box::default(),
                 participants: Vec::new(),
-            },
-            _ if self.rng.random_bool(0.2) => Order::RemoveParticipant { identity },
+            }),
+            _ if self.rng.random_bool(0.2) => about(ParticipantOrder::Remove),
             _ => return,
         };
         self.note(index, format!("is administered: {order:?}"));

@@ -17,7 +17,7 @@ use moim_signaling::wire::{
 use super::Call;
 use super::access::Caller;
 use super::error::{Code, TwirpError};
-use crate::room::{Answer, MAX_METADATA, Order, Registry, RoomChanges};
+use crate::room::{Answer, MAX_METADATA, Order, ParticipantOrder, Registry, RoomChanges};
 
 pub(super) const NAME: &str = "livekit.RoomService";
 
@@ -183,9 +183,9 @@ impl RoomService<'_> {
         request: RoomParticipantIdentity,
     ) -> Result<ParticipantInfo, TwirpError> {
         self.caller.may_administer(&request.room)?;
-        let identity = request.identity;
-        let order = Order::GetParticipant { identity };
-        participant(self.administer(&request.room, order).await?)
+        let (room, identity) = (request.room, request.identity);
+        let order = ParticipantOrder::Describe;
+        participant(self.administer_participant(&room, identity, order).await?)
     }
 
     async fn remove_participant(
@@ -197,8 +197,9 @@ impl RoomService<'_> {
         if let Ok(before @ 1..) = u64::try_from(request.revoke_token_ts) {
             self.rooms.revoke(&request.room, &identity, before);
         }
-        let order = Order::RemoveParticipant { identity };
-        self.administer(&request.room, order).await?;
+        let order = ParticipantOrder::Remove;
+        self.administer_participant(&request.room, identity, order)
+            .await?;
         Ok(RemoveParticipantResponse {})
     }
 
@@ -207,12 +208,12 @@ impl RoomService<'_> {
         request: MuteRoomTrackRequest,
     ) -> Result<MuteRoomTrackResponse, TwirpError> {
         self.caller.may_administer(&request.room)?;
-        let order = Order::MuteTrack {
-            identity: request.identity,
+        let order = ParticipantOrder::MuteTrack {
             track_sid: request.track_sid,
             muted: request.muted,
         };
-        match self.administer(&request.room, order).await? {
+        let (room, identity) = (request.room, request.identity);
+        match self.administer_participant(&room, identity, order).await? {
             Answer::Track(track) => Ok(MuteRoomTrackResponse {
                 track: Some(*track),
             }),
@@ -239,14 +240,14 @@ impl RoomService<'_> {
             ));
         }
         self.caller.may_administer(&request.room)?;
-        let order = Order::UpdateParticipant {
-            identity: request.identity,
+        let order = ParticipantOrder::Update {
             metadata: request.metadata,
             name: request.name,
             attributes: request.attributes,
             permission: request.permission,
         };
-        participant(self.administer(&request.room, order).await?)
+        let (room, identity) = (request.room, request.identity);
+        participant(self.administer_participant(&room, identity, order).await?)
     }
 
     async fn update_subscriptions(
@@ -259,11 +260,9 @@ impl RoomService<'_> {
             subscribe: request.subscribe,
             participant_tracks: request.participant_tracks,
         };
-        let order = Order::UpdateSubscriptions {
-            identity: request.identity,
-            update: Box::new(update),
-        };
-        self.administer(&request.room, order).await?;
+        let order = ParticipantOrder::UpdateSubscriptions(Box::new(update));
+        self.administer_participant(&request.room, request.identity, order)
+            .await?;
         Ok(UpdateSubscriptionsResponse {})
     }
 
@@ -346,16 +345,26 @@ impl RoomService<'_> {
             let text = "destination identity is required";
             return Err(TwirpError::new(Code::InvalidArgument, text));
         }
-        let order = Order::Call {
-            identity: request.destination_identity,
+        let order = ParticipantOrder::Call {
             method: request.method,
             payload: request.payload,
             timeout: Duration::from_millis(request.response_timeout_ms.into()),
         };
-        match self.administer(&request.room, order).await? {
+        let (room, identity) = (request.room, request.destination_identity);
+        match self.administer_participant(&room, identity, order).await? {
             Answer::Payload(payload) => Ok(PerformRpcResponse { payload }),
             _ => Err(TwirpError::internal()),
         }
+    }
+
+    async fn administer_participant(
+        &self,
+        room: &str,
+        identity: String,
+        order: ParticipantOrder,
+    ) -> Result<Answer, TwirpError> {
+        self.administer(room, Order::Participant { identity, order })
+            .await
     }
 
     async fn administer(&self, room: &str, order: Order) -> Result<Answer, TwirpError> {
