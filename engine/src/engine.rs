@@ -34,7 +34,8 @@ use crate::send::send_batch::Transmits;
 use crate::send::wall_clock::WallClock;
 use crate::send::write::write_released;
 use crate::state::Media;
-use crate::state::table::PeerIx;
+use crate::state::packet::Received;
+use crate::state::table::{PeerIx, TrackIx};
 use crate::state::timers::TimerOwner;
 use crate::wire::rtp::{self, PacketClass};
 
@@ -141,23 +142,49 @@ impl Engine {
         let Some(received) = received else {
             return;
         };
-        let mut audience = Audience::Everyone;
-        if let Some(level) = extensions.audio_level {
-            self.speakers.hear(media, now, track, level.dbov);
+        // An Opus packet is a frame (RFC 7587, section 4.2).
+        let ends_frame = authentic.header.marker || received.codec.kind() == MediaKind::Audio;
+        let completed = ends_frame.then_some(arrived);
+        let used = if media.tracks[track].muted {
+            false
+        } else {
+            let level = extensions.audio_level.map(|level| level.dbov);
+            self.forward(now, track, &received, level, completed)
+        };
+        let packet = self.ingress.packet(&received);
+        self.media.keep(now, track, &received, packet, used);
+    }
+
+    /// Forwards a packet of this level, in -dBov, to those who are to have it. `completed` is when a
+    /// frame that it ends arrived. Whether the packet may have to be sent once more.
+    fn forward(
+        &mut self,
+        now: Instant,
+        track: TrackIx,
+        received: &Received,
+        dbov: Option<u8>,
+        completed: Option<Instant>,
+    ) -> bool {
+        let media = &mut self.media;
+        let mut audience = Some(Audience::Everyone);
+        if let Some(dbov) = dbov {
+            self.speakers.hear(media, now, track, dbov);
             let last_n = &mut self.last_n;
-            match last_n.passes(media, now, track, level.dbov, &received.source) {
-                Some(passes) => audience = passes,
-                None => return,
+            audience = last_n.passes(media, now, track, dbov, &received.source);
+        }
+        let mut used = false;
+        if let Some(audience) = audience {
+            if audience == Audience::Everyone {
+                relay_packet(media, now, track, received, self.ingress.packet(received));
+            }
+            used = fan_out(media, now, track, received, audience);
+            if let Some(arrived) = completed {
+                media.ready.completed(now, arrived);
             }
         }
-        if audience == Audience::Everyone {
-            relay_packet(media, now, track, &received, ingress.packet(&received));
-        }
-        fan_out(media, now, track, &received, audience);
-        // An Opus packet is a frame (RFC 7587, section 4.2).
-        if authentic.header.marker || received.codec.kind() == MediaKind::Audio {
-            media.ready.completed(now, arrived);
-        }
+        // A voice that is held now may be admitted with its next packet, and those before it.
+        let track = &media.tracks[track];
+        used || track.kind == MediaKind::Audio || !track.relayed_to.is_empty()
     }
 
     /// An order from the control plane.

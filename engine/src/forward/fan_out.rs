@@ -35,15 +35,16 @@ impl Audience {
     }
 }
 
-/// Queues a packet that has just been put into its cache for every subscriber of the track
-/// that is to have it.
+/// Queues a packet for every subscriber of the track that is to have it. Whether it has to be put
+/// into its cache: somebody is sent its stream, or waits for a start of it.
 pub(crate) fn fan_out(
     media: &mut Media,
     now: Instant,
     track_index: TrackIx,
     received: &Received,
     audience: Audience,
-) {
+) -> bool {
+    let mut used = false;
     let Media {
         tracks,
         subscriptions,
@@ -69,6 +70,10 @@ pub(crate) fn fan_out(
             subscription.forwarder.pause();
             continue;
         };
+        if !subscription.settings.enabled {
+            continue;
+        }
+        used |= subscription.forwarder.uses(received.source.layer);
         let Some(rewrite) = select_and_rewrite(subscription, track, received, now) else {
             continue;
         };
@@ -111,6 +116,7 @@ pub(crate) fn fan_out(
         }
         ready.push_peer(now, subscription.peer, state);
     }
+    used
 }
 
 /// Whether and how a subscriber gets a packet.
@@ -120,9 +126,6 @@ fn select_and_rewrite(
     received: &Received,
     now: Instant,
 ) -> Option<Rewrite> {
-    if !subscription.settings.enabled {
-        return None;
-    }
     let layer = received.source.layer;
     let flowing = subscription.forwarder.layer();
     if flowing == Some(layer) {

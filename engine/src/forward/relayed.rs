@@ -12,7 +12,6 @@ use crate::forward::relay_batch::{LAYERS, LayerState, RelayBatch, RelayItem, bef
 use crate::receive::keyframes::want_keyframe;
 use crate::state::Media;
 use crate::state::packet::Received;
-use crate::state::packet_cache::CachedFrame;
 use crate::state::table::TrackIx;
 use crate::state::track::{Feed, Layer};
 use crate::wire::srtp::MAX_OVERHEAD;
@@ -101,6 +100,7 @@ fn note_layers(
             }
         }
     }
+    media.tracks[index].forget_stopped(now);
     allocator.look_at_layers(media, now, index);
     if begun {
         // A layer that is silent has no packets that would tell of it.
@@ -126,7 +126,7 @@ fn handle_relayed(
     };
     let restarted = layer.ssrc.is_some_and(|former| former != ssrc);
     let mut started = begin_layer(layer, ssrc);
-    if layer.cache.get(source.sequence).is_some() {
+    if layer.cache.has(source.sequence) {
         return;
     }
     started |= layer.touch(now);
@@ -142,14 +142,6 @@ fn handle_relayed(
         layer.keyframe_arrived();
     }
     let layers_changed = layer.rates.note(now, layers, packet.len() + MAX_OVERHEAD);
-    let frame = CachedFrame {
-        needed_by: layers.needed_by,
-        ends: layers.ends_frame,
-    };
-    let header_len = received.header_len as u16;
-    layer
-        .cache
-        .insert(now, source.sequence, packet, header_len, frame);
     let muted = track.muted;
     if restarted || resumed {
         end_flow(media, index, source.layer);
@@ -158,9 +150,8 @@ fn handle_relayed(
         allocator.choose_layers(media, now, index);
     }
     media.tracks[index].layers[usize::from(source.layer)].begins_keyframe = false;
-    if !muted {
-        fan_out(media, now, index, received, Audience::Everyone);
-    }
+    let used = !muted && fan_out(media, now, index, received, Audience::Everyone);
+    media.keep(now, index, received, packet, used);
 }
 
 /// Makes a layer anew when another SSRC took it over. True when one did.

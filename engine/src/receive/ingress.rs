@@ -12,7 +12,6 @@ use crate::receive::received_streams::StreamOwner;
 use crate::state::Media;
 use crate::state::Tracks;
 use crate::state::packet::Received;
-use crate::state::packet_cache::CachedFrame;
 use crate::state::peer::{Peer, REPORT_INTERVAL};
 use crate::state::table::PeerIx;
 use crate::state::track::Feed;
@@ -151,8 +150,8 @@ impl Ingress {
         &self.scratch[..received.len]
     }
 
-    /// Notes the packet in its layer's statistics and cache, and writes it in the form that
-    /// subscribers get. `None` when there is nothing to forward.
+    /// Notes the packet in its layer's statistics, and writes it in the form that subscribers get.
+    /// `None` when it has been there before, or is unsound.
     pub(crate) fn receive(
         &mut self,
         media: &mut Media,
@@ -187,7 +186,7 @@ impl Ingress {
             let numbered = note_media(layer, now, authentic);
             // It was recovered from a later one, and another plaintext must not go out under
             // the same index.
-            if track.kind == MediaKind::Audio && layer.cache.get(numbered.sequence).is_some() {
+            if track.kind == MediaKind::Audio && layer.cache.has(numbered.sequence) {
                 return None;
             }
             numbered
@@ -221,13 +220,6 @@ impl Ingress {
         patch_header(packet, sequence as u16, header.timestamp, header.ssrc);
         // What it costs is what goes on: padding by which a publisher probes its network does not.
         let layers_changed = layer.rates.note(now, &layers, len + MAX_OVERHEAD);
-        let frame = CachedFrame {
-            needed_by: layers.needed_by,
-            ends: layers.ends_frame,
-        };
-        layer
-            .cache
-            .insert(now, sequence, packet, header_len as u16, frame);
         let received = Received {
             source: SourcePacket {
                 layer: owner.layer,
@@ -244,10 +236,9 @@ impl Ingress {
                 Redundancy::None
             },
         };
-        let muted = track.muted;
         arm_nack(media, owner);
         note_layer(media, allocator, now, authentic, numbered, layers_changed);
-        (!muted).then_some(received)
+        Some(received)
     }
 
     /// Writes a packet in the form that subscribers get, its number and time not yet set. Gives the
@@ -277,7 +268,7 @@ fn note_repair<'a>(
 ) -> Option<(Numbered, Option<Duration>, &'a [u8])> {
     let (original, rest) = body.split_first_chunk::<2>()?;
     let sequence = original_sequence(layer.highest_sequence, u16::from_be_bytes(*original))?;
-    if layer.cache.get(sequence).is_some() {
+    if layer.cache.has(sequence) {
         return None;
     }
     let numbered = Numbered {

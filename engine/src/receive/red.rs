@@ -15,7 +15,6 @@ use crate::forward::last_n::LastN;
 use crate::receive::ingress::{Authentic, Ingress};
 use crate::state::Media;
 use crate::state::packet::Received;
-use crate::state::packet_cache::CachedFrame;
 use crate::wire::payload::reader::PacketLayers;
 use crate::wire::red_payload::{RedPayload, Redundancy, Redundant};
 use crate::wire::rtp::extensions::{HeaderTemplate, ReceivedExtensions, patch_header};
@@ -48,18 +47,22 @@ impl Ingress {
                 continue;
             };
             let timestamp = header.timestamp.wrapping_sub(block.offset);
-            let recovered = self.insert_recovered(media, now, authentic, missing, timestamp, block);
-            if let Some(received) = recovered
-                && let Some(audience) = last_n.audience(media, owner.track)
-            {
+            let Some(received) = self.recover(media, now, authentic, missing, timestamp, block)
+            else {
+                continue;
+            };
+            let muted = media.tracks[owner.track].muted;
+            if !muted && let Some(audience) = last_n.audience(media, owner.track) {
                 fan_out(media, now, owner.track, &received, audience);
             }
+            let packet = self.packet(&received);
+            media.keep(now, owner.track, &received, packet, !muted);
         }
     }
 
-    /// Keeps a recovered packet as if it had arrived. `None` when it has, when a later one has,
-    /// or when nobody is to get it.
-    fn insert_recovered(
+    /// Notes a recovered packet as if it had arrived, and writes it in the form that subscribers
+    /// get. `None` when it has, or when a later one has.
+    fn recover(
         &mut self,
         media: &mut Media,
         now: Instant,
@@ -86,14 +89,8 @@ impl Ingress {
             self.write(&template, &extensions, block.frame, MediaKind::Audio)?;
         let packet = &mut self.scratch[..len];
         patch_header(packet, sequence as u16, timestamp, ssrc);
-        layer
-            .cache
-            .insert(now, sequence, packet, header_len as u16, CachedFrame::WHOLE);
         layer.highest_sequence = sequence;
         layer.nack.received(sequence, now);
-        if track.muted {
-            return None;
-        }
         Some(Received {
             source: SourcePacket {
                 layer: owner.layer,

@@ -52,6 +52,7 @@ fn send_receiver_reports(
         let track_index = media.peers[peer].tracks[place];
         allocator.look_at_layers(media, now, track_index);
         relay_layers(media, now, track_index);
+        media.tracks[track_index].forget_stopped(now);
         let mut blocks = [ReportBlock::default(); 3];
         let mut count = 0;
         let layers = &mut media.tracks[track_index].layers;

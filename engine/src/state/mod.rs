@@ -2,6 +2,7 @@
 
 pub(crate) mod active_probe;
 pub(crate) mod allocated;
+pub(crate) mod chunk_pool;
 pub(crate) mod data_flow;
 pub(crate) mod layer_rates;
 pub(crate) mod packet;
@@ -22,6 +23,9 @@ use crate::event_queue::EventQueue;
 use crate::forward::relay_batch::Relay;
 use crate::send::ready_list::ReadyList;
 use crate::send::send_batch::SendBatch;
+use chunk_pool::ChunkPool;
+use packet::Received;
+use packet_cache::{CachedFrame, CachedPacket};
 use peer::Peer;
 use subscription::Subscription;
 use table::{PeerIx, SubscriptionIx, Table, TrackIx};
@@ -43,6 +47,8 @@ pub(crate) struct Media {
     pub(crate) tracks: Tracks,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) timers: Timers,
+    /// Memory for the tracks' packet caches.
+    pub(crate) chunks: ChunkPool,
     /// The peers with packets to write.
     pub(crate) ready: ReadyList,
     /// What is to cross to other shards.
@@ -76,9 +82,44 @@ impl Media {
             transports: self.peers.len() as u64,
             tracks: self.tracks.len() as u64,
             subscriptions: self.subscriptions.len() as u64,
-            buffer_bytes: (caches + queues + self.outgoing.memory() + self.relay.memory()) as u64,
+            buffer_bytes: (caches
+                + self.chunks.memory()
+                + queues
+                + self.outgoing.memory()
+                + self.relay.memory()) as u64,
             ..self.statistics
         }
+    }
+
+    /// Keeps a packet that was received for retransmission, when it is `used`, and else notes that it
+    /// came.
+    pub(crate) fn keep(
+        &mut self,
+        now: Instant,
+        track: TrackIx,
+        received: &Received,
+        packet: &[u8],
+        used: bool,
+    ) {
+        let source = &received.source;
+        let layers = self.tracks.get_mut(track).map(|track| &mut track.layers);
+        let Some(layer) = layers.and_then(|layers| layers.get_mut(usize::from(source.layer)))
+        else {
+            return;
+        };
+        if !used {
+            return layer.cache.pass(now, source.sequence);
+        }
+        let kept = CachedPacket {
+            packet,
+            header_len: received.header_len as u16,
+            frame: CachedFrame {
+                needed_by: source.layers.needed_by,
+                ends: source.layers.ends_frame,
+            },
+        };
+        let pool = &mut self.chunks;
+        layer.cache.insert(pool, now, source.sequence, &kept);
     }
 
     /// Counts the coalescing deadlines from when what was just handled `arrived` at the socket, and

@@ -297,6 +297,18 @@ impl Track {
         !self.layers.iter().any(|layer| layer.is_alive(now))
     }
 
+    /// Gives the memory back of packets that nobody misses any more: those of layers that have
+    /// stopped while others go on, and of a track that is muted. Of a picture that stands still they
+    /// are kept: with the next one a receiver may notice that it misses the last.
+    pub(crate) fn forget_stopped(&mut self, now: Instant) {
+        let newest = self.layers.iter().filter_map(Layer::last_packet).max();
+        for layer in &mut self.layers {
+            if !layer.is_available(newest) || (self.muted && !layer.is_alive(now)) {
+                layer.cache.clear();
+            }
+        }
+    }
+
     /// A packet of a layer has arrived. When it ends a silence of the whole track, the others that
     /// were sent before are about to be sent again: they are taken to be alive from now on.
     pub(crate) fn end_silence(&mut self, layer: u8, now: Instant) {

@@ -22,8 +22,11 @@ use moim_native::{
 const KERNEL_BUFFER: usize = 4 << 20;
 /// What any kernel has.
 const SMALL_KERNEL_BUFFER: usize = 64 << 10;
-/// Largest datagram read, times the datagrams that one read may join.
+/// Largest datagram read.
 const MAX_DATAGRAM: usize = 2_048;
+/// Most that datagrams which are read as one (UDP_GRO) come to: what a UDP datagram's length field
+/// can say.
+const MAX_JOINED: usize = 64 << 10;
 
 /// How transport-wide feedback begins: version 2 and format 15, then payload type 205 (RFC 4585,
 /// section 6.1; draft-holmer-rmcat-transport-wide-cc-extensions-01). Neither is encrypted
@@ -126,7 +129,7 @@ impl ShardSocket {
                 );
             });
         }
-        let size = MAX_DATAGRAM * state.gro_segments().max(1);
+        let size = (MAX_DATAGRAM * state.gro_segments().max(1)).min(MAX_JOINED);
         Ok(ShardSocket {
             socket,
             state,

@@ -193,15 +193,24 @@ impl Forwarder {
         self.flowing().map(|offsets| offsets.timestamp)
     }
 
+    /// Whether packets of a stream are sent, or may be asked for once a late one is its start.
+    pub(crate) fn uses(&self, stream: u8) -> bool {
+        self.layer() == Some(stream) || self.may_start_with(stream)
+    }
+
+    fn may_start_with(&self, stream: u8) -> bool {
+        self.target
+            .is_some_and(|target| stream == target || (self.layer().is_none() && stream < target))
+    }
+
     /// Whether a packet of a stream that does not flow is where the flow starts or changes to
     /// that stream. Whoever sees nothing yet takes the first stream that offers a start, as
     /// long as it is not above his target. A start that comes late when more of its picture has
     /// been sent is none any more.
     pub(crate) fn starts_with(&self, packet: &SourcePacket) -> bool {
-        let wanted = self.target.is_some_and(|target| {
-            packet.layer == target || (self.layer().is_none() && packet.layer < target)
-        });
-        wanted && packet.layers.keyframe && !self.map.is_past(packet.layer, packet.sequence)
+        self.may_start_with(packet.layer)
+            && packet.layers.keyframe
+            && !self.map.is_past(packet.layer, packet.sequence)
     }
 
     /// Begins with `packet`, the start of a keyframe, and says how it is sent. `same_instant` is

@@ -210,7 +210,6 @@ mod tests {
     use crate::api::ids::{ShardId, TrackId, TransportId};
     use crate::api::io::EngineConfig;
     use crate::engine::Engine;
-    use crate::state::packet_cache::CachedFrame;
     use crate::test_clock;
     use crate::test_room::{Got, ROOM, TestPacket, TestRoom};
     use crate::transport::ServerCertificate;
@@ -275,14 +274,21 @@ mod tests {
             let mut bytes = [0; 40];
             bytes[..2].copy_from_slice(&[0x80, Codec::Opus.payload_type()]);
             bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
-            let cache = &mut engine.media.tracks[TrackIx(0)].layers[0].cache;
-            cache.insert(now, sequence, &bytes, 12, CachedFrame::WHOLE);
             let packet = SourcePacket {
                 layer: 0,
                 sequence,
                 timestamp,
                 layers: PacketLayers::whole(true),
             };
+            let received = Received {
+                source: packet,
+                codec: Codec::Opus,
+                header_len: 12,
+                len: bytes.len(),
+                redundancy: Redundancy::None,
+            };
+            let media = &mut engine.media;
+            media.keep(now, TrackIx(0), &received, &bytes, true);
             let dbov = if place < loud_from { QUIET } else { LOUD };
             let passes = engine
                 .last_n

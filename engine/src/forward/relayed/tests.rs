@@ -109,10 +109,6 @@ impl Shards {
         begin_layer(layer, self.ssrc);
         layer.touch(now);
         layer.codec = Some(Codec::H264(H264Format::USUAL));
-        layer
-            .cache
-            .insert(now, sequence, &packet, 12, CachedFrame::WHOLE);
-
         let received = Received {
             source: SourcePacket {
                 layer: 0,
@@ -125,7 +121,9 @@ impl Shards {
             len: LEN,
             redundancy: Redundancy::None,
         };
-        relay_packet(&mut self.home.media, now, TrackIx(0), &received, &packet);
+        let media = &mut self.home.media;
+        media.keep(now, TrackIx(0), &received, &packet, true);
+        relay_packet(media, now, TrackIx(0), &received, &packet);
     }
 
     /// What has gathered crosses, both ways; answers gather until the next time.
