@@ -18,7 +18,7 @@ use crate::api::ids::{RoomId, ShardId, TrackId, TransportId};
 use crate::api::io::{EngineConfig, EngineStatistics, LocalSocket};
 use crate::connections::Connections;
 use crate::forward::active_speakers::ActiveSpeakers;
-use crate::forward::fan_out::{Audience, fan_out};
+use crate::forward::fan_out::fan_out;
 use crate::forward::last_n::LastN;
 use crate::forward::relay::relay_packet;
 use crate::forward::relay_batch::RelayBatch;
@@ -34,7 +34,7 @@ use crate::send::send_batch::Transmits;
 use crate::send::wall_clock::WallClock;
 use crate::send::write::write_released;
 use crate::state::Media;
-use crate::state::packet::Received;
+use crate::state::packet::{Audience, Received};
 use crate::state::table::{PeerIx, TrackIx};
 use crate::state::timers::TimerOwner;
 use crate::wire::rtp::{self, PacketClass};
@@ -166,21 +166,19 @@ impl Engine {
         completed: Option<Instant>,
     ) -> bool {
         let media = &mut self.media;
-        let mut audience = Some(Audience::Everyone);
+        let mut audience = Audience::Everyone;
         if let Some(dbov) = dbov {
             self.speakers.hear(media, now, track, dbov);
             let last_n = &mut self.last_n;
-            audience = last_n.passes(media, now, track, dbov, &received.source);
+            audience = last_n.audience_of(media, now, track, dbov, &received.source);
         }
-        let mut used = false;
-        if let Some(audience) = audience {
-            if audience == Audience::Everyone {
-                relay_packet(media, now, track, received, self.ingress.packet(received));
-            }
-            used = fan_out(media, now, track, received, audience);
-            if let Some(arrived) = completed {
-                media.ready.completed(now, arrived);
-            }
+        let packet = self.ingress.packet(received);
+        relay_packet(media, now, track, received, audience, packet);
+        let used = fan_out(media, now, track, received, audience);
+        if let Some(arrived) = completed
+            && (used || audience == Audience::Everyone)
+        {
+            media.ready.completed(now, arrived);
         }
         // A voice that is held now may be admitted with its next packet, and those before it.
         let track = &media.tracks[track];
@@ -232,18 +230,18 @@ impl Engine {
             Command::SetTrackMuted { track, muted } => {
                 membership::set_track_muted(media, allocator, now, track, muted);
                 if let Some(track) = media.tracks.find(track) {
-                    self.last_n.update_subscribers(media, track);
+                    self.last_n.update_subscribers(media, now, track);
                 }
             }
             Command::AddSubscription(new) => {
                 membership::add_subscription(media, allocator, &mut self.rng, now, &new);
                 if let Some(peer) = media.peers.find(new.transport) {
-                    self.last_n.update_peer(media, peer);
+                    self.last_n.update_peer(media, now, peer);
                 }
             }
             Command::RemoveSubscription(subscription) => {
                 if let Some(peer) = membership::remove_subscription(media, now, subscription) {
-                    self.last_n.update_peer(media, peer);
+                    self.last_n.update_peer(media, now, peer);
                 }
             }
             Command::SetPayloadTypes {
@@ -257,12 +255,12 @@ impl Engine {
                 membership::set_subscription(media, allocator, now, subscription, settings);
                 if let Some(index) = media.subscriptions.find(subscription) {
                     let peer = media.subscriptions[index].peer;
-                    self.last_n.update_peer(media, peer);
+                    self.last_n.update_peer(media, now, peer);
                 }
             }
             Command::SetLastN { room, slots } => {
                 self.last_n.set(room, slots);
-                self.last_n.update_room(media, room);
+                self.last_n.update_room(media, now, room);
             }
             Command::CloseRoom(room) => self.close_room(now, room),
             Command::MeasureQuality { room, transports } => {
@@ -289,7 +287,7 @@ impl Engine {
         if let Some(index) = self.media.tracks.find(track) {
             // What has ended is wanted by nobody.
             self.media.tracks[index].muted = true;
-            self.last_n.update_subscribers(&mut self.media, index);
+            self.last_n.update_subscribers(&mut self.media, now, index);
         }
         if let Some((room, index)) = membership::remove_track(&mut self.media, now, track) {
             self.last_n.forget(room, index);
@@ -416,8 +414,8 @@ impl Engine {
             &mut self.media,
             &mut self.connections,
             &mut self.allocator,
-            now,
-            arrived,
+            &mut self.last_n,
+            (now, arrived),
             from,
             batch,
         );

@@ -13,9 +13,10 @@ use crate::api::command::{
     ReceiveMapping, SubscriptionSettings, TrackSource,
 };
 use crate::api::event::Event;
-use crate::api::ids::{RoomId, SubscriptionId, TrackId, TransportId};
+use crate::api::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 use crate::api::io::EngineConfig;
 use crate::engine::Engine;
+use crate::forward::relay_batch::RelayBatch;
 use crate::state::peer::Srtp;
 use crate::test_clock;
 use crate::transport::ServerCertificate;
@@ -229,6 +230,12 @@ impl TestRoom {
         bytes.truncate(len);
         let peer = self.engine.media.peers.find(transport).unwrap();
         self.engine.handle_rtp(self.now, self.now, peer, &mut bytes);
+        self.collect();
+    }
+
+    /// What another engine said crosses to this one.
+    pub(crate) fn handle_relay(&mut self, from: ShardId, batch: &RelayBatch) {
+        self.engine.handle_relay(self.now, self.now, from, batch);
         self.collect();
     }
 

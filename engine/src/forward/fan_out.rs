@@ -7,33 +7,12 @@ use crate::api::event::Event;
 use crate::forward::forwarder::Rewrite;
 use crate::send::send_queue::{Form, QueuedPacket};
 use crate::state::Media;
-use crate::state::packet::Received;
+use crate::state::packet::{Audience, Received};
 use crate::state::peer::REPORT_INTERVAL;
 use crate::state::subscription::Subscription;
 use crate::state::table::TrackIx;
 use crate::state::timers::TimerOwner;
 use crate::state::track::Track;
-
-/// Which of a track's subscribers a packet is for, as last-N decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Audience {
-    /// All of them.
-    Everyone,
-    /// The track has no slot: those who hear it all the same.
-    AlwaysHearing,
-    /// The packet was held until the track got a slot: those who have not got it yet.
-    Others,
-}
-
-impl Audience {
-    fn includes(self, always_heard: bool) -> bool {
-        match self {
-            Audience::Everyone => true,
-            Audience::AlwaysHearing => always_heard,
-            Audience::Others => !always_heard,
-        }
-    }
-}
 
 /// Queues a packet for every subscriber of the track that is to have it. Whether it has to be put
 /// into its cache: somebody is sent its stream, or waits for a start of it.
@@ -56,6 +35,9 @@ pub(crate) fn fan_out(
         ..
     } = media;
     let track = &tracks[track_index];
+    if audience == Audience::AlwaysHearing && track.always_heard == 0 {
+        return used;
+    }
     for &index in &track.subscriptions {
         let subscription = &mut subscriptions[index];
         if !audience.includes(subscription.always_heard) {

@@ -10,3 +10,5 @@ pub(crate) mod relay;
 pub(crate) mod relay_batch;
 pub(crate) mod relayed;
 pub(crate) mod retransmit;
+#[cfg(test)]
+mod spread_tests;

@@ -5,8 +5,12 @@
 //! plaintext once to each engine that asked for the track, whatever the number of subscribers
 //! there. The other engine keeps the track as an ordinary [`Track`] that is fed by a shard
 //! instead of a peer, with a cache of its own, and serves its subscribers and their
-//! retransmissions from it. Back go only wishes: to begin and to stop, for a keyframe, and for
-//! single packets that were lost on the way between the shards.
+//! retransmissions from it. Back go only wishes: what is wanted of a track, a keyframe, and single
+//! packets that were lost on the way between the shards.
+//!
+//! Which voices are forwarded is decided at their home, for the whole room (see `last_n`). With each
+//! packet crosses for whom it is; a packet that is held crosses to shards where somebody hears its
+//! track always, and to no other.
 //!
 //! What crosses gathers for [`RELAY_INTERVAL`] and up to a bound. A packet past the bound is
 //! dropped and counted; on the other side it is a gap like one of the network, and when a
@@ -17,18 +21,20 @@ use std::time::Instant;
 use crate::api::ids::{ShardId, TrackId};
 use crate::forward::relay_batch::{LAYERS, LayerState, MAX_PACKETS, RelayItem, RelayedReport};
 use crate::state::Media;
-use crate::state::packet::Received;
+use crate::state::packet::{Audience, Received};
 use crate::state::repeat::source_packet;
 use crate::state::table::TrackIx;
-use crate::state::track::{Feed, Layer, Track};
+use crate::state::track::{Feed, Layer, Track, Wanted};
 use crate::wire::red_payload::Redundancy;
 
-/// Sends a packet, given in the form that subscribers get, to the shards that asked for its track.
+/// Sends a packet, given in the form that subscribers get, to the shards that have some of its
+/// audience.
 pub(crate) fn relay_packet(
     media: &mut Media,
     now: Instant,
     track: TrackIx,
     received: &Received,
+    audience: Audience,
     packet: &[u8],
 ) {
     let track = &media.tracks[track];
@@ -39,9 +45,12 @@ pub(crate) fn relay_packet(
     let Some(ssrc) = layer.and_then(|layer| layer.ssrc) else {
         return;
     };
-    for &to in &track.relayed_to {
+    for &(to, wanted) in &track.relayed_to {
+        if audience == Audience::AlwaysHearing && wanted != Wanted::Held {
+            continue;
+        }
         let batch = media.relay.batch(now, to);
-        if batch.push_packet(track.id, ssrc, *received, packet) {
+        if batch.push_packet(track.id, ssrc, *received, Some(audience), packet) {
             media.statistics.packets_relayed += 1;
         } else {
             media.statistics.relays_dropped += 1;
@@ -49,19 +58,20 @@ pub(crate) fn relay_packet(
     }
 }
 
-/// Sends a packet that was held back to the shards that asked for its track.
-pub(crate) fn relay_cached(media: &mut Media, now: Instant, track: TrackIx, sequence: u64) {
-    let track = &media.tracks[track];
-    let id = track.id;
-    for to in track.relayed_to.clone() {
-        relay_again(media, now, to, id, 0, sequence);
+/// Sends a packet that was held back to the shards that asked for its track, for those who have not
+/// got it.
+pub(crate) fn relay_held(media: &mut Media, now: Instant, track: TrackIx, sequence: u64) {
+    let id = media.tracks[track].id;
+    for place in 0..media.tracks[track].relayed_to.len() {
+        let (to, _) = media.tracks[track].relayed_to[place];
+        relay_cached(media, now, to, (id, 0, sequence), Some(Audience::Others));
     }
 }
 
 /// Tells the shards that asked for a track which of its layers there are.
 pub(crate) fn relay_layers(media: &mut Media, now: Instant, track: TrackIx) {
     let track = &media.tracks[track];
-    for &to in &track.relayed_to {
+    for &(to, _) in &track.relayed_to {
         let batch = media.relay.batch(now, to);
         if batch.items.len() < MAX_PACKETS {
             let layers = layer_states(track, now);
@@ -70,50 +80,72 @@ pub(crate) fn relay_layers(media: &mut Media, now: Instant, track: TrackIx) {
     }
 }
 
-/// After a track got its first subscriber or lost its last one: if it lives on another
-/// shard, that one has to know.
+/// After anything about who is sent a track has changed: if it lives on another shard, that one has
+/// to know what is wanted of it.
 pub(crate) fn update_relay(media: &mut Media, now: Instant, track: TrackIx) {
     let track = &mut media.tracks[track];
     let Feed::Shard(home) = track.feed else {
         return;
     };
-    let wanted = !track.subscriptions.is_empty();
-    if wanted == track.requested {
+    let wanted = if track.subscriptions.is_empty() {
+        Wanted::Nothing
+    } else if track.always_heard == 0 {
+        Wanted::Forwarded
+    } else {
+        Wanted::Held
+    };
+    if std::mem::replace(&mut track.requested, wanted) == wanted {
         return;
     }
-    track.requested = wanted;
-    let item = if wanted {
-        RelayItem::Begin(track.id)
-    } else {
-        RelayItem::Stop(track.id)
-    };
     // What was said before and has not crossed yet is void: a viewer that comes and goes
     // while the home takes nothing costs no more than one that came.
     let items = &mut media.relay.batch(now, home).items;
-    items.retain(
-        |said| !matches!(said, RelayItem::Begin(id) | RelayItem::Stop(id) if *id == track.id),
-    );
-    items.push(item);
+    items.retain(|said| !matches!(said, RelayItem::Want(id, _) if *id == track.id));
+    items.push(RelayItem::Want(track.id, wanted));
 }
 
-pub(super) fn begin_relay(media: &mut Media, now: Instant, to: ShardId, track: TrackId) {
+/// Another shard says what it wants of a track.
+pub(super) fn note_wanted(
+    media: &mut Media,
+    now: Instant,
+    from: ShardId,
+    track: TrackId,
+    wanted: Wanted,
+) {
     let Some(index) = media.tracks.find(track) else {
         return;
     };
-    let track = &mut media.tracks[index];
-    if !track.relayed_to.contains(&to) {
-        track.relayed_to.push(to);
+    let to = &mut media.tracks[index].relayed_to;
+    let known = to.iter().position(|(shard, _)| *shard == from);
+    match (known, wanted) {
+        (Some(known), Wanted::Nothing) => {
+            to.swap_remove(known);
+        }
+        (None, Wanted::Nothing) => {}
+        (Some(known), _) => to[known].1 = wanted,
+        (None, _) => {
+            to.push((from, wanted));
+            relay_layers(media, now, index);
+        }
     }
-    relay_layers(media, now, index);
 }
 
+/// Sends a packet once more to a shard that asks for it, by track, layer and extended sequence number.
 pub(super) fn relay_again(
     media: &mut Media,
     now: Instant,
     to: ShardId,
-    id: TrackId,
-    layer: u8,
-    sequence: u64,
+    wanted: (TrackId, u8, u64),
+) {
+    relay_cached(media, now, to, wanted, None);
+}
+
+fn relay_cached(
+    media: &mut Media,
+    now: Instant,
+    to: ShardId,
+    (id, layer, sequence): (TrackId, u8, u64),
+    audience: Option<Audience>,
 ) {
     let Some(index) = media.tracks.find(id) else {
         return;
@@ -144,7 +176,7 @@ pub(super) fn relay_again(
         ),
     };
     let batch = media.relay.batch(now, to);
-    if batch.push_packet(id, ssrc, received, cached.packet) {
+    if batch.push_packet(id, ssrc, received, audience, cached.packet) {
         media.statistics.packets_relayed += 1;
     } else {
         media.statistics.relays_dropped += 1;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::api::codec::Codec;
 use crate::api::ids::{ShardId, TrackId, TransportId};
-use crate::state::packet::Received;
-use crate::state::track::{Feed, SenderReport, Track};
+use crate::state::packet::{Audience, Received};
+use crate::state::track::{Feed, SenderReport, Track, Wanted};
 
 /// What crosses waits at most this long for more, so that a burst wakes the other shard once.
 pub(super) const RELAY_INTERVAL: Duration = Duration::from_millis(1);
@@ -36,10 +36,8 @@ pub struct RelayBatch {
 /// What has to be seen in the order in which it was said.
 #[derive(Debug)]
 pub(super) enum RelayItem {
-    /// To the home: send this track from now on.
-    Begin(TrackId),
-    /// To the home: nobody here watches it any more.
-    Stop(TrackId),
+    /// To the home: what is wanted of this track from now on.
+    Want(TrackId, Wanted),
     /// From the home: which layers of a track are alive.
     Layers(TrackId, [Option<LayerState>; LAYERS]),
     /// From the home: the next packet of the bytes.
@@ -48,6 +46,8 @@ pub(super) enum RelayItem {
         /// Of the layer's media, also when this was a retransmission.
         ssrc: u32,
         received: Received,
+        /// For whom it is; `None` of one that was asked for again: for who is sent the track now.
+        audience: Option<Audience>,
     },
 }
 
@@ -123,6 +123,7 @@ impl RelayBatch {
         track: TrackId,
         ssrc: u32,
         received: Received,
+        audience: Option<Audience>,
         packet: &[u8],
     ) -> bool {
         if self.items.len() >= MAX_PACKETS || self.bytes.len() + packet.len() > MAX_BYTES {
@@ -133,6 +134,7 @@ impl RelayBatch {
             track,
             ssrc,
             received,
+            audience,
         });
         true
     }

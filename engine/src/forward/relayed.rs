@@ -6,12 +6,13 @@ use crate::allocation::allocator::Allocator;
 use crate::api::codec::MediaKind;
 use crate::api::ids::{ShardId, TrackId};
 use crate::connections::Connections;
-use crate::forward::fan_out::{Audience, end_flow, fan_out};
-use crate::forward::relay::{begin_relay, relay_again};
+use crate::forward::fan_out::{end_flow, fan_out};
+use crate::forward::last_n::LastN;
+use crate::forward::relay::{note_wanted, relay_again};
 use crate::forward::relay_batch::{LAYERS, LayerState, RelayBatch, RelayItem, before};
 use crate::receive::keyframes::want_keyframe;
 use crate::state::Media;
-use crate::state::packet::Received;
+use crate::state::packet::{Audience, Received};
 use crate::state::table::TrackIx;
 use crate::state::track::{Feed, Layer};
 use crate::wire::srtp::MAX_OVERHEAD;
@@ -21,21 +22,15 @@ pub(crate) fn handle_relay(
     media: &mut Media,
     connections: &mut Connections,
     allocator: &mut Allocator,
-    now: Instant,
-    arrived: Instant,
+    last_n: &mut LastN,
+    (now, arrived): (Instant, Instant),
     from: ShardId,
     batch: &RelayBatch,
 ) {
     let mut bytes = &batch.bytes[..];
     for item in &batch.items {
         match item {
-            RelayItem::Begin(track) => begin_relay(media, now, from, *track),
-            RelayItem::Stop(track) => {
-                if let Some(index) = media.tracks.find(*track) {
-                    let to = &mut media.tracks[index].relayed_to;
-                    to.retain(|shard| *shard != from);
-                }
-            }
+            RelayItem::Want(track, wanted) => note_wanted(media, now, from, *track, *wanted),
             RelayItem::Layers(track, layers) => {
                 note_layers(media, allocator, now, from, *track, layers)
             }
@@ -43,13 +38,23 @@ pub(crate) fn handle_relay(
                 track,
                 ssrc,
                 received,
+                audience,
             } => {
                 let Some((packet, rest)) = bytes.split_at_checked(received.len) else {
                     return;
                 };
                 bytes = rest;
-                if let Some(index) = fed_by(media, from, *track) {
-                    handle_relayed(media, allocator, now, index, *ssrc, received, packet);
+                let Some(index) = fed_by(media, from, *track) else {
+                    continue;
+                };
+                let audience = match audience {
+                    Some(audience) => last_n.follow(media, index, *audience),
+                    None => last_n.audience(media, index),
+                };
+                if let Some(used) =
+                    note_packet(media, allocator, now, index, *ssrc, received, audience)
+                {
+                    media.keep(now, index, received, packet, used);
                 }
             }
         }
@@ -59,8 +64,8 @@ pub(crate) fn handle_relay(
             want_keyframe(media, now, index, *layer);
         }
     }
-    for (track, layer, sequence) in &batch.resends {
-        relay_again(media, now, from, *track, *layer, *sequence);
+    for resend in &batch.resends {
+        relay_again(media, now, from, *resend);
     }
     for &(transport, change) in &batch.holds {
         connections.change_holds(media, allocator, now, transport, change);
@@ -108,26 +113,29 @@ fn note_layers(
     }
 }
 
-/// A packet of a track of another shard: what `ingress.rs` does for those of a peer.
-fn handle_relayed(
+/// A packet of a track of another shard: what `ingress.rs` does for those of a peer, and forwarding it
+/// to those here who are among its audience. Whether somebody may ask for it again; `None` when it was
+/// here before, and nobody new is sent it.
+fn note_packet(
     media: &mut Media,
     allocator: &mut Allocator,
     now: Instant,
     index: TrackIx,
     ssrc: u32,
     received: &Received,
-    packet: &[u8],
-) {
+    audience: Audience,
+) -> Option<bool> {
     let source = &received.source;
     let track = &mut media.tracks[index];
     track.end_silence(source.layer, now);
-    let Some(layer) = track.layers.get_mut(usize::from(source.layer)) else {
-        return;
-    };
+    let layer = track.layers.get_mut(usize::from(source.layer))?;
     let restarted = layer.ssrc.is_some_and(|former| former != ssrc);
     let mut started = begin_layer(layer, ssrc);
     if layer.cache.has(source.sequence) {
-        return;
+        // Who hears the track always has got what was held of it.
+        let others = audience == Audience::Others && !track.muted;
+        let used = others && fan_out(media, now, index, received, audience);
+        return used.then_some(true);
     }
     started |= layer.touch(now);
     // A voice that was left out for a while goes on, and what was left out is not missed.
@@ -141,7 +149,7 @@ fn handle_relayed(
     if layers.keyframe {
         layer.keyframe_arrived();
     }
-    let layers_changed = layer.rates.note(now, layers, packet.len() + MAX_OVERHEAD);
+    let layers_changed = layer.rates.note(now, layers, received.len + MAX_OVERHEAD);
     let muted = track.muted;
     if restarted || resumed {
         end_flow(media, index, source.layer);
@@ -150,8 +158,7 @@ fn handle_relayed(
         allocator.choose_layers(media, now, index);
     }
     media.tracks[index].layers[usize::from(source.layer)].begins_keyframe = false;
-    let used = !muted && fan_out(media, now, index, received, Audience::Everyone);
-    media.keep(now, index, received, packet, used);
+    Some(!muted && fan_out(media, now, index, received, audience))
 }
 
 /// Makes a layer anew when another SSRC took it over. True when one did.

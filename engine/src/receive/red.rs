@@ -12,6 +12,7 @@ use crate::api::command::Payload;
 use crate::forward::fan_out::fan_out;
 use crate::forward::forwarder::SourcePacket;
 use crate::forward::last_n::LastN;
+use crate::forward::relay::relay_packet;
 use crate::receive::ingress::{Authentic, Ingress};
 use crate::state::Media;
 use crate::state::packet::Received;
@@ -51,11 +52,13 @@ impl Ingress {
             else {
                 continue;
             };
+            let packet = self.packet(&received);
             let muted = media.tracks[owner.track].muted;
-            if !muted && let Some(audience) = last_n.audience(media, owner.track) {
+            if !muted {
+                let audience = last_n.audience(media, owner.track);
+                relay_packet(media, now, owner.track, &received, audience, packet);
                 fan_out(media, now, owner.track, &received, audience);
             }
-            let packet = self.packet(&received);
             media.keep(now, owner.track, &received, packet, !muted);
         }
     }

@@ -196,6 +196,18 @@ pub(crate) enum Feed {
     Shard(ShardId),
 }
 
+/// What a shard wants of a track that another one feeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Wanted {
+    /// Nobody there watches it.
+    #[default]
+    Nothing,
+    /// What is forwarded to everyone.
+    Forwarded,
+    /// What last-N holds back too: somebody there hears the track always.
+    Held,
+}
+
 /// One published track.
 pub(crate) struct Track {
     pub(crate) id: TrackId,
@@ -217,10 +229,10 @@ pub(crate) struct Track {
     /// How many of them are [`always_heard`](crate::state::subscription::Subscription::always_heard).
     pub(crate) always_heard: u32,
     pub(crate) audio_level: AudioLevelMeter,
-    /// Shards to which the packets are relayed.
-    pub(crate) relayed_to: Vec<ShardId>,
-    /// The shard that feeds it has been asked to.
-    pub(crate) requested: bool,
+    /// Shards to which the packets are relayed, and what each wants of them.
+    pub(crate) relayed_to: Vec<(ShardId, Wanted)>,
+    /// What the shard that feeds it has been asked for.
+    pub(crate) requested: Wanted,
 }
 
 impl Track {
@@ -246,7 +258,7 @@ impl Track {
             always_heard: 0,
             audio_level: AudioLevelMeter::default(),
             relayed_to: Vec::new(),
-            requested: false,
+            requested: Wanted::Nothing,
         };
         track.set_source(source);
         track

@@ -26,6 +26,8 @@ pub struct RoomMedia {
     connections: HashMap<TransportId, usize>,
     /// What is published, to be told to shards that the room comes to later.
     tracks: BTreeMap<TrackId, PublishedTrack>,
+    /// How many audio tracks are forwarded at a time, to be told likewise.
+    last_n: Option<u8>,
     /// What a further shard needs to reach the room. The shards alone keep the channel open.
     sender: WeakEventSender,
     /// What the room has taken of its events.
@@ -53,6 +55,7 @@ impl RoomMedia {
             spread: Vec::new(),
             connections: HashMap::new(),
             tracks: BTreeMap::new(),
+            last_n: None,
             sender: weak,
             taken,
             orders,
@@ -123,8 +126,11 @@ impl RoomMedia {
             | Command::SetPayloadTypes { .. } => {
                 self.order_everywhere(command);
             }
-            // Only the home hears how loud its tracks are.
-            Command::SetLastN { .. } => self.order(self.home, command),
+            // The home decides who is heard, and each shard who is heard whatever that says.
+            Command::SetLastN { slots, .. } => {
+                self.last_n = slots;
+                self.order_everywhere(command);
+            }
             // What the room's end is for its shards; see `Drop`.
             Command::CloseRoom(_) => {}
             // Each shard answers for the connections that it has.
@@ -212,6 +218,10 @@ impl RoomMedia {
         let open = ShardInput::OpenRoom(self.room, sender);
         self.orders.push(index, open);
         let mut tell = |command| self.orders.push(index, ShardInput::Command(command));
+        if self.last_n.is_some() {
+            let (room, slots) = (self.room, self.last_n);
+            tell(Command::SetLastN { room, slots });
+        }
         for track in self.tracks.values() {
             tell(mirror_of(&track.new, self.room, self.home));
             if track.muted {

@@ -2,6 +2,10 @@
 //!
 //! The tracks of the whole room compete for the slots. A subscriber who is to get no more of them
 //! than there are slots gets them all, whoever else is loud in the room.
+//!
+//! The competition is at the home of the tracks. Another shard counts for each of its subscribers how
+//! many tracks it is to get, asks the home for those too that are held while one of them is always
+//! heard, and follows what crosses.
 
 pub(crate) mod slots;
 
@@ -11,11 +15,11 @@ use rustc_hash::FxHashMap;
 
 use crate::api::codec::{Codec, MediaKind};
 use crate::api::ids::RoomId;
-use crate::forward::fan_out::{Audience, fan_out};
+use crate::forward::fan_out::fan_out;
 use crate::forward::forwarder::SourcePacket;
-use crate::forward::relay::relay_cached;
+use crate::forward::relay::{relay_held, update_relay};
 use crate::state::Media;
-use crate::state::packet::Received;
+use crate::state::packet::{Audience, Received};
 use crate::state::table::{PeerIx, TrackIx};
 use crate::state::track::Track;
 use crate::wire::payload::reader::PacketLayers;
@@ -50,29 +54,29 @@ impl LastN {
         }
     }
 
-    /// To whom a packet of this level, in -dBov, is forwarded; `None` for nobody. When its track is admitted with this
+    /// To whom a packet of this level, in -dBov, is forwarded. When its track is admitted with this
     /// packet, the packets held just before it are forwarded first.
-    pub(crate) fn passes(
+    pub(crate) fn audience_of(
         &mut self,
         media: &mut Media,
         now: Instant,
         track_index: TrackIx,
         dbov: u8,
         packet: &SourcePacket,
-    ) -> Option<Audience> {
+    ) -> Audience {
         let track = &media.tracks[track_index];
-        if track.kind != MediaKind::Audio || track.screen {
-            return Some(Audience::Everyone);
+        if !competes(track) {
+            return Audience::Everyone;
         }
         let Some(last_n) = self.rooms.get_mut(&track.room) else {
-            return Some(Audience::Everyone);
+            return Audience::Everyone;
         };
         match last_n.observe(now, track_index, dbov, packet.sequence) {
-            Verdict::Forward => Some(Audience::Everyone),
-            Verdict::Hold => audience_of_held(track),
+            Verdict::Forward => Audience::Everyone,
+            Verdict::Hold => Audience::AlwaysHearing,
             Verdict::Evict => {
                 pause_track(media, track_index);
-                audience_of_held(&media.tracks[track_index])
+                Audience::AlwaysHearing
             }
             Verdict::Admit { from, evicted } => {
                 if let Some(evicted) = evicted {
@@ -81,41 +85,60 @@ impl LastN {
                 for held in from..packet.sequence {
                     let received = cached(&media.tracks[track_index], held);
                     if let Some(received) = received.filter(|held| is_preroll(packet, held)) {
-                        relay_cached(media, now, track_index, held);
+                        relay_held(media, now, track_index, held);
                         fan_out(media, now, track_index, &received, Audience::Others);
                     }
                 }
-                Some(Audience::Everyone)
+                Audience::Everyone
             }
         }
     }
 
-    /// To whom packets of a track are forwarded while nothing changes; `None` for nobody.
-    pub(crate) fn audience(&self, media: &Media, track: TrackIx) -> Option<Audience> {
-        let track_state = &media.tracks[track];
-        let last_n = self.rooms.get(&track_state.room);
+    /// To whom packets of a track are forwarded while nothing changes.
+    pub(crate) fn audience(&self, media: &Media, track: TrackIx) -> Audience {
+        let last_n = self.rooms.get(&media.tracks[track].room);
         if last_n.is_some_and(|last_n| last_n.holds(track)) {
-            return audience_of_held(track_state);
+            Audience::AlwaysHearing
+        } else {
+            Audience::Everyone
         }
-        Some(Audience::Everyone)
+    }
+
+    /// The home of a track has decided for whom a packet of it is. Gives the same audience.
+    pub(crate) fn follow(
+        &mut self,
+        media: &mut Media,
+        track: TrackIx,
+        audience: Audience,
+    ) -> Audience {
+        let held = audience == Audience::AlwaysHearing;
+        if let Some(last_n) = self.rooms.get_mut(&media.tracks[track].room)
+            && last_n.follow(track, !held)
+            && held
+        {
+            pause_track(media, track);
+        }
+        audience
     }
 
     /// Finds which tracks a peer always hears, after any of its subscriptions has changed.
-    pub(crate) fn update_peer(&self, media: &mut Media, peer: PeerIx) {
+    pub(crate) fn update_peer(&self, media: &mut Media, now: Instant, peer: PeerIx) {
         let Some(state) = media.peers.get(peer) else {
             return;
         };
         let last_n = self.rooms.get(&state.room);
-        let competes = |track: &Track| track.kind == MediaKind::Audio && !track.screen;
         let wanted = state.subscriptions.iter().filter(|index| {
             let subscription = &media.subscriptions[**index];
             let track = &media.tracks[subscription.track];
             competes(track) && subscription.settings.enabled && !track.muted
         });
         let few = last_n.is_some_and(|last_n| wanted.count() <= last_n.slots());
-        for &index in &state.subscriptions {
+        let count = state.subscriptions.len();
+        for place in 0..count {
+            let index = media.peers[peer].subscriptions[place];
             let subscription = &mut media.subscriptions[index];
-            let track = &mut media.tracks[subscription.track];
+            let track_index = subscription.track;
+            let track = &mut media.tracks[track_index];
             let always_heard = few && competes(track);
             if always_heard == subscription.always_heard {
                 continue;
@@ -123,30 +146,31 @@ impl LastN {
             subscription.always_heard = always_heard;
             if always_heard {
                 track.always_heard += 1;
-                continue;
+            } else {
+                track.always_heard -= 1;
+                if last_n.is_some_and(|last_n| last_n.holds(track_index)) {
+                    subscription.forwarder.pause();
+                }
             }
-            track.always_heard -= 1;
-            if last_n.is_some_and(|last_n| last_n.holds(subscription.track)) {
-                subscription.forwarder.pause();
-            }
+            update_relay(media, now, track_index);
         }
     }
 
     /// As [`Self::update_peer`] for all subscribers of a track.
-    pub(crate) fn update_subscribers(&self, media: &mut Media, track: TrackIx) {
+    pub(crate) fn update_subscribers(&self, media: &mut Media, now: Instant, track: TrackIx) {
         for place in 0..media.tracks[track].subscriptions.len() {
             let index = media.tracks[track].subscriptions[place];
             let peer = media.subscriptions[index].peer;
-            self.update_peer(media, peer);
+            self.update_peer(media, now, peer);
         }
     }
 
     /// As [`Self::update_peer`] for all peers of a room.
-    pub(crate) fn update_room(&self, media: &mut Media, room: RoomId) {
+    pub(crate) fn update_room(&self, media: &mut Media, now: Instant, room: RoomId) {
         let peers = media.peers.values().filter(|peer| peer.room == room);
         for transport in peers.map(|peer| peer.id).collect::<Vec<_>>() {
             if let Some(peer) = media.peers.find(transport) {
-                self.update_peer(media, peer);
+                self.update_peer(media, now, peer);
             }
         }
     }
@@ -159,9 +183,9 @@ impl LastN {
     }
 }
 
-/// To whom packets of a track without a slot are forwarded.
-fn audience_of_held(track: &Track) -> Option<Audience> {
-    (track.always_heard > 0).then_some(Audience::AlwaysHearing)
+/// Whether a track takes part in the competition for slots.
+fn competes(track: &Track) -> bool {
+    track.kind == MediaKind::Audio && !track.screen
 }
 
 /// Pauses a track for those of its subscribers who do not always hear it: when it goes on, its sequence numbers continue after
@@ -210,6 +234,7 @@ mod tests {
     use crate::api::ids::{ShardId, TrackId, TransportId};
     use crate::api::io::EngineConfig;
     use crate::engine::Engine;
+    use crate::state::track::Wanted;
     use crate::test_clock;
     use crate::test_room::{Got, ROOM, TestPacket, TestRoom};
     use crate::transport::ServerCertificate;
@@ -255,7 +280,7 @@ mod tests {
         let track = &mut engine.media.tracks[TrackIx(0)];
         track.layers[0].restart(7);
         track.layers[0].codec = Some(Codec::Opus);
-        track.relayed_to.push(ShardId(1));
+        track.relayed_to.push((ShardId(1), Wanted::Forwarded));
         // There are more audio tracks than slots.
         let last_n = engine.last_n.rooms.get_mut(&room).unwrap();
         last_n.observe(now, TrackIx(1), QUIET, 0);
@@ -290,10 +315,10 @@ mod tests {
             let media = &mut engine.media;
             media.keep(now, TrackIx(0), &received, &bytes, true);
             let dbov = if place < loud_from { QUIET } else { LOUD };
-            let passes = engine
-                .last_n
-                .passes(&mut engine.media, now, TrackIx(0), dbov, &packet);
-            assert_eq!(passes.is_some(), place == times.len() - 1);
+            let last_n = &mut engine.last_n;
+            let audience = last_n.audience_of(&mut engine.media, now, TrackIx(0), dbov, &packet);
+            let admitted = audience == Audience::Everyone;
+            assert_eq!(admitted, place == times.len() - 1);
         }
         // The first loud packet was held too.
         engine.statistics().packets_relayed - 1

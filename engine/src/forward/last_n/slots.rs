@@ -47,6 +47,17 @@ struct AudioTrack {
 }
 
 impl AudioTrack {
+    fn new(track: TrackIx, admitted: bool, held_from: u64) -> AudioTrack {
+        AudioTrack {
+            track,
+            admitted,
+            level: 0.0,
+            loud_packets: 0,
+            last_loud: None,
+            held_from,
+        }
+    }
+
     fn observe(&mut self, dbov: u8, now: Instant) {
         let level = 127.0 - f32::from(dbov.min(127));
         let weight = if level > self.level { ATTACK } else { DECAY };
@@ -117,14 +128,7 @@ impl AudioSlots {
     ) -> Verdict {
         let found = self.tracks.iter().position(|known| known.track == track);
         let index = found.unwrap_or_else(|| {
-            self.tracks.push(AudioTrack {
-                track,
-                admitted: false,
-                level: 0.0,
-                loud_packets: 0,
-                last_loud: None,
-                held_from: sequence,
-            });
+            self.tracks.push(AudioTrack::new(track, false, sequence));
             self.tracks.len() - 1
         });
         let slots_for_all = self.tracks.len() <= self.slots;
@@ -188,6 +192,17 @@ impl AudioSlots {
         quietest.held_from = u64::MAX;
         quietest.loud_packets = 0;
         Some(Some(quietest.track))
+    }
+
+    /// Notes what the home of a track has decided about it. Whether that is new.
+    pub(super) fn follow(&mut self, track: TrackIx, admitted: bool) -> bool {
+        match self.tracks.iter_mut().find(|known| known.track == track) {
+            Some(known) => std::mem::replace(&mut known.admitted, admitted) != admitted,
+            None => {
+                self.tracks.push(AudioTrack::new(track, admitted, 0));
+                true
+            }
+        }
     }
 
     /// Whether a track is known and has no slot.

@@ -123,7 +123,8 @@ impl Shards {
         };
         let media = &mut self.home.media;
         media.keep(now, TrackIx(0), &received, &packet, true);
-        relay_packet(media, now, TrackIx(0), &received, &packet);
+        let audience = Audience::Everyone;
+        relay_packet(media, now, TrackIx(0), &received, audience, &packet);
     }
 
     /// What has gathered crosses, both ways; answers gather until the next time.
