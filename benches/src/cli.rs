@@ -21,8 +21,9 @@ use crate::process::Usage;
 use crate::progress::Progress;
 use crate::report::{Report, Run};
 use crate::scenario::{Plan, Scenario};
-use crate::session::{Session, Shared, identity};
+use crate::session::{Session, Shared};
 use crate::shape::Shape;
+use crate::subscriber::identity;
 use crate::system_calls::SystemCalls;
 
 /// Drives meetings against a server that speaks LiveKit's client protocol.
@@ -155,7 +156,7 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
     while crowd.join_next().await.is_some() {}
 
     progress("measuring the floor");
-    let floor = Floor::measure(Shape::of(&outcome, time), cli.pid)?;
+    let floor = Floor::measure(Shape::of(&outcome.bursts, outcome.receivers, time), cli.pid)?;
     let report = Report::new(Run {
         plan,
         time,

@@ -1,7 +1,6 @@
 //! One connection of a lean client, without its socket: it sends what its sources make, counts
 //! what arrives, and reports that to the server.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moim_client_transport::Transport;
@@ -9,32 +8,17 @@ use moim_engine::rtp::header::RtpHeader;
 use moim_engine::rtp::{PacketClass, classify, is_rtcp};
 use moim_engine::srtp::MAX_RTCP_OVERHEAD;
 
-use crate::clip::Clip;
 use crate::feedback::{Feedback, MAX_RTCP};
 use crate::outcome::Outcome;
+use crate::published::PublishedTrack;
 use crate::receive::{Histogram, Streams};
 use crate::sdp::ReceiveParameters;
 use crate::shape::{Burst, MAX_RUN};
 use crate::source::{STAMP, Source, TRANSPORT_SEQUENCE};
 use crate::subscriber::Subscriber;
-use crate::voice::Speech;
 
 /// Packets that are not further apart came together.
 const BURST_GAP: Duration = Duration::from_millis(1);
-
-/// A track to be sent.
-#[derive(Debug, Clone)]
-pub(crate) struct PublishedTrack {
-    pub(crate) video: bool,
-    pub(crate) ssrc: u32,
-    pub(crate) layers: usize,
-    /// The qualities of video that the server wants, the lowest first.
-    pub(crate) qualities: [bool; 3],
-    /// What is said into a microphone.
-    pub(crate) speech: Speech,
-    /// What a camera shows; without it, nothing.
-    pub(crate) clip: Option<Arc<Clip>>,
-}
 
 /// What makes the packets of the tracks; their m-lines count from 0.
 pub(crate) fn sources(now: Instant, tracks: &[PublishedTrack]) -> Vec<Source> {

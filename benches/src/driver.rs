@@ -15,9 +15,10 @@ use moim_client_transport::{Identity, Transport};
 use moim_engine::command::IceCredentials;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
-use crate::client::{Client, PublishedTrack, sources};
+use crate::client::{Client, sources};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
+use crate::published::PublishedTrack;
 use crate::sdp::ReceiveParameters;
 
 /// Room for what one read may join.

@@ -18,8 +18,9 @@ use moim_engine::rtp::{PacketClass, classify, is_rtcp};
 use moim_engine::transport::ServerCertificate;
 use moim_engine::{Command, Engine, Event};
 
-use crate::client::{Client, PublishedTrack, sources};
+use crate::client::{Client, sources};
 use crate::outcome::Outcome;
+use crate::published::PublishedTrack;
 use crate::sdp::{self, ReceiveParameters};
 use crate::voice::Speech;
 

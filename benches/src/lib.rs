@@ -22,6 +22,7 @@ mod outcome;
 mod page;
 mod process;
 mod progress;
+mod published;
 mod receive;
 mod report;
 mod report_counter;

@@ -198,12 +198,30 @@ impl Report {
         let mut row = |name: &str, value: String| {
             let _ = writeln!(out, "{name:<34} {value}");
         };
-        let times = |t: &Times| {
+        self.connection_rows(&mut row);
+        self.media_rows(&mut row);
+        if let Some(server) = &self.server {
+            server.rows(self.packets_per_second, &mut row);
+        }
+        self.full_client_rows(&mut row);
+        self.floor_rows(&mut row);
+        row(
+            "tester",
             format!(
-                "{:.2} / {:.2} / {:.2} / {:.2} ms",
-                t.p50, t.p99, t.p999, t.max
-            )
-        };
+                "{:.0} % busy, longest turn {:.1} ms{}",
+                self.tester_busy_percent,
+                self.tester_longest_turn_ms,
+                if self.tester_busy_percent > 90.0 || self.tester_longest_turn_ms > 20.0 {
+                    ": IT WAS THE LIMIT, so the figures are not the server's"
+                } else {
+                    ""
+                }
+            ),
+        );
+        out
+    }
+
+    fn connection_rows(&self, mut row: impl FnMut(&str, String)) {
         let plan = &self.plan;
         row(
             "scenario",
@@ -228,6 +246,15 @@ impl Report {
             format!("{} of {}", self.data_open, self.with_data),
         );
         row("received streams", self.streams.to_string());
+    }
+
+    fn media_rows(&self, mut row: impl FnMut(&str, String)) {
+        let times = |t: &Times| {
+            format!(
+                "{:.2} / {:.2} / {:.2} / {:.2} ms",
+                t.p50, t.p99, t.p999, t.max
+            )
+        };
         row(
             "packets sent / expected / received",
             format!(
@@ -260,25 +287,6 @@ impl Report {
         }
         row("join to connected", times(&self.connected_ms));
         row("join to first media", times(&self.first_media_ms));
-        if let Some(server) = &self.server {
-            server.rows(self.packets_per_second, &mut row);
-        }
-        self.full_client_rows(&mut row);
-        self.floor_rows(&mut row);
-        row(
-            "tester",
-            format!(
-                "{:.0} % busy, longest turn {:.1} ms{}",
-                self.tester_busy_percent,
-                self.tester_longest_turn_ms,
-                if self.tester_busy_percent > 90.0 || self.tester_longest_turn_ms > 20.0 {
-                    ": IT WAS THE LIMIT, so the figures are not the server's"
-                } else {
-                    ""
-                }
-            ),
-        );
-        out
     }
 
     fn full_client_rows(&self, mut row: impl FnMut(&str, String)) {

@@ -18,10 +18,11 @@ use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::client::PublishedTrack;
 use crate::clip::Clip;
 use crate::driver::{Order, Start};
+use crate::published::PublishedTrack;
 use crate::sdp::{self, OfferedTrack, ReceiveParameters, RemoteSide};
+use crate::subscriber::identity;
 use crate::voice::Speech;
 
 const LAYERS: [(u32, u32, u32); 3] = [
@@ -57,11 +58,6 @@ pub(crate) struct Shared {
     pub(crate) dynacast: bool,
     /// What cameras show.
     pub(crate) clip: Option<Arc<Clip>>,
-}
-
-/// By what name a participant joins.
-pub(crate) fn identity(index: usize) -> String {
-    format!("load-{index}")
 }
 
 /// A participant that has joined.

@@ -6,8 +6,6 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::outcome::Outcome;
-
 /// So many bursts, drawn at random, stand for all.
 const SAMPLE: usize = 256;
 /// A burst is counted when it has so many packets, whether or not a pause follows.
@@ -84,9 +82,9 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// The shape of a run that took so long; `None` when nothing arrived.
-    pub(crate) fn of(outcome: &Outcome, time: Duration) -> Option<Shape> {
-        let Bursts { count, sample, .. } = &outcome.bursts;
+    /// The shape of what `receivers` connections got in this time; `None` when nothing arrived.
+    pub(crate) fn of(bursts: &Bursts, receivers: usize, time: Duration) -> Option<Shape> {
+        let Bursts { count, sample, .. } = bursts;
         if *count == 0 {
             return None;
         }
@@ -95,8 +93,8 @@ impl Shape {
         let bytes: usize = sample.iter().flatten().map(|len| usize::from(*len)).sum();
         let sends: usize = bursts.iter().map(Vec::len).sum();
         Some(Shape {
-            destinations: outcome.receivers.max(1),
-            interval: time.mul_f64(outcome.receivers as f64 / *count as f64),
+            destinations: receivers.max(1),
+            interval: time.mul_f64(receivers as f64 / *count as f64),
             packets: packets as f64 / sample.len() as f64,
             runs: sends as f64 / sample.len() as f64,
             bytes: bytes as f64 / packets as f64,
@@ -133,20 +131,17 @@ mod tests {
 
     #[test]
     fn the_shape_is_what_came_together_and_how_often() {
-        let mut outcome = Outcome {
-            receivers: 50,
-            ..Outcome::default()
-        };
+        let mut bursts = Bursts::default();
         let second = Duration::from_secs(1);
-        assert!(Shape::of(&outcome, second).is_none());
+        assert!(Shape::of(&bursts, 50, second).is_none());
         let mut burst = Burst::new();
         for _ in 0..50 * 30 {
             for (place, len) in [900, 1_180, 1_180, 1_180].into_iter().enumerate() {
-                outcome.bursts.packet(&mut burst, len, place == 0);
+                bursts.packet(&mut burst, len, place == 0);
             }
         }
-        outcome.bursts.packet(&mut burst, 1, true);
-        let shape = Shape::of(&outcome, second).expect("a shape");
+        bursts.packet(&mut burst, 1, true);
+        let shape = Shape::of(&bursts, 50, second).expect("a shape");
         assert_eq!(
             (shape.destinations, shape.packets, shape.runs),
             (50, 4.0, 1.0)

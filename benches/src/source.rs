@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::client::PublishedTrack;
 use crate::clip::{Clip, is_keyframe};
+use crate::published::PublishedTrack;
 use crate::sdp;
 use crate::voice::Voice;
 

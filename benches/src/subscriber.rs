@@ -5,7 +5,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::receive::{Counts, Histogram, Times};
-use crate::session::identity;
+
+/// By what name a participant joins.
+pub(crate) fn identity(index: usize) -> String {
+    format!("load-{index}")
+}
 
 /// One subscriber connection at the end of a run.
 pub(crate) struct Subscriber {

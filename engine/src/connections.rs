@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::allocation::allocator::Allocator;
 use crate::allocation::policy::Reason;
-use crate::api::command::{IceCredentials, NewTransport};
+use crate::api::command::{Fingerprint, IceCredentials, NewTransport};
 use crate::api::event::Event;
 use crate::api::ids::TransportId;
 use crate::api::io::LocalSocket;
@@ -110,8 +110,33 @@ impl Connections {
         media.ready.forget(peer);
     }
 
-    /// A peer's ICE begins again with these credentials of ours.
-    pub(crate) fn restart_ice(&mut self, media: &mut Media, peer: PeerIx, local: &IceCredentials) {
+    /// What the other end of a connection presents: its ICE credentials and the fingerprint of its
+    /// certificate.
+    pub(crate) fn set_remote(
+        &mut self,
+        media: &mut Media,
+        allocator: &mut Allocator,
+        now: Instant,
+        transport: TransportId,
+        (ice, fingerprint): (&IceCredentials, Fingerprint),
+    ) {
+        if let Some(peer) = media.peers.find(transport) {
+            let transport = &mut media.peers[peer].transport;
+            transport.set_remote(now, ice, fingerprint);
+            self.settle(media, allocator, now, peer);
+        }
+    }
+
+    /// A connection's ICE begins again with these credentials of ours.
+    pub(crate) fn restart_ice(
+        &mut self,
+        media: &mut Media,
+        transport: TransportId,
+        local: &IceCredentials,
+    ) {
+        let Some(peer) = media.peers.find(transport) else {
+            return;
+        };
         let state = &mut media.peers[peer];
         self.remember_ufrag(state, peer, local);
         state.transport.restart_ice(local);

@@ -188,36 +188,27 @@ impl Engine {
     /// An order from the control plane.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         let (media, allocator) = (&mut self.media, &mut self.allocator);
+        let connections = &mut self.connections;
         match command {
             Command::AddTransport(new) => {
                 let feedback_ssrc = self.rng.random();
-                self.connections
-                    .add(media, allocator, now, &new, feedback_ssrc);
+                connections.add(media, allocator, now, &new, feedback_ssrc);
             }
             Command::SetRemote {
                 transport,
                 ice,
                 fingerprint,
             } => {
-                if let Some(peer) = media.peers.find(transport) {
-                    let transport = &mut media.peers[peer].transport;
-                    transport.set_remote(now, &ice, fingerprint);
-                    self.connections.settle(media, allocator, now, peer);
-                }
+                let remote = (&ice, fingerprint);
+                connections.set_remote(media, allocator, now, transport, remote);
             }
             Command::RestartIce {
                 transport,
                 local_ice,
-            } => {
-                if let Some(peer) = media.peers.find(transport) {
-                    self.connections.restart_ice(media, peer, &local_ice);
-                }
-            }
+            } => connections.restart_ice(media, transport, &local_ice),
             Command::RemoveTransport(transport) => self.remove_transport(now, transport),
             Command::SetReceive { transport, mapping } => {
-                if let Some(peer) = media.peers.find(transport) {
-                    media.peers[peer].set_mapping(&mapping);
-                }
+                membership::set_mapping(media, transport, &mapping);
             }
             Command::AddTrack(new) => membership::add_track(media, now, &new),
             Command::MirrorTrack { track, room, home } => {
@@ -229,20 +220,15 @@ impl Engine {
             Command::RemoveTrack(track) => self.remove_track(now, track),
             Command::SetTrackMuted { track, muted } => {
                 membership::set_track_muted(media, allocator, now, track, muted);
-                if let Some(track) = media.tracks.find(track) {
-                    self.last_n.update_subscribers(media, now, track);
-                }
+                self.last_n.update_subscribers(media, now, track);
             }
             Command::AddSubscription(new) => {
                 membership::add_subscription(media, allocator, &mut self.rng, now, &new);
-                if let Some(peer) = media.peers.find(new.transport) {
-                    self.last_n.update_peer(media, now, peer);
-                }
+                self.last_n.update_peer(media, now, new.transport);
             }
             Command::RemoveSubscription(subscription) => {
-                if let Some(peer) = membership::remove_subscription(media, now, subscription) {
-                    self.last_n.update_peer(media, now, peer);
-                }
+                let peer = membership::remove_subscription(media, now, subscription);
+                self.update_last_n(now, peer);
             }
             Command::SetPayloadTypes {
                 subscription,
@@ -252,11 +238,9 @@ impl Engine {
                 subscription,
                 settings,
             } => {
-                membership::set_subscription(media, allocator, now, subscription, settings);
-                if let Some(index) = media.subscriptions.find(subscription) {
-                    let peer = media.subscriptions[index].peer;
-                    self.last_n.update_peer(media, now, peer);
-                }
+                let peer =
+                    membership::set_subscription(media, allocator, now, subscription, settings);
+                self.update_last_n(now, peer);
             }
             Command::SetLastN { room, slots } => {
                 self.last_n.set(room, slots);
@@ -273,13 +257,18 @@ impl Engine {
                 from,
             } => {
                 let message = (channel, &payload);
-                self.connections
-                    .send_data(media, allocator, now, &transports, message, from);
+                connections.send_data(media, allocator, now, &transports, message, from);
             }
             Command::DataTaken { room, cost } => {
-                self.connections
-                    .data_taken(media, allocator, now, room, cost);
+                connections.data_taken(media, allocator, now, room, cost);
             }
+        }
+    }
+
+    /// A subscription of this peer has changed, if there was one.
+    fn update_last_n(&mut self, now: Instant, peer: Option<PeerIx>) {
+        if let Some(transport) = peer.map(|peer| self.media.peers[peer].id) {
+            self.last_n.update_peer(&mut self.media, now, transport);
         }
     }
 
@@ -287,7 +276,7 @@ impl Engine {
         if let Some(index) = self.media.tracks.find(track) {
             // What has ended is wanted by nobody.
             self.media.tracks[index].muted = true;
-            self.last_n.update_subscribers(&mut self.media, now, index);
+            self.last_n.update_subscribers(&mut self.media, now, track);
         }
         if let Some((room, index)) = membership::remove_track(&mut self.media, now, track) {
             self.last_n.forget(room, index);

@@ -7,8 +7,10 @@ use rand::RngExt;
 use crate::allocation::allocator::Allocator;
 use crate::allocation::policy::Reason;
 use crate::api::codec::{Codec, MediaKind, PayloadTypes};
-use crate::api::command::{NewSubscription, NewTrack, SubscriptionSettings, TrackSource};
-use crate::api::ids::{RoomId, ShardId, SubscriptionId, TrackId};
+use crate::api::command::{
+    NewSubscription, NewTrack, ReceiveMapping, SubscriptionSettings, TrackSource,
+};
+use crate::api::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 use crate::forward::relay::update_relay;
 use crate::receive::received_streams::StreamOwner;
 use crate::state::Media;
@@ -16,6 +18,13 @@ use crate::state::subscription::Subscription;
 use crate::state::table::{PeerIx, TrackIx};
 use crate::state::track::{Feed, Track};
 use rand::rngs::SmallRng;
+
+/// How what a connection publishes is read.
+pub(crate) fn set_mapping(media: &mut Media, transport: TransportId, mapping: &ReceiveMapping) {
+    if let Some(peer) = media.peers.find(transport) {
+        media.peers[peer].set_mapping(mapping);
+    }
+}
 
 pub(crate) fn add_track(media: &mut Media, now: Instant, new: &NewTrack) {
     let Some(peer) = media.peers.find(new.transport) else {
@@ -179,16 +188,15 @@ pub(crate) fn set_payload_types(
     }
 }
 
+/// Changes a subscription. Gives the peer that has it.
 pub(crate) fn set_subscription(
     media: &mut Media,
     allocator: &mut Allocator,
     now: Instant,
     subscription: SubscriptionId,
     settings: SubscriptionSettings,
-) {
-    let Some(index) = media.subscriptions.find(subscription) else {
-        return;
-    };
+) -> Option<PeerIx> {
+    let index = media.subscriptions.find(subscription)?;
     let state = &mut media.subscriptions[index];
     state.settings = settings;
     if !settings.enabled {
@@ -196,4 +204,5 @@ pub(crate) fn set_subscription(
     }
     let peer = state.peer;
     allocator.allocate(media, now, peer, Reason::Settings);
+    Some(peer)
 }

@@ -406,6 +406,12 @@ impl RateControl {
             return;
         }
         let steady = range.is_some_and(|(least, most)| most - least < STEADY);
+        let (trial, carried) = (*trial, *carried);
+        self.end_drain(input, carried, trial, steady);
+    }
+
+    /// The queue has not emptied in its time. It was `steady`, or has grown and shrunk.
+    fn end_drain(&mut self, input: &Input, carried: f64, trial: bool, steady: bool) {
         let again = self
             .lengthened
             .is_some_and(|last| input.now - last < LENGTHENED_ONCE_IN);
@@ -413,7 +419,6 @@ impl RateControl {
         if self.base_delay_rose {
             self.lengthened = Some(input.now);
         }
-        let (trial, carried) = (*trial, *carried);
         if !trial && !steady {
             // It may have been misjudged what the link carries: once more, by less.
             let carried = input.acknowledged.unwrap_or(carried).min(carried);

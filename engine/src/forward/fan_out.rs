@@ -8,10 +8,10 @@ use crate::forward::forwarder::Rewrite;
 use crate::send::send_queue::{Form, QueuedPacket};
 use crate::state::Media;
 use crate::state::packet::{Audience, Received};
-use crate::state::peer::REPORT_INTERVAL;
+use crate::state::peer::{Peer, REPORT_INTERVAL};
 use crate::state::subscription::Subscription;
-use crate::state::table::TrackIx;
-use crate::state::timers::TimerOwner;
+use crate::state::table::{PeerIx, TrackIx};
+use crate::state::timers::{TimerOwner, Timers};
 use crate::state::track::Track;
 
 /// Queues a packet for every subscriber of the track that is to have it. Whether it has to be put
@@ -83,22 +83,24 @@ pub(crate) fn fan_out(
         }
         statistics.packets_out += 1;
         statistics.bytes_out += len as u64;
-        subscription.packets = subscription.packets.wrapping_add(1);
-        subscription.octets = subscription
-            .octets
-            .wrapping_add((len - received.header_len) as u32);
+        subscription.count(len - received.header_len);
         if !subscription.started {
             subscription.started = true;
             events.push(state.room, Event::SubscriptionStarted(subscription.id));
         }
-        if state.report_due.is_none() {
-            let due = now + REPORT_INTERVAL;
-            state.report_due = Some(due);
-            timers.arm(TimerOwner::Peer(subscription.peer), &mut state.armed, due);
-        }
+        arm_reports(timers, subscription.peer, state, now);
         ready.push_peer(now, subscription.peer, state);
     }
     used
+}
+
+/// A peer that is sent anything is to have sender reports.
+fn arm_reports(timers: &mut Timers, peer: PeerIx, state: &mut Peer, now: Instant) {
+    if state.report_due.is_none() {
+        let due = now + REPORT_INTERVAL;
+        state.report_due = Some(due);
+        timers.arm(TimerOwner::Peer(peer), &mut state.armed, due);
+    }
 }
 
 /// Whether and how a subscriber gets a packet.

@@ -10,12 +10,12 @@ use crate::forward::fan_out::end_flow;
 use crate::forward::forwarder::SourcePacket;
 use crate::receive::received_streams::StreamOwner;
 use crate::state::Media;
-use crate::state::Tracks;
 use crate::state::packet::Received;
 use crate::state::peer::{Peer, REPORT_INTERVAL};
 use crate::state::table::PeerIx;
 use crate::state::track::Feed;
-use crate::state::track::Layer;
+use crate::state::track::{Layer, Track};
+use crate::state::{Peers, Tracks};
 use crate::wire::padding::pad;
 use crate::wire::payload::reader::PacketLayers;
 use crate::wire::red_payload::{self, Redundancy};
@@ -167,30 +167,15 @@ impl Ingress {
         if !owner.repair {
             track.end_silence(owner.layer, now);
         }
-        let layer = track.layers.get_mut(usize::from(owner.layer))?;
         let codec = authentic.payload.codec();
-        let mut body = header.payload(packet)?;
+        let body = header.payload(packet)?;
         // A publisher that probes its network sends packets that are all padding.
         let red = authentic.payload == Payload::Red && !body.is_empty();
         if red && !track.encrypted && !red_payload::is_sound(body) {
             return None;
         }
-        let numbered = if owner.repair {
-            let (numbered, round_trip, rest) = note_repair(layer, now, body)?;
-            body = rest;
-            if let (Some(round_trip), Feed::Peer(publisher)) = (round_trip, track.feed) {
-                media.peers[publisher].note_rtt(round_trip);
-            }
-            numbered
-        } else {
-            let numbered = note_media(layer, now, authentic);
-            // It was recovered from a later one, and another plaintext must not go out under
-            // the same index.
-            if track.kind == MediaKind::Audio && layer.cache.has(numbered.sequence) {
-                return None;
-            }
-            numbered
-        };
+        let (numbered, body) = note_number(&mut media.peers, track, now, authentic, body)?;
+        let layer = track.layers.get_mut(usize::from(owner.layer))?;
         layer.codec = Some(codec);
         let layers = match track.kind {
             MediaKind::Audio if body.is_empty() => PacketLayers::padding(),
@@ -256,6 +241,30 @@ impl Ingress {
         scratch.get_mut(header_len..len)?.copy_from_slice(body);
         Some((header_len, pad(scratch, header_len, len, kind)))
     }
+}
+
+/// Notes a packet, or one that is sent again, in the state of its layer. Gives its number and its own
+/// payload; `None` when it is there already.
+fn note_number<'a>(
+    peers: &mut Peers,
+    track: &mut Track,
+    now: Instant,
+    authentic: &Authentic,
+    body: &'a [u8],
+) -> Option<(Numbered, &'a [u8])> {
+    let owner = authentic.owner;
+    let layer = track.layers.get_mut(usize::from(owner.layer))?;
+    if owner.repair {
+        let (numbered, round_trip, body) = note_repair(layer, now, body)?;
+        if let (Some(round_trip), Feed::Peer(publisher)) = (round_trip, track.feed) {
+            peers[publisher].note_rtt(round_trip);
+        }
+        return Some((numbered, body));
+    }
+    let numbered = note_media(layer, now, authentic);
+    // It was recovered from a later one, and another plaintext must not go out under the same index.
+    let recovered = track.kind == MediaKind::Audio && layer.cache.has(numbered.sequence);
+    (!recovered).then_some((numbered, body))
 }
 
 /// Notes a retransmission (RFC 4588) in the state of its layer. Gives the round trip that it took from

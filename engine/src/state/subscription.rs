@@ -122,6 +122,13 @@ impl Subscription {
         })
     }
 
+    /// Counts a packet of this many bytes of payload, for the sender's reports (RFC 3550, section
+    /// 6.4.1).
+    pub(crate) fn count(&mut self, payload_len: usize) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(payload_len as u32);
+    }
+
     /// Whether anything can be sent on a retransmission stream.
     pub(crate) fn can_repair(&self) -> bool {
         self.rtx_ssrc.is_some() && self.transport_cc && self.settings.enabled

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Micros;
+use crate::bandwidth::units::Micros;
 
 /// How the queue drops.
 #[derive(Debug, Clone, Copy)]

@@ -8,8 +8,6 @@ mod peer;
 mod targets;
 mod tcp;
 
-use std::time::Duration;
-
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::units::Micros;
@@ -105,11 +103,12 @@ fn at(schedule: &[(f64, f64)], time: Micros) -> f64 {
 fn run(scenario: &Scenario) -> Outcome {
     let mut rng = SmallRng::seed_from_u64(scenario.seed);
     let start = test_clock::start();
-    let mut peers: Vec<Peer> = scenario
-        .starts
-        .iter()
-        .map(|&from| Peer::new(start, (from * 1e6) as Micros, scenario))
-        .collect();
+    let feedback_interval = (scenario.feedback_interval * 1e3) as Micros;
+    let peer = |from: &f64| {
+        let starts = (from * 1e6) as Micros;
+        Peer::new(start, starts, scenario.wanted, feedback_interval)
+    };
+    let mut peers: Vec<Peer> = scenario.starts.iter().map(peer).collect();
     let mut tcp = scenario.tcp.map(|from| Tcp::new((from * 1e6) as Micros));
     let mut link = Bottleneck::new(scenario.queue);
     let mut outcome = Outcome {
@@ -227,9 +226,4 @@ impl Outcome {
             .collect();
         values.iter().sum::<f64>() / values.len() as f64
     }
-}
-
-/// A span of virtual time.
-fn micros(time: Micros) -> Duration {
-    Duration::from_micros(time as u64)
 }

@@ -2,11 +2,11 @@
 //! probes; and the client's side, which reports what arrived.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::{RngExt, rngs::SmallRng};
 
-use super::{Micros, Scenario, micros};
+use crate::bandwidth::units::Micros;
 use crate::bandwidth::{BandwidthEstimator, Probe};
 use crate::receive::transport_cc::TransportCcRecorder;
 use crate::wire::rtcp::{self, RtcpPacket};
@@ -37,15 +37,20 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(start: Instant, starts: Micros, scenario: &Scenario) -> Self {
+    /// A subscriber whose media `starts` then, who wants so many bits a second.
+    pub(super) fn new(
+        start: Instant,
+        starts: Micros,
+        wanted: f64,
+        feedback_interval: Micros,
+    ) -> Self {
         let mut estimator = BandwidthEstimator::new(start);
-        estimator.want(start, scenario.wanted as u64);
-        let feedback_interval = (scenario.feedback_interval * 1e3) as Micros;
+        estimator.want(start, wanted as u64);
         Peer {
             start,
             starts,
             estimator,
-            wanted: scenario.wanted,
+            wanted,
             next_frame: starts,
             next_flush: starts,
             queue: VecDeque::new(),
@@ -183,4 +188,9 @@ impl Peer {
             }
         }
     }
+}
+
+/// A span of virtual time.
+fn micros(time: Micros) -> Duration {
+    Duration::from_micros(time as u64)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Micros;
+use crate::bandwidth::units::Micros;
 
 const PACKET: u32 = 1_250;
 

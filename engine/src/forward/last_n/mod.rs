@@ -14,13 +14,13 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use crate::api::codec::{Codec, MediaKind};
-use crate::api::ids::RoomId;
+use crate::api::ids::{RoomId, TrackId, TransportId};
 use crate::forward::fan_out::fan_out;
 use crate::forward::forwarder::SourcePacket;
 use crate::forward::relay::{relay_held, update_relay};
 use crate::state::Media;
 use crate::state::packet::{Audience, Received};
-use crate::state::table::{PeerIx, TrackIx};
+use crate::state::table::TrackIx;
 use crate::state::track::Track;
 use crate::wire::payload::reader::PacketLayers;
 use crate::wire::red_payload::Redundancy;
@@ -122,10 +122,11 @@ impl LastN {
     }
 
     /// Finds which tracks a peer always hears, after any of its subscriptions has changed.
-    pub(crate) fn update_peer(&self, media: &mut Media, now: Instant, peer: PeerIx) {
-        let Some(state) = media.peers.get(peer) else {
+    pub(crate) fn update_peer(&self, media: &mut Media, now: Instant, transport: TransportId) {
+        let Some(peer) = media.peers.find(transport) else {
             return;
         };
+        let state = &media.peers[peer];
         let last_n = self.rooms.get(&state.room);
         let wanted = state.subscriptions.iter().filter(|index| {
             let subscription = &media.subscriptions[**index];
@@ -157,11 +158,14 @@ impl LastN {
     }
 
     /// As [`Self::update_peer`] for all subscribers of a track.
-    pub(crate) fn update_subscribers(&self, media: &mut Media, now: Instant, track: TrackIx) {
+    pub(crate) fn update_subscribers(&self, media: &mut Media, now: Instant, track: TrackId) {
+        let Some(track) = media.tracks.find(track) else {
+            return;
+        };
         for place in 0..media.tracks[track].subscriptions.len() {
             let index = media.tracks[track].subscriptions[place];
-            let peer = media.subscriptions[index].peer;
-            self.update_peer(media, now, peer);
+            let transport = media.peers[media.subscriptions[index].peer].id;
+            self.update_peer(media, now, transport);
         }
     }
 
@@ -169,9 +173,7 @@ impl LastN {
     pub(crate) fn update_room(&self, media: &mut Media, now: Instant, room: RoomId) {
         let peers = media.peers.values().filter(|peer| peer.room == room);
         for transport in peers.map(|peer| peer.id).collect::<Vec<_>>() {
-            if let Some(peer) = media.peers.find(transport) {
-                self.update_peer(media, now, peer);
-            }
+            self.update_peer(media, now, transport);
         }
     }
 
