@@ -164,13 +164,13 @@ impl Connections {
                 }
                 return;
             }
-            let Some(payload) = state.transport.poll_reliable(now) else {
+            let Some((channel, payload)) = state.transport.poll_reliable(now) else {
                 return;
             };
             media.statistics.messages_in += 1;
             let event = Event::Data {
                 transport: state.id,
-                channel: DataChannel::Reliable,
+                channel,
                 payload,
             };
             self.room_windows.give(state.room, event.window_cost());

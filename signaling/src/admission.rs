@@ -80,6 +80,7 @@ pub(crate) fn read_join(
         client: client_info(query),
         protocol: number(query, "protocol"),
         auto_subscribe: said("auto_subscribe").unwrap_or(true),
+        auto_subscribe_data_track: flag("auto_subscribe_data_track"),
         adaptive_stream: flag("adaptive_stream"),
         allow_pause: said("subscriber_allow_pause").unwrap_or(true),
         attributes,
@@ -223,12 +224,20 @@ mod tests {
             ("capabilities", "CAP_PACKET_TRAILER,CAP_NONE"),
         ];
         let join = join(|_| {}, &query).unwrap();
-        assert!(!join.auto_subscribe);
+        assert!(!join.auto_subscribe && !join.auto_subscribe_data_track);
         assert!(join.allow_pause, "unless the client says otherwise");
         assert_eq!(join.protocol, 0);
         assert_eq!(join.client.sdk, client_info::Sdk::Python as i32);
         assert_eq!(join.resume.as_deref(), Some("PA_x"));
         assert_eq!(join.client.capabilities.len(), 1);
+    }
+
+    #[test]
+    fn data_tracks_are_subscribed_to_by_default_only_for_those_who_say_so() {
+        for (said, expected) in [("0", false), ("1", true), ("true", true), ("x", false)] {
+            let join = join(|_| {}, &[("auto_subscribe_data_track", said)]).unwrap();
+            assert_eq!(join.auto_subscribe_data_track, expected, "{said}");
+        }
     }
 
     #[test]

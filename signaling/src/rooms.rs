@@ -28,6 +28,8 @@ pub struct Join {
     pub protocol: i32,
     /// Subscribe to every track at once.
     pub auto_subscribe: bool,
+    /// Subscribe to every data track at once.
+    pub auto_subscribe_data_track: bool,
     /// The client announces sizes and visibility itself (`UpdateTrackSettings`).
     pub adaptive_stream: bool,
     /// Pictures that its network does not carry may be paused. Otherwise their smallest layer is

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use moim_engine::command::{Command, DataChannel};
 use moim_engine::ids::TransportId;
 use moim_signaling::wire::{
-    DataPacket, DisconnectReason, data_packet, data_stream, leave_request, signal_response,
+    DataPacket, DisconnectReason, UserPacket, data_packet, data_stream, leave_request,
+    signal_response,
 };
 use prost::Message as _;
 use prost::encoding::{string, uint32};
@@ -48,9 +49,10 @@ impl Room {
         let Some((key, _)) = self.transports.get(&transport).copied() else {
             return;
         };
-        if channel == DataChannel::DataTrack {
-            self.relay_frame(key, payload);
-            return;
+        match channel {
+            DataChannel::DataTrack => return self.relay_frame(key, payload),
+            DataChannel::Other => return self.relay_raw(key, transport, payload),
+            DataChannel::Reliable | DataChannel::Lossy => {}
         }
         let Some(sender) = self.participants.get_mut(&key) else {
             return;
@@ -76,6 +78,30 @@ impl Room {
         let named = sender_name(sender, &mut packet);
         let payload = with_sender(&named, channel, payload, packet);
         self.deliver(Some((key, transport)), &destinations, channel, &payload);
+    }
+
+    /// Passes a message on that came on a channel with a label of the client's own: everybody
+    /// else gets its bytes in a packet, as what the sender's user sent.
+    fn relay_raw(&mut self, key: ParticipantKey, transport: TransportId, payload: &Bytes) {
+        let Some(sender) = self.participants.get(&key) else {
+            return;
+        };
+        if !sender.permissions.publish_data {
+            return;
+        }
+        let user = UserPacket {
+            payload: payload.clone(),
+            ..Default::default()
+        };
+        let mut packet = DataPacket {
+            value: Some(data_packet::Value::User(user)),
+            ..Default::default()
+        };
+        let named = sender_name(sender, &mut packet);
+        let channel = DataChannel::Reliable;
+        let payload = with_sender(&named, channel, payload, packet);
+        let sender = Some((key, transport));
+        self.deliver(sender, &Destinations::Others, channel, &payload);
     }
 
     /// Sends a message of the server's own, unless it was sent before.
@@ -259,7 +285,7 @@ fn sender_name(sender: &Participant, packet: &mut DataPacket) -> Sender {
 
 fn kind_of(channel: DataChannel) -> i32 {
     let kind = match channel {
-        DataChannel::Reliable => data_packet::Kind::Reliable,
+        DataChannel::Reliable | DataChannel::Other => data_packet::Kind::Reliable,
         DataChannel::Lossy | DataChannel::DataTrack => data_packet::Kind::Lossy,
     };
     kind as i32

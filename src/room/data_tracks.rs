@@ -224,8 +224,11 @@ impl Room {
         let sid = &found.info.sid;
         let permitted = viewer.permissions.recorder
             || owner.audience.permits(&viewer.identity, &viewer.sid, sid);
-        // Unlike media, a data track is sent only to those who ask for it.
-        let wished = viewer.demands.subscribe(sid).unwrap_or(false);
+        // Unlike media, data tracks are sent by default only to those who said so at their join.
+        let wished = viewer
+            .demands
+            .subscribe(sid)
+            .unwrap_or(viewer.client.auto_subscribe_data_track);
         let wanted = key != track.0 && !owner.permissions.hidden && permitted && wished;
         let subscribed = found.subscribers.contains_key(&key);
         if wanted == subscribed {

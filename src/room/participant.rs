@@ -67,6 +67,8 @@ pub(super) struct Client {
     pub(super) capabilities: Vec<i32>,
     /// It takes every track that it may.
     pub(super) auto_subscribe: bool,
+    /// It takes every data track that it may.
+    pub(super) auto_subscribe_data_track: bool,
     /// It says itself in which size it shows tracks, and starts with the smallest.
     pub(super) adaptive_stream: bool,
     /// Video that its network does not carry may be paused.
@@ -274,6 +276,7 @@ impl Participant {
                     .take(MAX_CAPABILITIES)
                     .collect(),
                 auto_subscribe: join.auto_subscribe,
+                auto_subscribe_data_track: join.auto_subscribe_data_track,
                 adaptive_stream: join.adaptive_stream,
                 allow_pause: join.allow_pause,
             },

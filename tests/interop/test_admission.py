@@ -124,7 +124,7 @@ async def test_scripts_of_other_origins_may_ask(server):
         ):
             async with http.request(method, server.http + path) as response:
                 assert response.status == expected, (method, path)
-                assert response.headers["Access-Control-Allow-Origin"] == "*", (method, path)
+                assert response.headers["Access-Control-Allow-Origin"] == "https://example.com", (method, path)
         asked = {"Access-Control-Request-Method": "POST",
                  "Access-Control-Request-Headers": "authorization,content-type"}
         for path in ("/", "/rtc/validate", "/twirp/livekit.RoomService/ListRooms", "/nowhere"):

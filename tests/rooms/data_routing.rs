@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use moim::room::{About, Now, Room, RoomSettings, Seated};
+use bytes::Bytes;
+use moim::room::{About, Now, Room, RoomSettings, SeatId, Seated};
 use moim_engine::command::DataChannel;
 use moim_engine::event::Event;
 use moim_engine::ids::TransportId;
 use moim_signaling::Join;
 use moim_signaling::token::{ApiKeys, Claims, TokenIssuer, VideoGrant};
 use moim_signaling::wire::{
-    ChatMessage, ClientInfo, DataPacket, EncryptedPacket, MetricsBatch, RpcRequest,
-    SessionDescription, SignalRequest, Transcription, UserPacket, data_packet, data_stream,
-    signal_request,
+    ChatMessage, ClientInfo, DataPacket, EncryptedPacket, MetricsBatch, PublishDataTrackRequest,
+    RpcRequest, SessionDescription, SignalRequest, Transcription, UserPacket, data_packet,
+    data_stream, signal_request,
 };
 use prost::Message as _;
 
@@ -108,6 +109,7 @@ struct Hall {
     room: Room,
     plane: Plane,
     now: Now,
+    seats: BTreeMap<&'static str, SeatId>,
     sids: BTreeMap<&'static str, String>,
     publishers: BTreeMap<&'static str, TransportId>,
     receivers: BTreeMap<TransportId, &'static str>,
@@ -126,6 +128,7 @@ impl Hall {
         };
         let (media, _events) = plane.place_room();
         let mut room = Room::new(about, media, 1, now);
+        let mut seats = BTreeMap::new();
         let mut hall = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for person in &PEOPLE {
             let before: Vec<TransportId> = plane.transports.keys().copied().collect();
@@ -148,6 +151,7 @@ impl Hall {
                 sdp: sdp::offer(&[]),
                 ..Default::default()
             };
+            seats.insert(person.identity, seat);
             let message = Some(signal_request::Message::Offer(offer));
             room.handle_request(now, seat, SignalRequest { message });
             plane.obey(room.media());
@@ -176,24 +180,46 @@ impl Hall {
             room,
             plane,
             now,
+            seats,
             sids,
             publishers,
             receivers,
         }
     }
 
+    fn request(&mut self, from: &str, message: signal_request::Message) {
+        let request = SignalRequest {
+            message: Some(message),
+        };
+        self.room
+            .handle_request(self.now, self.seats[from], request);
+        self.room.end_round(self.now);
+        self.plane.obey(self.room.media());
+    }
+
     /// Who gets a packet, each with what it is then.
     fn send(&mut self, from: &str, packet: &DataPacket) -> BTreeMap<&'static str, DataPacket> {
+        self.send_on(DataChannel::Reliable, from, packet.encode_to_vec().into())
+    }
+
+    /// Who gets the bytes of a message on a channel, each with the packet that it gets.
+    fn send_on(
+        &mut self,
+        channel: DataChannel,
+        from: &str,
+        payload: Bytes,
+    ) -> BTreeMap<&'static str, DataPacket> {
         self.plane.data.clear();
         let event = Event::Data {
             transport: self.publishers[from],
-            channel: DataChannel::Reliable,
-            payload: packet.encode_to_vec().into(),
+            channel,
+            payload,
         };
         self.room.handle_media(self.now, event);
         self.plane.obey(self.room.media());
         let sent = self.plane.data.drain(..);
-        sent.map(|(to, _, payload)| {
+        sent.map(|(to, channel, payload)| {
+            assert_eq!(channel, DataChannel::Reliable);
             let packet = DataPacket::decode(payload).expect("a packet");
             (self.receivers[&to], packet)
         })
@@ -215,6 +241,7 @@ fn join(person: &Person, grant: VideoGrant) -> Join {
         client: ClientInfo::default(),
         protocol: 16,
         auto_subscribe: true,
+        auto_subscribe_data_track: person.identity != "mute",
         adaptive_stream: false,
         allow_pause: true,
         attributes: Default::default(),
@@ -323,4 +350,60 @@ fn each_form_reaches_exactly_those_it_is_for_in_the_right_name() {
             }
         }
     }
+}
+
+#[test]
+#[allow(deprecated)]
+fn bytes_on_a_channel_of_the_client_s_own_reach_everybody_else_as_what_its_user_sent() {
+    let mut hall = Hall::new();
+    // No packet at all, one that is empty, and one that asks for somebody else's name.
+    let forged = packet(Form::User, Address::Packet, "plain", "").encode_to_vec();
+    for payload in [b"\xff\xff raw".to_vec(), Vec::new(), forged] {
+        for person in &PEOPLE {
+            let from = person.identity;
+            let got = hall.send_on(DataChannel::Other, from, payload.clone().into());
+            let others = PEOPLE.iter().map(|person| person.identity);
+            let mut expected: Vec<&str> =
+                others.filter(|to| from != "mute" && *to != from).collect();
+            expected.sort_unstable();
+            assert_eq!(got.keys().copied().collect::<Vec<_>>(), expected, "{from}");
+            let named = if from == "hidden" { "" } else { from };
+            for packet in got.values() {
+                assert_eq!(packet.participant_identity, named);
+                let Some(data_packet::Value::User(user)) = &packet.value else {
+                    panic!("{from}: a user packet");
+                };
+                assert_eq!(user.payload, payload, "{from}");
+                assert_eq!(user.participant_identity, named);
+            }
+        }
+    }
+}
+
+#[test]
+fn frames_of_data_tracks_reach_those_who_take_all_and_no_others() {
+    let mut hall = Hall::new();
+    let published = PublishDataTrackRequest {
+        pub_handle: 7,
+        name: "sensor".into(),
+        ..Default::default()
+    };
+    hall.request(
+        "plain",
+        signal_request::Message::PublishDataTrackRequest(published),
+    );
+    let mut frame = vec![0u8; 20];
+    frame[3] = 7;
+    let event = Event::Data {
+        transport: hall.publishers["plain"],
+        channel: DataChannel::DataTrack,
+        payload: frame.into(),
+    };
+    hall.plane.data.clear();
+    hall.room.handle_media(hall.now, event);
+    hall.plane.obey(hall.room.media());
+    let sent = hall.plane.data.drain(..);
+    let mut got: Vec<&str> = sent.map(|(to, _, _)| hall.receivers[&to]).collect();
+    got.sort_unstable();
+    assert_eq!(got, ["agent", "deaf", "granted", "hidden"]);
 }

@@ -420,6 +420,8 @@ fn join_of(
         protocol: 16,
         auto_subscribe,
         adaptive_stream: false,
+        // The wishes for data tracks are all said by the client.
+        auto_subscribe_data_track: false,
         allow_pause: true,
         attributes: Default::default(),
         resume,

@@ -218,7 +218,7 @@ impl From<TransportId> for DataSource {
     }
 }
 
-/// The protocol's three data channels.
+/// The protocol's three data channels, and those that it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DataChannel {
     /// `_reliable`: ordered, all of it.
@@ -227,22 +227,26 @@ pub enum DataChannel {
     Lossy,
     /// `_data_track`: as lossy, for data tracks.
     DataTrack,
+    /// Any channel that the peer opened under another label. Messages come on it; none can be
+    /// sent.
+    Other,
 }
 
 impl DataChannel {
-    /// All three, in the order in which they are opened.
+    /// The three that are opened here, in this order.
     pub const ALL: [DataChannel; 3] = [
         DataChannel::Reliable,
         DataChannel::Lossy,
         DataChannel::DataTrack,
     ];
 
-    /// The label on the wire.
+    /// The label on the wire; empty for [`DataChannel::Other`].
     pub fn label(self) -> &'static str {
         match self {
             DataChannel::Reliable => "_reliable",
             DataChannel::Lossy => "_lossy",
             DataChannel::DataTrack => "_data_track",
+            DataChannel::Other => "",
         }
     }
 }

@@ -98,7 +98,9 @@ impl Event {
     /// it.
     pub fn may_be_lost(&self) -> bool {
         match self {
-            Event::Data { channel, .. } => *channel != DataChannel::Reliable,
+            Event::Data { channel, .. } => {
+                matches!(channel, DataChannel::Lossy | DataChannel::DataTrack)
+            }
             Event::Speakers(_) | Event::Quality(_) | Event::SubscriptionStarted(_) => true,
             _ => false,
         }

@@ -26,6 +26,7 @@ use rtc_shared::marshal::{Marshal, Unmarshal};
 
 use super::byte_queue::ByteQueue;
 use super::data_outbox::DataOutbox;
+use super::other_streams::OtherStreams;
 use super::receive_window::ReceiveWindow;
 use crate::api::command::DataChannel;
 
@@ -34,7 +35,7 @@ const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED,
 pub(super) const MAX_MESSAGE: u32 = 64 << 10;
 /// Bytes of the largest message sent: one of [`MAX_MESSAGE`], with who sent it.
 const MAX_MESSAGE_OUT: u32 = MAX_MESSAGE + (4 << 10);
-/// Streams that the peer may use.
+/// Streams that the peer may use; [`OtherStreams`] has a bit for each.
 const MAX_STREAMS: u16 = 64;
 /// Keeps an SCTP packet within a DTLS record within a datagram of 1,200 bytes.
 const MTU: u32 = 1_150;
@@ -70,6 +71,8 @@ pub(super) struct DataChannels {
     channels: [Channel; 3],
     /// Whether a channel may have something to be read.
     readable: [bool; 3],
+    /// Channels under labels of the peer's own.
+    others: OtherStreams,
     window: ReceiveWindow,
     outbox: DataOutbox,
     outgoing: ByteQueue<Bytes>,
@@ -105,6 +108,7 @@ impl DataChannels {
             connected: false,
             channels: [Channel::Closed; 3],
             readable: [false; 3],
+            others: OtherStreams::default(),
             window: ReceiveWindow::default(),
             outbox: DataOutbox::new(),
             outgoing: ByteQueue::new(MAX_OUTGOING),
@@ -114,7 +118,7 @@ impl DataChannels {
 
     /// One SCTP packet from the peer.
     pub(super) fn handle(&mut self, now: Instant, packet: Bytes) {
-        let is_held = self.readable[DataChannel::Reliable as usize];
+        let is_held = self.has_reliable();
         if !self.window.admits(&packet, is_held) {
             return;
         }
@@ -186,8 +190,10 @@ impl DataChannels {
 
     /// Sends a message as soon as the peer takes it.
     pub(super) fn send(&mut self, now: Instant, channel: DataChannel, payload: &Bytes) {
-        self.outbox.push(now, channel, payload);
-        self.settle(now);
+        if channel != DataChannel::Other {
+            self.outbox.push(now, channel, payload);
+            self.settle(now);
+        }
     }
 
     /// The next message on one of the lossy channels.
@@ -198,21 +204,35 @@ impl DataChannels {
             .find_map(|channel| Some((channel, self.read(now, channel)?)))
     }
 
-    /// Whether there may be a message on the reliable channel.
+    /// Whether there may be a message on the reliable channel or one with another label.
     pub(super) fn has_reliable(&self) -> bool {
-        self.readable[DataChannel::Reliable as usize]
+        self.readable[DataChannel::Reliable as usize] || self.others.has_readable()
     }
 
-    /// The next message on the reliable channel.
-    pub(super) fn poll_reliable(&mut self, now: Instant) -> Option<Bytes> {
-        let mut message = self.read(now, DataChannel::Reliable);
+    /// The next message on the reliable channel or, when that has none, on one with another
+    /// label.
+    pub(super) fn poll_reliable(&mut self, now: Instant) -> Option<(DataChannel, Bytes)> {
+        let mut message = self.read_reliable(now);
         if message.is_none() {
             let refused = self.window.note_drained();
             self.handle_again(now, refused);
-            message = self.read(now, DataChannel::Reliable);
+            message = self.read_reliable(now);
         }
-        self.announce_window(now, message.as_ref()?.len());
+        self.announce_window(now, message.as_ref()?.1.len());
         message
+    }
+
+    fn read_reliable(&mut self, now: Instant) -> Option<(DataChannel, Bytes)> {
+        if let Some(message) = self.read(now, DataChannel::Reliable) {
+            return Some((DataChannel::Reliable, message));
+        }
+        while let Some(id) = self.others.next_readable() {
+            match self.read_message(now, id) {
+                Some(message) => return Some((DataChannel::Other, message)),
+                None => self.others.note_drained(id),
+            }
+        }
+        None
     }
 
     /// Tells the peer that `read` bytes of its messages have been read, if it is to know.
@@ -405,21 +425,30 @@ impl DataChannels {
         let channel = self.channel_of(id);
         let open =
             channel.filter(|channel| matches!(self.channels[*channel as usize], Channel::Open(_)));
-        if let Some(channel) = open {
-            self.readable[channel as usize] = true;
+        match open {
+            Some(channel) => {
+                self.readable[channel as usize] = true;
+                true
+            }
+            None => self.others.note_arrival(id),
         }
-        open.is_some()
     }
 
     /// The next message of a channel.
     fn read(&mut self, now: Instant, channel: DataChannel) -> Option<Bytes> {
-        while self.readable[channel as usize] {
-            let stream = self.channels[channel as usize].stream();
-            let message = stream.and_then(|id| Some((id, self.read_stream(id)?)));
-            let Some((id, (kind, payload))) = message else {
-                self.readable[channel as usize] = false;
-                return None;
-            };
+        if !self.readable[channel as usize] {
+            return None;
+        }
+        let stream = self.channels[channel as usize].stream();
+        let message = stream.and_then(|id| self.read_message(now, id));
+        self.readable[channel as usize] = message.is_some();
+        message
+    }
+
+    /// The next message of an open stream; what opens channels is not one.
+    fn read_message(&mut self, now: Instant, id: u16) -> Option<Bytes> {
+        loop {
+            let (kind, payload) = self.read_stream(id)?;
             match kind {
                 PayloadProtocolIdentifier::Dcep => self.control(now, id, payload),
                 PayloadProtocolIdentifier::StringEmpty | PayloadProtocolIdentifier::BinaryEmpty => {
@@ -428,7 +457,6 @@ impl DataChannels {
                 _ => return Some(payload.freeze()),
             }
         }
-        None
     }
 
     /// The next message of a stream. One that is too large is dropped.
@@ -460,8 +488,7 @@ impl DataChannels {
         }
     }
 
-    /// The peer opens a channel. One whose label means nothing here is acknowledged and not
-    /// read; a second one with the same label replaces the first.
+    /// The peer opens a channel. A second one with one of the three labels replaces the first.
     fn opened_by_peer(&mut self, now: Instant, id: u16, open: &DataChannelOpen) {
         if let Ok(ack) = Message::DataChannelAck(DataChannelAck).marshal() {
             self.write_control(now, id, &ack);
@@ -469,9 +496,12 @@ impl DataChannels {
         let channel = DataChannel::ALL
             .into_iter()
             .find(|channel| channel.label().as_bytes() == open.label);
-        if let Some(channel) = channel {
-            self.set_reliability(id, channel);
-            self.opened(now, channel, id);
+        match channel {
+            Some(channel) => {
+                self.set_reliability(id, channel);
+                self.opened(now, channel, id);
+            }
+            None => self.others.open(id),
         }
     }
 

@@ -7,6 +7,7 @@ mod data_channels;
 mod data_outbox;
 mod dtls;
 mod ice;
+mod other_streams;
 mod receive_window;
 mod sctp_budget;
 
@@ -215,13 +216,13 @@ impl Transport {
         self.data.poll_lossy(now)
     }
 
-    /// Whether there may be a message on the reliable channel.
+    /// Whether there may be a message on a channel that is read as reliable.
     pub(crate) fn has_reliable(&self) -> bool {
         self.data.has_reliable()
     }
 
-    /// The next message on the reliable channel.
-    pub(crate) fn poll_reliable(&mut self, now: Instant) -> Option<Bytes> {
+    /// The next message on the reliable channel or on one with a label of the peer's own.
+    pub(crate) fn poll_reliable(&mut self, now: Instant) -> Option<(DataChannel, Bytes)> {
         let message = self.data.poll_reliable(now);
         self.settle(now);
         message
