@@ -48,6 +48,7 @@ pub async fn run(mut config: Config, reload: Reload) -> anyhow::Result<()> {
     let rooms = Registry::new(
         RoomSettings {
             max_rooms: config.limit.num_rooms,
+            data_blobs: config.enable_participant_data_blob,
             ..config.room.clone()
         },
         issuer.clone(),

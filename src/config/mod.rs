@@ -38,6 +38,8 @@ pub struct Config {
     pub limit: LimitConfig,
     /// Proxies whose `X-Forwarded-For` names the client; those on this machine always do.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Participants may store small named values in their rooms for others.
+    pub enable_participant_data_blob: bool,
     /// Who is told what happens in rooms.
     pub webhook: WebhookConfig,
     /// Logs.
@@ -190,6 +192,7 @@ impl Default for Config {
             room: RoomSettings::default(),
             limit: LimitConfig::default(),
             trusted_proxies: Vec::new(),
+            enable_participant_data_blob: true,
             webhook: WebhookConfig::default(),
             logging: LoggingConfig::default(),
             development: false,

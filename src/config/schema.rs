@@ -213,6 +213,11 @@ pub(super) const SCHEMA: &[Schema] = &[
         "Proxies whose `X-Forwarded-For` names the client. Those on this machine always may."
     ),
     start!(
+        "enable_participant_data_blob",
+        enable_participant_data_blob as bool,
+        "Whether participants may store small named values in their rooms for others."
+    ),
+    start!(
         "webhook.urls",
         webhook.urls as Vec<String>,
         "Receivers of what happens in rooms, `http://` or `https://`; see [server-api.md](server-api.md)."
@@ -350,10 +355,6 @@ pub(super) const SCHEMA: &[Schema] = &[
     ignored("webhook.url_notifier", OWN_ENGINE),
     ignored("development", "`moim --dev` starts in development mode"),
     ignored("enable_data_tracks", "data tracks are always there"),
-    ignored(
-        "enable_participant_data_blob",
-        "data blobs are always there",
-    ),
     ignored(
         "room.enabled_codecs",
         "all codecs that the server knows may be published",

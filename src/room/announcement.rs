@@ -289,7 +289,11 @@ pub(super) fn codec_by_name(name: &str) -> Option<Codec> {
 
 /// How a track that is described so is to be answered.
 #[allow(deprecated)]
-pub(super) fn decision_for(info: &TrackInfo, preferred: Option<Codec>) -> TrackDecision {
+pub(super) fn decision_for(
+    info: &TrackInfo,
+    preferred: Option<Codec>,
+    unusable: &[&'static str],
+) -> TrackDecision {
     let announced = info.layers.iter().filter(|layer| !layer.rid.is_empty());
     let layers = announced.map(|layer| AnnouncedLayer {
         rid: layer.rid.clone(),
@@ -298,6 +302,7 @@ pub(super) fn decision_for(info: &TrackInfo, preferred: Option<Codec>) -> TrackD
     });
     TrackDecision::Accept(TrackParameters {
         preferred,
+        unusable: unusable.to_vec(),
         stereo: info.stereo,
         dtx: !info.disable_dtx,
         red: !info.disable_red,

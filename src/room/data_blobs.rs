@@ -59,10 +59,17 @@ fn store(
 impl Room {
     /// A client stores a blob.
     pub(super) fn store_data_blob(&mut self, key: ParticipantKey, request: &StoreDataBlobRequest) {
+        let enabled = self.about.settings.data_blobs;
         let Some(participant) = self.participants.get_mut(&key) else {
             return;
         };
-        let message = match store(participant, request) {
+        let stored = if enabled {
+            store(participant, request)
+        } else {
+            let reason = request_response::Reason::NotAllowed;
+            Err((reason, "the server stores no data blobs"))
+        };
+        let message = match stored {
             Ok(key) => signal_response::Message::StoreDataBlobResponse(StoreDataBlobResponse {
                 request_id: request.request_id,
                 key: Some(key),

@@ -11,6 +11,7 @@ use moim_signaling::{Join, Refusal, SessionEnd};
 
 use super::clock::Now;
 use super::core::{Room, SERVER_VERSION, Side};
+use super::device_quirks::client_configuration;
 use super::id::{ParticipantKey, SeatId};
 use super::journal::Fact;
 use super::participant::{Link, Participant};
@@ -113,6 +114,7 @@ impl Room {
         };
         let permissions = participant.permissions.clone();
         let own_version = participant.version;
+        let unusable = &participant.client.unusable_codecs;
         let response = JoinResponse {
             room: Some(self.room_info()),
             participant: self.participant_info(key),
@@ -126,7 +128,9 @@ impl Room {
             enabled_publish_codecs: enabled_codecs()
                 .into_iter()
                 .filter(|codec| codec.mime != "video/rtx")
+                .filter(|codec| !unusable.contains(&codec.mime.as_str()))
                 .collect(),
+            client_configuration: client_configuration(unusable),
             fast_publish: permissions.publish,
             ..Default::default()
         };

@@ -14,6 +14,7 @@ mod data;
 mod data_blobs;
 mod data_track_table;
 mod data_tracks;
+mod device_quirks;
 mod id;
 mod join;
 mod journal;

@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 use super::announcement::Announcement;
 use super::audience::Audience;
 use super::clock::Now;
+use super::device_quirks::unusable_codecs;
 use super::id::{ParticipantKey, SeatId, TrackKey, sid};
 use super::subscription::Subscription;
 use crate::media::connection::{PublisherConnection, SubscriberConnection};
@@ -65,6 +66,8 @@ pub(super) struct Client {
     pub(super) client_protocol: i32,
     /// By number, those of newer clients included.
     pub(super) capabilities: Vec<i32>,
+    /// Codecs with which it must not publish, by MIME type.
+    pub(super) unusable_codecs: Vec<&'static str>,
     /// It takes every track that it may.
     pub(super) auto_subscribe: bool,
     /// It takes every data track that it may.
@@ -269,6 +272,7 @@ impl Participant {
             client: Client {
                 protocol: join.protocol,
                 client_protocol: join.client.client_protocol,
+                unusable_codecs: unusable_codecs(&join.client),
                 capabilities: join
                     .client
                     .capabilities

@@ -185,8 +185,8 @@ impl Publication {
     }
 
     /// How an m-line of the track is to be answered: as before.
-    pub(super) fn decision(&self, encoding: &Encoding) -> TrackDecision {
-        decision_for(&self.info, Some(encoding.codec))
+    pub(super) fn decision(&self, encoding: &Encoding, unusable: &[&'static str]) -> TrackDecision {
+        decision_for(&self.info, Some(encoding.codec), unusable)
     }
 
     /// The encoding with this number in the media plane.

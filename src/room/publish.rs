@@ -162,6 +162,7 @@ impl Room {
         let publisher = participant.publisher.as_mut()?;
         let announcements = &participant.announcements;
         let may_publish = participant.permissions.publish;
+        let unusable = &participant.client.unusable_codecs;
         let publications = &self.publications;
         let mut decide = |offered: &OfferedTrack| {
             if !may_publish {
@@ -193,11 +194,11 @@ impl Room {
                 // The m-line says the same as before, or nothing that was announced.
                 (Some((track, encoding)), None) => {
                     plan.push((offered.mid.clone(), Offered::Published(encoding.id)));
-                    return track.decision(encoding);
+                    return track.decision(encoding, unusable);
                 }
                 (Some((track, encoding)), Some(_)) if encoding.cid == offered.track_id => {
                     plan.push((offered.mid.clone(), Offered::Published(encoding.id)));
-                    return track.decision(encoding);
+                    return track.decision(encoding, unusable);
                 }
                 (_, Some(named)) => *named,
                 // Firefox's SDP does not have the ids of its tracks. Of several announcements
@@ -208,7 +209,7 @@ impl Room {
                 },
             };
             plan.push((offered.mid.clone(), Offered::Announced(index)));
-            decision_on(announcement, publications)
+            decision_on(announcement, publications, unusable)
         };
         Some(publisher.answer(&mut self.media, &mut self.rng, sdp, &mut decide))
     }
@@ -560,12 +561,13 @@ fn names(cids: &[String], offered: &OfferedTrack) -> bool {
 fn decision_on(
     announcement: &Announcement,
     publications: &std::collections::BTreeMap<TrackKey, Publication>,
+    unusable: &[&'static str],
 ) -> TrackDecision {
-    match &announcement.purpose {
-        Purpose::NewTrack(info) => decision_for(info, announcement.preferred),
-        Purpose::BackupCodec(track) => match publications.get(track) {
-            Some(publication) => decision_for(&publication.info, announcement.preferred),
-            None => TrackDecision::Refuse,
-        },
-    }
+    let info = match &announcement.purpose {
+        Purpose::NewTrack(info) => Some(&**info),
+        Purpose::BackupCodec(track) => publications.get(track).map(|track| &track.info),
+    };
+    info.map_or(TrackDecision::Refuse, |info| {
+        decision_for(info, announcement.preferred, unusable)
+    })
 }

@@ -19,6 +19,8 @@ pub struct RoomSettings {
     pub loudest_speakers: u8,
     /// The server API may unmute tracks.
     pub enable_remote_unmute: bool,
+    /// Participants may store data blobs (`enable_participant_data_blob`).
+    pub data_blobs: bool,
     /// Rooms of the server (`limit.num_rooms`).
     pub max_rooms: usize,
     /// Seconds for which the seat of a participant whose connection broke is kept.
@@ -35,6 +37,7 @@ impl Default for RoomSettings {
             max_tracks: 20,
             loudest_speakers: 6,
             enable_remote_unmute: false,
+            data_blobs: true,
             max_rooms: 10_000,
             resume_timeout: 15,
         }

@@ -75,7 +75,7 @@ impl<'a> Answer<'a> {
             }
             _ => None,
         };
-        let formats = match kind {
+        let formats: Vec<Format<'_>> = match kind {
             Some(kind) => known_formats(section)
                 .into_iter()
                 .filter(|format| format.payload.codec().kind() == kind)
@@ -100,7 +100,18 @@ impl<'a> Answer<'a> {
                 self.media(section, &formats, None);
                 Ok(())
             }
-            TrackDecision::Accept(parameters) => self.accept(section, formats, offered, parameters),
+            TrackDecision::Accept(parameters) => {
+                let mut usable = formats.clone();
+                usable.retain(|format| {
+                    let codec = format.payload.codec();
+                    !parameters.unusable.contains(&codec.mime_type())
+                });
+                if usable.is_empty() {
+                    self.media(section, &formats, None);
+                    return Ok(());
+                }
+                self.accept(section, usable, offered, parameters)
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub enum TrackDecision {
 pub struct TrackParameters {
     /// The codec that it should use, put first: this format of it, or another of the same codec.
     pub preferred: Option<Codec>,
+    /// Codecs that it must not use, by MIME type.
+    pub unusable: Vec<&'static str>,
     /// Opus in stereo.
     pub stereo: bool,
     /// Opus may stop sending in silence.
@@ -51,6 +53,7 @@ impl Default for TrackParameters {
     fn default() -> TrackParameters {
         TrackParameters {
             preferred: None,
+            unusable: Vec::new(),
             stereo: false,
             dtx: true,
             red: true,

@@ -68,6 +68,8 @@ enum Slot {
         used_before: bool,
         /// Whether an offer has shown it.
         offered: bool,
+        /// The client takes none of its codecs: it is not shown until it may have others.
+        refused: bool,
     },
     /// Its track has ended; the client must hear that before another takes its place, or it
     /// would take the new one for the old. `offered` when an offer has told it.
@@ -124,6 +126,7 @@ impl SubscriberNegotiation {
             track: Box::new(track),
             used_before: free.is_some(),
             offered: false,
+            refused: false,
         };
         if let Some(section) = free.and_then(|index| self.sections.get_mut(index)) {
             section.slot = slot;
@@ -168,10 +171,14 @@ impl SubscriberNegotiation {
     pub fn set_codecs(&mut self, key: u64, codecs: &[Codec]) {
         for section in &mut self.sections {
             let kind = section.kind;
-            if let Slot::Carries { track, .. } = &mut section.slot
+            if let Slot::Carries { track, refused, .. } = &mut section.slot
                 && track.key == key
             {
                 let before = offer::offered_codecs(kind, Some(&**track));
+                if *refused && track.codecs != codecs {
+                    *refused = false;
+                    self.changed = true;
+                }
                 track.codecs = codecs.to_vec();
                 let now = offer::offered_codecs(kind, Some(&**track));
                 self.changed |= now.iter().any(|codec| !before.contains(codec));
@@ -219,6 +226,7 @@ impl SubscriberNegotiation {
         for (section, mid) in self.sections.iter().zip(1..) {
             let (local, kind) = (&self.local, section.kind);
             let track = match &section.slot {
+                Slot::Carries { refused: true, .. } => None,
                 Slot::Carries {
                     track, used_before, ..
                 } => Some((
@@ -286,15 +294,23 @@ impl SubscriberNegotiation {
             accepted: Vec::new(),
             rejected: Vec::new(),
         };
+        // What has changed since the offer may be what the client takes.
+        let is_final = !self.changed;
         for (ours, theirs) in self.sections.iter_mut().zip(answer.sections.iter().skip(1)) {
-            match &ours.slot {
+            match &mut ours.slot {
                 // It took a free m-line after the offer, whose answer says nothing of it.
                 Slot::Carries { offered: false, .. } => {}
-                Slot::Carries { track, .. } => {
+                Slot::Carries { track, refused, .. } => {
                     let taken = !theirs.is_rejected() && answer.direction(theirs).receives();
                     match taken.then(|| accepted(track, theirs)).flatten() {
                         Some(accepted) => outcome.accepted.push(accepted),
-                        None => outcome.rejected.push(track.key),
+                        None => {
+                            outcome.rejected.push(track.key);
+                            if taken && is_final {
+                                *refused = true;
+                                self.changed = true;
+                            }
+                        }
                     }
                 }
                 Slot::Ended { offered: true } => ours.slot = Slot::Free,

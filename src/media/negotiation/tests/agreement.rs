@@ -373,3 +373,69 @@ fn a_codec_that_is_new_to_the_client_is_offered() {
         offer.sdp
     );
 }
+
+#[test]
+fn a_codec_that_a_publisher_fails_with_is_not_in_its_answer() {
+    let formats = [
+        (96, "VP8/90000", ""),
+        (97, "rtx/90000", "apt=96"),
+        (
+            102,
+            "H264/90000",
+            "packetization-mode=1;profile-level-id=42e01f",
+        ),
+        (103, "rtx/90000", "apt=102"),
+        (
+            104,
+            "H264/90000",
+            "packetization-mode=0;profile-level-id=42e01f",
+        ),
+    ];
+    let mut decide = |_: &OfferedTrack| {
+        TrackDecision::Accept(TrackParameters {
+            preferred: Some(Codec::H264(H264Format::USUAL)),
+            unusable: vec!["video/H264"],
+            ..TrackParameters::default()
+        })
+    };
+    let mut answer = |formats: &[(u8, &str, &str)]| {
+        PublisherNegotiation::new(local())
+            .answer(&video_offer(formats), fresh_ice(), &mut decide)
+            .unwrap()
+    };
+    let both = answer(&formats);
+    assert_eq!(both.tracks[0].codecs, [Codec::Vp8]);
+    assert!(both.sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n"));
+    assert_eq!(both.mapping.payload_types.len(), 2);
+    // With nothing left the m-line is not taken, and the connection is.
+    let neither = answer(&formats[2..]);
+    assert!(neither.tracks.is_empty() && neither.mapping.payload_types.is_empty());
+    assert!(neither.sdp.contains("a=inactive\r\n"));
+}
+
+#[test]
+fn a_track_of_which_no_codec_is_taken_is_withdrawn_until_it_has_another() {
+    let mut negotiation = SubscriberNegotiation::new(local(), 1);
+    negotiation.add_track(send(1, MediaKind::Video));
+    negotiation.set_codecs(1, &[Codec::Vp9]);
+    let offer = negotiation.offer().unwrap();
+    let without_vp9 = |sdp: &str| client_answer(sdp).replace("VP9/90000", "VP10/90000");
+    let answer = negotiation.answer(offer.id, &without_vp9(&offer.sdp));
+    assert_eq!(answer.unwrap().rejected, [1]);
+    // A client that shows what its m-lines say has a track else that never comes.
+    let offer = negotiation.offer().unwrap();
+    assert!(offer.sdp.contains("a=inactive\r\n") && !offer.sdp.contains("a=msid:"));
+    assert!(offer.mid_to_track_id.is_empty());
+    let answer = negotiation.answer(offer.id, &without_vp9(&offer.sdp));
+    assert_eq!(answer.unwrap().rejected, [1]);
+    assert!(!negotiation.needs_offer());
+    // The m-line is its own all the while.
+    negotiation.add_track(send(2, MediaKind::Video));
+    negotiation.set_codecs(1, &[Codec::Vp8]);
+    let offer = negotiation.offer().unwrap();
+    assert_eq!(lines(&offer.sdp, "a=msid:").count(), 2);
+    let answer = negotiation.answer(offer.id, &without_vp9(&offer.sdp));
+    let answer = answer.unwrap();
+    assert!(answer.rejected.is_empty());
+    assert_eq!(answer.accepted.len(), 2);
+}

@@ -123,6 +123,7 @@ fn a_refused_track_is_inactive_and_unknown_to_the_engine() {
 fn a_preferred_codec_stands_first() {
     let mut prefer = |_: &OfferedTrack| {
         TrackDecision::Accept(TrackParameters {
+            unusable: Vec::new(),
             preferred: Some(Codec::Av1),
             stereo: true,
             dtx: false,
