@@ -119,6 +119,7 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         .name("media".into())
         .spawn(move || driver.run(&inbox))?;
 
+    let at_rest = cli.pid.map(Usage::of).transpose()?;
     let (leave, left) = watch::channel(false);
     let began = Instant::now();
     let mut crowd = join_all(&cli, &plan, &shared, &left).await?;
@@ -163,6 +164,7 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         joined,
         guests: churned,
         usage,
+        resident_at_rest: at_rest.map_or(0, |usage| usage.resident),
         system_calls_a_second: calls.map(|calls| calls.map_err(|error| format!("{error:#}"))),
         floor,
         full_clients,

@@ -27,6 +27,8 @@ pub(crate) struct Run<'a> {
     /// Participants that came and went meanwhile.
     pub(crate) guests: usize,
     pub(crate) usage: Option<Usage>,
+    /// Resident bytes of the server before anybody joined.
+    pub(crate) resident_at_rest: u64,
     /// Of the server, or why that is not known.
     pub(crate) system_calls_a_second: Option<Result<u64, String>>,
     pub(crate) floor: Floor,
@@ -48,8 +50,10 @@ struct Server {
     times_floor_in_shape: Option<f64>,
     /// Of one core, in percent.
     cores_percent: f64,
-    /// Of the time on a core, in percent.
+    /// Resident bytes of the whole process.
     resident_bytes_per_participant: u64,
+    /// The same without what the server took before anybody joined.
+    joined_bytes_per_participant: u64,
     context_switches_per_second: f64,
     /// `None` when the kernel does not tell.
     system_calls_per_second: Option<u64>,
@@ -66,6 +70,7 @@ impl Server {
             Some(Err(reason)) => (None, Some(reason.clone())),
             None => (None, None),
         };
+        let participants = run.plan.participants.max(1) as u64;
         Server {
             usage,
             user_seconds: usage.user_ticks as f64 / TICKS,
@@ -74,7 +79,9 @@ impl Server {
             times_tight_floor: times(run.floor.tight_run_ns),
             times_floor_in_shape: run.floor.in_shape.as_ref().map(|(_, cost)| times(*cost)),
             cores_percent: usage.cpu_ns as f64 / seconds / 1e7,
-            resident_bytes_per_participant: usage.resident / run.plan.participants.max(1) as u64,
+            resident_bytes_per_participant: usage.resident / participants,
+            joined_bytes_per_participant: usage.resident.saturating_sub(run.resident_at_rest)
+                / participants,
             context_switches_per_second: usage.switches as f64 / seconds,
             system_calls_per_second: system_calls,
             system_calls_unknown_because,
@@ -106,7 +113,11 @@ impl Server {
         );
         row(
             "server memory a participant",
-            format!("{} KiB", self.resident_bytes_per_participant / 1_024),
+            format!(
+                "{} KiB; {} KiB without what it takes at rest",
+                self.resident_bytes_per_participant / 1_024,
+                self.joined_bytes_per_participant / 1_024
+            ),
         );
         row(
             "server context switches",
