@@ -3,7 +3,9 @@
 # Python packages into tests/.venv, npm packages beside their package.json.
 #
 #   tests/run.sh                 everything
-#   tests/run.sh rust python     some of: lint rust web python browser
+#   tests/run.sh rust python     some of: lint rust web fuzz python browser
+#
+# FUZZ_SECONDS is how long each fuzz target runs (20), FUZZ_TARGETS which ones do (all).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -81,6 +83,25 @@ web() {
   npm --prefix web test
 }
 
+# Builds all fuzz targets and runs one a core, each for FUZZ_SECONDS. Inputs that lead somewhere
+# new are kept in target/fuzz/corpus, those that fail in tests/fuzz/artifacts.
+fuzz() {
+  local seconds=${FUZZ_SECONDS:-20} host targets
+  say "fuzz targets, $seconds s each"
+  if ! have cargo-fuzz && [ ! -x target/tools/bin/cargo-fuzz ]; then
+    cargo install --quiet --locked --debug --root target/tools cargo-fuzz
+  fi
+  # Without a sanitizer a stable toolchain does; there is no unsafe code among what is fuzzed.
+  PATH="$PWD/target/tools/bin:$PATH" \
+    cargo fuzz build --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none 2>target/fuzz-build.log ||
+    { cat target/fuzz-build.log && exit 1; }
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  targets=${FUZZ_TARGETS:-$(ls tests/fuzz/seeds)}
+  # shellcheck disable=SC2086
+  printf '%s\n' $targets |
+    xargs -P "$(nproc)" -I{} tests/fuzz/run.sh "target/fuzz/$host/release" {} "$seconds"
+}
+
 python() {
   say "Python clients, real encoders and decoders"
   binary
@@ -102,9 +123,9 @@ browser() {
 packages
 for step in "${steps[@]}"; do
   case "$step" in
-    lint | rust | web | python | browser) "$step" ;;
+    lint | rust | web | fuzz | python | browser) "$step" ;;
     *)
-      echo "unknown step: $step (there are lint, rust, web, python, browser)" >&2
+      echo "unknown step: $step (there are lint, rust, web, fuzz, python, browser)" >&2
       exit 2
       ;;
   esac

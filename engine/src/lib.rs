@@ -12,6 +12,9 @@ mod data_flow;
 mod engine;
 mod event_queue;
 mod forward;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod membership;
 mod quality_report;
 pub mod receive;

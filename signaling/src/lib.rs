@@ -8,6 +8,9 @@
 mod admission;
 mod connections;
 mod encoding;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod outbox;
 pub mod permission;

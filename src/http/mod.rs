@@ -8,6 +8,8 @@
 
 mod address;
 mod cors;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod path;
 mod places;
 mod replay;

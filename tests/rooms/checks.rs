@@ -34,7 +34,18 @@ impl Meeting {
         assert_eq!(said, done, "tracks muted as announced, and in the engine");
     }
 
+    /// What holds in the end: everybody who is here knows the room as it is.
     pub(crate) fn check_views(&mut self) {
+        let truth = self.check_participants();
+        for client in self.clients.iter().filter(|client| client.link == Link::Up) {
+            let sid = &client.view.sid;
+            let own = truth.iter().find(|info| info.sid == *sid).cloned();
+            self.check_subscriptions(client, &own.unwrap_or_default(), &truth);
+        }
+    }
+
+    /// Compares everybody's participants and room with the room's own, which it gives.
+    pub(crate) fn check_participants(&mut self) -> Vec<ParticipantInfo> {
         let truth = self.truth();
         let room = match self.room.administer(self.now, Order::Describe) {
             Ok(Answer::Room(room)) => *room,
@@ -63,8 +74,8 @@ impl Meeting {
                     track.sid
                 );
             }
-            self.check_subscriptions(client, &own, &truth);
         }
+        truth
     }
 
     pub(crate) fn check_subscriptions(

@@ -13,15 +13,18 @@ use moim_signaling::wire::{
     signal_request,
 };
 use moim_signaling::{Join, SessionEnd};
-use rand::rngs::StdRng;
+use rand::RngExt;
 use rand::seq::IndexedRandom;
-use rand::{RngExt, SeedableRng};
 
+use crate::choices::Choices;
 use crate::plane::Plane;
 use crate::sdp::{self, Section};
 use crate::view::View;
 
 pub(crate) const IDENTITIES: [&str; 5] = ["ada", "bob", "cho", "dan", "eve"];
+
+/// Steps of a meeting that an input decides on.
+const MAX_STEPS: usize = 300;
 
 /// Whether a client hears the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +59,7 @@ pub(crate) struct Client {
 }
 
 pub(crate) struct Meeting {
-    pub(crate) rng: StdRng,
+    pub(crate) rng: Choices,
     pub(crate) now: Now,
     pub(crate) room: Room,
     pub(crate) plane: Plane,
@@ -65,10 +68,12 @@ pub(crate) struct Meeting {
     pub(crate) audiences: BTreeMap<String, BTreeSet<String>>,
     pub(crate) log: Vec<String>,
     pub(crate) messages: u32,
+    /// Bytes that the room has told clients since this was last taken.
+    pub(crate) told: usize,
 }
 
 impl Meeting {
-    pub(crate) fn new(seed: u64) -> Meeting {
+    pub(crate) fn new(seed: u64, rng: Choices) -> Meeting {
         let now = Now {
             instant: Instant::now(),
             unix_us: 1_700_000_000_000_000,
@@ -101,7 +106,7 @@ impl Meeting {
             next_cid: 0,
         });
         Meeting {
-            rng: StdRng::seed_from_u64(seed),
+            rng,
             now,
             room,
             plane,
@@ -109,6 +114,7 @@ impl Meeting {
             audiences: BTreeMap::new(),
             log: Vec::new(),
             messages: 0,
+            told: 0,
         }
     }
 
@@ -125,6 +131,20 @@ impl Meeting {
         }
         self.calm_down();
         self.check_views();
+    }
+
+    /// Plays a meeting whose every choice is a byte of an input.
+    pub(crate) fn play_input(input: &[u8]) {
+        let mut meeting = Meeting::new(0, Choices::input(input));
+        for _ in 0..MAX_STEPS {
+            if meeting.rng.is_exhausted() {
+                break;
+            }
+            meeting.step();
+            meeting.check_always();
+        }
+        meeting.calm_down();
+        meeting.check_views();
     }
 
     pub(crate) fn step(&mut self) {
@@ -172,6 +192,8 @@ impl Meeting {
         for delivery in self.room.take_deliveries() {
             match delivery {
                 Delivery::Messages(seat, messages) => {
+                    let bytes = messages.iter().map(|message| message.encoded_len());
+                    self.told += bytes.sum::<usize>();
                     let client = self
                         .clients
                         .iter_mut()
@@ -216,6 +238,21 @@ impl Meeting {
             ..Default::default()
         };
         let auto_subscribe = rng.random_bool(0.7);
+        self.join_as(index, grant, auto_subscribe);
+    }
+
+    /// Joins as a token without restrictions lets it.
+    pub(crate) fn join_with_all_rights(&mut self, index: usize) {
+        let grant = VideoGrant {
+            room_join: true,
+            room: "weekly".into(),
+            can_update_own_metadata: Some(true),
+            ..Default::default()
+        };
+        self.join_as(index, grant, true);
+    }
+
+    fn join_as(&mut self, index: usize, grant: VideoGrant, auto_subscribe: bool) {
         let client = &mut self.clients[index];
         let join = join_of(&client.identity, grant, auto_subscribe, None);
         let known: BTreeSet<TransportId> = self.plane.transports.keys().copied().collect();

@@ -28,6 +28,7 @@ use super::byte_queue::ByteQueue;
 use super::data_outbox::DataOutbox;
 use super::other_streams::OtherStreams;
 use super::receive_window::ReceiveWindow;
+use super::sctp_packet;
 use crate::api::command::DataChannel;
 
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 1));
@@ -119,7 +120,7 @@ impl DataChannels {
     /// One SCTP packet from the peer.
     pub(super) fn handle(&mut self, now: Instant, packet: Bytes) {
         let is_held = self.has_reliable();
-        if !self.window.admits(&packet, is_held) {
+        if !sctp_packet::is_safe(&packet) || !self.window.admits(&packet, is_held) {
             return;
         }
         let kept = self.window.chunks();

@@ -6,10 +6,13 @@ mod client_hello;
 mod data_channels;
 mod data_outbox;
 mod dtls;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod ice;
 mod other_streams;
 mod receive_window;
 mod sctp_budget;
+mod sctp_packet;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

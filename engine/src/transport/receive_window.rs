@@ -7,6 +7,8 @@
 
 use bytes::Bytes;
 
+use super::sctp_packet::has_data;
+
 /// Chunks that are kept unread. With the overhead of about 300 bytes a chunk that is as much
 /// as the window itself.
 const MAX_CHUNKS: usize = 4_096;
@@ -16,12 +18,6 @@ const ANNOUNCED_FROM: usize = ReceiveWindow::SIZE as usize / 4;
 /// Packets that found no space and are kept for when there is some. A peer that keeps to its
 /// window sends one at a time then, to probe it (RFC 9260, section 6.1).
 const MAX_REFUSED: usize = 16;
-/// The common header of an SCTP packet (RFC 9260, section 3).
-const COMMON_HEADER: usize = 12;
-/// A chunk's type, flags and length.
-const CHUNK_HEADER: usize = 4;
-/// The type of a DATA chunk.
-const DATA: u8 = 0;
 
 /// What arrives, and how much of it is read.
 #[derive(Debug, Default)]
@@ -98,23 +94,9 @@ impl ReceiveWindow {
     }
 }
 
-/// Whether a packet has a DATA chunk.
-fn has_data(packet: &[u8]) -> bool {
-    let mut chunks = packet.get(COMMON_HEADER..).unwrap_or_default();
-    while let [kind, _, high, low, ..] = *chunks {
-        if kind == DATA {
-            return true;
-        }
-        // Chunks are padded to four bytes (section 3.2).
-        let len = usize::from(u16::from_be_bytes([high, low]));
-        let next = len.max(CHUNK_HEADER).next_multiple_of(4);
-        chunks = chunks.get(next..).unwrap_or_default();
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::sctp_packet::COMMON_HEADER;
     use super::*;
 
     const SACK: [u8; 16] = [3, 0, 0, 16, 0, 0, 0, 1, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -126,16 +108,6 @@ mod tests {
             packet.extend_from_slice(chunk);
         }
         packet.into()
-    }
-
-    #[test]
-    fn data_is_found_behind_other_chunks_and_in_no_garbage() {
-        assert!(has_data(&packet(&[&DATA_CHUNK])));
-        assert!(has_data(&packet(&[&SACK, &DATA_CHUNK])));
-        assert!(!has_data(&packet(&[&SACK])));
-        assert!(!has_data(&[]));
-        // A length of nothing must not make it turn on the spot.
-        assert!(!has_data(&packet(&[&[3, 0, 0, 0, 3, 0, 0, 0]])));
     }
 
     #[test]
