@@ -10,9 +10,10 @@
 //! core, `room/join.rs` gives the seat, `room/publish.rs` and `room/subscribing.rs` negotiate by
 //! `media/connection.rs`, and `room/telling.rs` tells everybody what has changed.
 //!
-//! Dependencies point one way: `api`, `webhook` and `moim_signaling` → `room` → `media` →
+//! Dependencies point one way: `api`, `agents`, `webhook` and `moim_signaling` → `room` → `media` →
 //! `moim_engine`.
 
+pub mod agents;
 pub mod api;
 pub mod cli;
 pub mod config;

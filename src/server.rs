@@ -10,6 +10,7 @@ use moim_signaling::token::{ApiKeys, TokenIssuer};
 use moim_signaling::{Connections, http as signaling};
 use tokio::net::TcpListener;
 
+use crate::agents::Agents;
 use crate::api;
 use crate::config::Config;
 use crate::http::HttpServer;
@@ -45,6 +46,7 @@ pub async fn run(mut config: Config, reload: Reload) -> anyhow::Result<()> {
     let handles = shards.iter().map(|shard| shard.handle.clone()).collect();
     let fingerprint = shards_fingerprint(&shards)?;
     let webhooks = Webhooks::start(&config.webhook, &issuer)?;
+    let agents = Agents::start(issuer.clone());
     let rooms = Registry::new(
         RoomSettings {
             max_rooms: config.limit.num_rooms,
@@ -53,7 +55,7 @@ pub async fn run(mut config: Config, reload: Reload) -> anyhow::Result<()> {
         },
         issuer.clone(),
         Media::new(handles, fingerprint),
-        vec![Arc::new(webhooks.clone())],
+        vec![Arc::new(webhooks.clone()), Arc::new(agents.clone())],
     );
     let connections = Connections::new(config.limit.connections());
     let router = signaling::router(
@@ -64,6 +66,7 @@ pub async fn run(mut config: Config, reload: Reload) -> anyhow::Result<()> {
     );
     let router = router.merge(api::router(
         rooms.clone(),
+        agents,
         webhooks.clone(),
         statistics,
         keys.clone(),

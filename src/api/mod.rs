@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::Router;
 use moim_signaling::token::{ApiKeys, TokenIssuer};
 
+use crate::agents::{self, Agents};
 use crate::media::shell::ShardStatistics;
 use crate::room::Registry;
 use crate::webhook::Webhooks;
@@ -17,6 +18,7 @@ use crate::webhook::Webhooks;
 /// All routes but the signaling service's.
 pub fn router(
     rooms: Registry,
+    agents: Agents,
     webhooks: Webhooks,
     shards: Vec<Arc<ShardStatistics>>,
     keys: ApiKeys,
@@ -24,7 +26,8 @@ pub fn router(
     development: bool,
 ) -> Router {
     let mut router = page::router()
-        .merge(twirp::router(rooms.clone(), keys))
+        .merge(twirp::router(rooms.clone(), agents.clone(), keys.clone()))
+        .merge(agents::router(agents, keys))
         .merge(metrics::router(rooms, webhooks, shards));
     if development {
         router = router.merge(development::router(issuer));

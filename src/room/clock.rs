@@ -37,6 +37,11 @@ impl Now {
         self.unix_us / 1_000
     }
 
+    /// Nanoseconds since the Unix epoch.
+    pub fn unix_ns(self) -> i64 {
+        self.unix_us.saturating_mul(1_000)
+    }
+
     /// Seconds since the Unix epoch.
     pub fn unix_s(self) -> u64 {
         (self.unix_us / 1_000_000).max(0) as u64

@@ -37,7 +37,7 @@ use crate::media::handle::RoomMedia;
 /// Version of the protocol that we speak; clients choose features by it.
 const PROTOCOL: i32 = 16;
 /// The server version that clients compare with the ones in which features appeared.
-pub(super) const SERVER_VERSION: &str = "1.13.3";
+pub const SERVER_VERSION: &str = "1.13.3";
 /// Length of the trailer by which end-to-end encryption tells frames that the server made.
 const SIF_TRAILER_LEN: usize = 32;
 
@@ -61,6 +61,8 @@ pub struct About {
     pub node_id: String,
     /// The room's metadata.
     pub metadata: String,
+    /// Agents that are wanted in it from the start.
+    pub agents: Vec<wire::RoomAgentDispatch>,
 }
 
 /// Where a room stands in its life.
@@ -147,7 +149,11 @@ impl Room {
             life: Life::Unjoined { since: now.instant },
         };
         let info = room.room_info();
-        room.journal.write(Fact::RoomStarted(Box::new(info)));
+        let agents = room.about.agents.clone();
+        room.journal.write(Fact::RoomStarted {
+            room: Box::new(info),
+            agents,
+        });
         room
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use moim_signaling::wire::{DisconnectReason, ParticipantInfo, Room, TrackInfo};
+use moim_signaling::wire::{DisconnectReason, ParticipantInfo, Room, RoomAgentDispatch, TrackInfo};
 
 /// Facts that wait for the shell. A round of 64 inputs rarely makes more than as many.
 const CAPACITY: usize = 4_096;
@@ -14,7 +14,12 @@ const CAPACITY: usize = 4_096;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
     /// The room exists.
-    RoomStarted(Box<Room>),
+    RoomStarted {
+        /// The room.
+        room: Box<Room>,
+        /// The agents that are wanted in it.
+        agents: Vec<RoomAgentDispatch>,
+    },
     /// The room is over.
     RoomFinished(Box<Room>),
     /// A participant has taken a seat.

@@ -51,7 +51,7 @@ impl RoomMetrics {
             gauge.fetch_add(change, Ordering::Relaxed);
         };
         match fact {
-            Fact::RoomStarted(_) => add(&self.rooms, 1),
+            Fact::RoomStarted { .. } => add(&self.rooms, 1),
             Fact::RoomFinished(_) => add(&self.rooms, -1),
             Fact::ParticipantJoined(_) => {
                 add(&self.participants, 1);

@@ -44,7 +44,7 @@ mod telling;
 mod wanted_layers;
 
 pub use clock::Now;
-pub use core::{About, Delivery, Room};
+pub use core::{About, Delivery, Room, SERVER_VERSION};
 pub use id::{ParticipantKey, SeatId};
 pub use join::Seated;
 pub use journal::{Fact, FactReader};

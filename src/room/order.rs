@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use moim_signaling::wire::{
-    self, DataPacket, ParticipantInfo, ParticipantPermission, TrackInfo, UpdateSubscription,
+    self, DataPacket, ParticipantInfo, ParticipantPermission, RoomAgentDispatch, RoomConfiguration,
+    TrackInfo, UpdateSubscription,
 };
 
 use super::core::About;
@@ -94,7 +95,7 @@ pub enum ParticipantOrder {
 
 /// What a request to create a room says of it. What is absent is left as it is, or as the
 /// configuration has it for a room that is new.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RoomChanges {
     /// Seconds after which the room ends when nobody has joined it.
     pub empty_timeout: Option<u32>,
@@ -104,6 +105,21 @@ pub struct RoomChanges {
     pub max_participants: Option<u32>,
     /// The room's metadata, at most [`MAX_METADATA`] bytes.
     pub metadata: Option<String>,
+    /// Agents that are wanted in a room that is new.
+    pub agents: Vec<RoomAgentDispatch>,
+}
+
+impl From<&RoomConfiguration> for RoomChanges {
+    fn from(said: &RoomConfiguration) -> RoomChanges {
+        let given = |value: u32| (value > 0).then_some(value);
+        RoomChanges {
+            empty_timeout: given(said.empty_timeout),
+            departure_timeout: given(said.departure_timeout),
+            max_participants: given(said.max_participants),
+            metadata: (!said.metadata.is_empty()).then(|| said.metadata.clone()),
+            agents: said.agents.clone(),
+        }
+    }
 }
 
 impl RoomChanges {
@@ -133,6 +149,7 @@ impl RoomChanges {
         if let Some(metadata) = self.metadata {
             about.metadata = metadata;
         }
+        about.agents = self.agents;
     }
 }
 

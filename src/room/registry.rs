@@ -101,7 +101,7 @@ impl Registry {
     pub async fn create(&self, name: &str, changes: RoomChanges) -> Result<Room, CreateError> {
         changes.check()?;
         for _ in 0..JOIN_ATTEMPTS {
-            let (room, is_new) = self.find_or_create(name, Some(changes.clone()))?;
+            let (room, is_new) = self.find_or_create(name, Asked::ByRequest(&changes))?;
             let order = if is_new {
                 Order::Describe
             } else {
@@ -114,6 +114,11 @@ impl Registry {
             }
         }
         Err(OrderError::Ending.into())
+    }
+
+    /// Whether a join makes a room that is not there.
+    pub fn creates_on_join(&self) -> bool {
+        self.0.settings.auto_create
     }
 
     /// Takes somebody's tokens for a room no more that became valid before a time in unix seconds.
@@ -152,7 +157,7 @@ impl Registry {
         };
         ordered(give(from, looked_for).await)?;
         let room = self.create(to, RoomChanges::default()).await?;
-        let (to, _) = self.find_or_create(to, Some(RoomChanges::default()))?;
+        let (to, _) = self.find_or_create(to, Asked::ByRequest(&RoomChanges::default()))?;
         admission(&to, &identity).await?;
         let participants = match ordered(give(&to, Order::ListParticipants).await)? {
             Answer::Participants(participants) => participants,
@@ -186,7 +191,7 @@ impl Registry {
     fn find_or_create(
         &self,
         name: &str,
-        asked: Option<RoomChanges>,
+        asked: Asked<'_>,
     ) -> Result<(mpsc::Sender<RoomMessage>, bool), Refusal> {
         if self.0.closing.load(Ordering::Relaxed) {
             let text = "the server is shutting down; try again in a moment";
@@ -196,14 +201,46 @@ impl Registry {
         let has_place = self.0.rooms.len() < self.0.settings.max_rooms;
         match self.0.rooms.entry(name.to_owned()) {
             Entry::Occupied(entry) if !entry.get().is_closed() => Ok((entry.get().clone(), false)),
-            _ if asked.is_none() && !self.0.settings.auto_create => Err(no_such_room()),
+            _ if !asked.makes_room(&self.0.settings) => Err(no_such_room()),
             Entry::Vacant(_) if !has_place => Err(too_many_rooms()),
             entry => {
                 let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
                 entry.insert(sender.clone());
-                let about = self.0.about(name, asked.unwrap_or_default());
+                let about = self.0.about(name, asked.changes());
                 task::spawn(self.0.clone(), about, sender.downgrade(), inbox);
                 Ok((sender, true))
+            }
+        }
+    }
+}
+
+/// Who wants a room.
+enum Asked<'a> {
+    /// A request to make it.
+    ByRequest(&'a RoomChanges),
+    /// Somebody who joins it.
+    ByJoin(&'a Join),
+}
+
+impl Asked<'_> {
+    /// Whether the room is made when there is none.
+    fn makes_room(&self, settings: &RoomSettings) -> bool {
+        match self {
+            Asked::ByRequest(_) => true,
+            Asked::ByJoin(join) => {
+                let grant = join.claims.video.as_ref();
+                settings.auto_create || grant.is_some_and(|grant| grant.room_create)
+            }
+        }
+    }
+
+    /// What the new room is. A token may say it, within the bounds of requests.
+    fn changes(&self) -> RoomChanges {
+        match self {
+            Asked::ByRequest(changes) => (*changes).clone(),
+            Asked::ByJoin(join) => {
+                let said = join.claims.room_config.as_ref().map(RoomChanges::from);
+                said.filter(|said| said.check().is_ok()).unwrap_or_default()
             }
         }
     }
@@ -263,7 +300,7 @@ impl Rooms for Registry {
     async fn admits(&self, join: &Join) -> Result<(), Refusal> {
         self.0.check_revocation(join)?;
         let Some(room) = self.existing(&join.room) else {
-            if !self.0.settings.auto_create {
+            if !Asked::ByJoin(join).makes_room(&self.0.settings) {
                 return Err(no_such_room());
             }
             if self.0.rooms.len() >= self.0.settings.max_rooms {
@@ -277,7 +314,7 @@ impl Rooms for Registry {
     async fn join(&self, join: Join) -> Result<(RoomSeat, OutboxReceiver), Refusal> {
         self.0.check_revocation(&join)?;
         for _ in 0..JOIN_ATTEMPTS {
-            let (room, _) = self.find_or_create(&join.room, None)?;
+            let (room, _) = self.find_or_create(&join.room, Asked::ByJoin(&join))?;
             let (reply, answer) = oneshot::channel();
             let join = Box::new(join.clone());
             if room.send(RoomMessage::Join { join, reply }).await.is_err() {

@@ -57,6 +57,7 @@ impl Shared {
             issuer: self.issuer.clone(),
             node_id: self.node_id.clone(),
             metadata: String::new(),
+            agents: Vec::new(),
         };
         changes.apply_to(&mut about);
         about

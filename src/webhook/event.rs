@@ -11,7 +11,7 @@ const ID_LEN: usize = 12;
 /// The name of the event that tells a fact; `None` for what no receiver is told.
 pub(super) fn name_of(fact: &Fact) -> Option<&'static str> {
     Some(match fact {
-        Fact::RoomStarted(_) => "room_started",
+        Fact::RoomStarted { .. } => "room_started",
         Fact::RoomFinished(_) => "room_finished",
         // A participant counts as joined when its media connection is up.
         Fact::ParticipantActive(_) => "participant_joined",
@@ -43,7 +43,7 @@ pub(super) fn event_of(room: &Room, fact: &Fact, now: u64) -> Option<WebhookEven
         ..Default::default()
     };
     let (room, participant, track) = match fact {
-        Fact::RoomStarted(room) | Fact::RoomFinished(room) => ((**room).clone(), None, None),
+        Fact::RoomStarted { room, .. } | Fact::RoomFinished(room) => ((**room).clone(), None, None),
         Fact::ParticipantActive(participant) | Fact::ParticipantJoined(participant) => {
             (room.clone(), Some((**participant).clone()), None)
         }

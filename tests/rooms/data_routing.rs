@@ -125,6 +125,7 @@ impl Hall {
             issuer: TokenIssuer::new(ApiKeys::from_iter([("key".into(), "secret".into())])),
             node_id: "ND_test".into(),
             metadata: String::new(),
+            agents: Vec::new(),
         };
         let (media, _events) = plane.place_room();
         let mut room = Room::new(about, media, 1, now);

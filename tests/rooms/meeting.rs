@@ -88,6 +88,7 @@ impl Meeting {
             )])),
             node_id: "ND_test".into(),
             metadata: String::new(),
+            agents: Vec::new(),
         };
         let (media, _events) = plane.place_room();
         let room = Room::new(about, media, seed, now);

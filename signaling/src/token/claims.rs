@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::permission::Permissions;
-use crate::wire::participant_info;
+use crate::wire::{RoomConfiguration, participant_info};
 
 /// What a token says about its bearer. Back ends write `null` for what they do not set, and
 /// times with fractions (NumericDate, RFC 7519, section 2): both are read.
@@ -51,6 +51,9 @@ pub struct Claims {
     #[serde(deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub sha256: String,
+    /// How the room is made if the bearer is the first to join it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_config: Option<RoomConfiguration>,
     /// What the bearer may do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoGrant>,

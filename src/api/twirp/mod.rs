@@ -2,14 +2,16 @@
 //! `POST /twirp/livekit.SERVICE/METHOD` with a message in the body, and a message in the answer.
 
 mod access;
+mod agent_dispatch;
 mod encoding;
 mod error;
+mod limits;
 mod room_service;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{Method, Request};
+use axum::http::{Request, method};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use moim_signaling::token::ApiKeys;
@@ -19,6 +21,7 @@ use access::Caller;
 use encoding::Encoding;
 use error::{Code, TwirpError};
 
+use crate::agents::Agents;
 use crate::room::Registry;
 
 /// Bytes of a request's body. The largest that means something carries 512 KiB of metadata, each
@@ -26,11 +29,10 @@ use crate::room::Registry;
 const MAX_BODY: usize = 4 << 20;
 
 /// Services of LiveKit that are not here, with what they do.
-const ABSENT: [(&str, &str); 6] = [
+const ABSENT: [(&str, &str); 5] = [
     ("livekit.Egress", "recording and streaming (egress)"),
     ("livekit.Ingress", "ingress from RTMP, WHIP and URLs"),
     ("livekit.SIP", "telephony (SIP)"),
-    ("livekit.AgentDispatchService", "the dispatch of agents"),
     ("livekit.Connector", "connectors to other platforms"),
     ("livekit.CloudAgent", "the hosting of agents"),
 ];
@@ -38,13 +40,18 @@ const ABSENT: [(&str, &str); 6] = [
 #[derive(Clone)]
 struct Api {
     rooms: Registry,
+    agents: Agents,
     keys: ApiKeys,
 }
 
-pub(super) fn router(rooms: Registry, keys: ApiKeys) -> Router {
+pub(super) fn router(rooms: Registry, agents: Agents, keys: ApiKeys) -> Router {
     Router::new()
         .route("/twirp/{service}/{method}", any(answer))
-        .with_state(Api { rooms, keys })
+        .with_state(Api {
+            rooms,
+            agents,
+            keys,
+        })
 }
 
 async fn answer(
@@ -72,15 +79,17 @@ impl Api {
         let route_error =
             |msg: String| TwirpError::route(msg, head.method.as_str(), head.uri.path());
         let unknown = || route_error(format!("no handler for path {:?}", head.uri.path()));
-        if head.method != Method::POST {
+        if head.method != method::Method::POST {
             let method = &head.method;
             let text = format!("unsupported method {method:?} (only POST is allowed)");
             return Err(route_error(text));
         }
-        if service != room_service::NAME {
-            return Err(absent(service).unwrap_or_else(unknown));
-        }
-        let method = room_service::Method::named(method).ok_or_else(unknown)?;
+        let method = match service {
+            room_service::NAME => room_service::Method::named(method).map(Method::Rooms),
+            agent_dispatch::NAME => agent_dispatch::Method::named(method).map(Method::Agents),
+            _ => return Err(absent(service).unwrap_or_else(unknown)),
+        };
+        let method = method.ok_or_else(unknown)?;
         let encoding = Encoding::of(&head.headers)
             .map_err(|kind| route_error(format!("unexpected Content-Type: {kind:?}")))?;
         // Before the body: strangers have nothing read.
@@ -95,7 +104,10 @@ impl Api {
             encoding,
             body,
         };
-        method.answer(&self.rooms, call).await
+        match method {
+            Method::Rooms(method) => method.answer(&self.rooms, call).await,
+            Method::Agents(method) => method.answer(self, call).await,
+        }
     }
 }
 
@@ -103,6 +115,12 @@ fn absent(service: &str) -> Option<TwirpError> {
     let (_, what) = ABSENT.iter().find(|(name, _)| *name == service)?;
     let text = format!("this server does not have {what}: there is no service {service}");
     Some(TwirpError::new(Code::Unimplemented, text))
+}
+
+/// A method of one of the services.
+enum Method {
+    Rooms(room_service::Method),
+    Agents(agent_dispatch::Method),
 }
 
 /// One call, before its message is read.

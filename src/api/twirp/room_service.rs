@@ -17,14 +17,14 @@ use moim_signaling::wire::{
 use super::Call;
 use super::access::Caller;
 use super::error::{Code, TwirpError};
-use crate::room::{Answer, MAX_METADATA, Order, ParticipantOrder, Registry, RoomChanges};
+use super::limits::{
+    check_attributes, check_destination, check_dispatch, check_metadata, check_name,
+    check_room_name,
+};
+use crate::room::{Answer, Order, ParticipantOrder, Registry, RoomChanges};
 
 pub(super) const NAME: &str = "livekit.RoomService";
 
-/// Longest name of a room or a participant, bytes.
-const MAX_NAME: usize = 256;
-/// Bytes of a participant's attributes, names included.
-const MAX_ATTRIBUTES: usize = 64 << 10;
 /// Bytes of a message's nonce, which is a UUID.
 const NONCE: usize = 16;
 
@@ -125,6 +125,7 @@ impl RoomService<'_> {
         self.caller.may_create()?;
         check_room_name(&request.name)?;
         check_metadata(&request.metadata)?;
+        request.agents.iter().try_for_each(check_dispatch)?;
         if request.egress.is_some() {
             let text = "this server does not record (egress)";
             return Err(TwirpError::new(Code::Unimplemented, text));
@@ -139,6 +140,7 @@ impl RoomService<'_> {
             departure_timeout: said(request.departure_timeout),
             max_participants: said(request.max_participants),
             metadata: (!request.metadata.is_empty()).then_some(request.metadata),
+            agents: request.agents,
         };
         Ok(self.rooms.create(&request.name, changes).await?)
     }
@@ -225,20 +227,9 @@ impl RoomService<'_> {
         &self,
         request: UpdateParticipantRequest,
     ) -> Result<ParticipantInfo, TwirpError> {
-        if request.name.len() > MAX_NAME {
-            return Err(TwirpError::argument("name length exceeds limits", "256"));
-        }
+        check_name(&request.name)?;
         check_metadata(&request.metadata)?;
-        let attributes = request.attributes.iter();
-        let bytes: usize = attributes
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
-        if bytes > MAX_ATTRIBUTES {
-            return Err(TwirpError::argument(
-                "attribute size exceeds limits",
-                "65536",
-            ));
-        }
+        check_attributes(&request.attributes)?;
         self.caller.may_administer(&request.room)?;
         let order = ParticipantOrder::Update {
             metadata: request.metadata,
@@ -378,33 +369,4 @@ fn participant(answer: Answer) -> Result<ParticipantInfo, TwirpError> {
         Answer::Participant(participant) => Ok(*participant),
         _ => Err(TwirpError::internal()),
     }
-}
-
-fn check_room_name(name: &str) -> Result<(), TwirpError> {
-    let text = if name.is_empty() {
-        "no room name"
-    } else if name.len() > MAX_NAME {
-        "room name length exceeds limits: max length 256"
-    } else if name.chars().any(char::is_control) {
-        "the room name has a control character"
-    } else {
-        return Ok(());
-    };
-    Err(TwirpError::new(Code::InvalidArgument, text))
-}
-
-fn check_destination(from: &str, to: &str) -> Result<(), TwirpError> {
-    if from == to {
-        let text = "destination room cannot be the same as source room";
-        return Err(TwirpError::argument(text, ""));
-    }
-    check_room_name(to)
-}
-
-fn check_metadata(metadata: &str) -> Result<(), TwirpError> {
-    if metadata.len() > MAX_METADATA {
-        let limit = MAX_METADATA.to_string();
-        return Err(TwirpError::argument("metadata size exceeds limits", &limit));
-    }
-    Ok(())
 }
