@@ -1,18 +1,16 @@
 //! Sealing and opening single packets under one session key.
 //!
-//! AES-GCM is `ring`'s, though that of `aws-lc-rs` takes 138 ns for 1,200 bytes and this one 161:
-//! what has been prepared of a key lies in the key itself here, and can be asked for before it is
-//! needed; there it lies behind two pointers, for which a packet waited longer than that.
+//! Counter mode and HMAC are those of `aws-lc-rs`, and AES-GCM is `ring`'s, though for 1,200 bytes that of
+//! `aws-lc-rs` takes 172 ns and this one 203: what has been prepared of a key lies in the key itself
+//! here, and can be prefetched. There it lies behind two pointers, which with thousands of keys makes
+//! it 254 ns.
 
-use aes::Aes128;
-use aes::cipher::{KeyIvInit, StreamCipher};
 use aws_lc_rs::hmac;
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
+use super::counter_mode::CounterMode;
 use super::key_derivation::{SessionKeys, SrtpProfile};
 use moim_native::prefetch::prefetch;
-
-type AesCtr = ctr::Ctr128BE<Aes128>;
 
 /// Length of a GCM tag.
 const GCM_TAG: usize = 16;
@@ -30,7 +28,7 @@ pub(super) enum Cipher {
         salt: [u8; 12],
     },
     CounterMode {
-        key: [u8; 16],
+        key: Box<CounterMode>,
         salt: [u8; 14],
         authentication: Box<hmac::Key>,
     },
@@ -54,7 +52,7 @@ impl Cipher {
                 }
             }
             SrtpProfile::Aes128CmSha1_80 => Cipher::CounterMode {
-                key: *keys.encryption.first_chunk().expect("it has 32 bytes"),
+                key: Box::new(CounterMode::new(&keys.encryption[..profile.key_len()])),
                 salt: keys.salt,
                 authentication: Box::new(hmac::Key::new(
                     hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
@@ -68,7 +66,14 @@ impl Cipher {
     pub(super) fn prefetch(&self) {
         match self {
             Cipher::Gcm { key, .. } => prefetch(&**key),
-            Cipher::CounterMode { authentication, .. } => prefetch(&**authentication),
+            Cipher::CounterMode {
+                key,
+                authentication,
+                ..
+            } => {
+                prefetch(&**key);
+                prefetch(&**authentication);
+            }
         }
     }
 
@@ -100,7 +105,9 @@ impl Cipher {
                 authentication,
             } => {
                 let index = (u64::from(roc) << 16) | u64::from(sequence);
-                counter_mode(key, salt, ssrc, index, &mut packet[header_len..len]);
+                if apply(key, salt, ssrc, index, &mut packet[header_len..len]).is_none() {
+                    return 0;
+                }
                 let tag = sign(authentication, &packet[..len], roc);
                 packet[len..len + SHA1_TAG].copy_from_slice(&tag.as_ref()[..SHA1_TAG]);
                 len + SHA1_TAG
@@ -134,7 +141,7 @@ impl Cipher {
                 let tag = sign(authentication, &packet[..len], roc);
                 same(&tag.as_ref()[..SHA1_TAG], &packet[len..])?;
                 let index = (u64::from(roc) << 16) | u64::from(sequence);
-                counter_mode(key, salt, ssrc, index, &mut packet[header_len..len]);
+                apply(key, salt, ssrc, index, &mut packet[header_len..len])?;
                 Some(len)
             }
         }
@@ -165,7 +172,9 @@ impl Cipher {
                 authentication,
             } => {
                 let number = u64::from(index & 0x7fff_ffff);
-                counter_mode(key, salt, ssrc, number, &mut packet[RTCP_CLEAR..len]);
+                if apply(key, salt, ssrc, number, &mut packet[RTCP_CLEAR..len]).is_none() {
+                    return 0;
+                }
                 packet[len..len + INDEX].copy_from_slice(&index.to_be_bytes());
                 let end = len + INDEX;
                 let tag = hmac::sign(authentication, &packet[..end]);
@@ -218,7 +227,7 @@ impl Cipher {
                 same(&tag.as_ref()[..SHA1_TAG], &packet[end..])?;
                 if encrypted {
                     let number = u64::from(index & 0x7fff_ffff);
-                    counter_mode(key, salt, ssrc, number, &mut packet[RTCP_CLEAR..len]);
+                    apply(key, salt, ssrc, number, &mut packet[RTCP_CLEAR..len])?;
                 }
                 Some(len)
             }
@@ -258,13 +267,13 @@ fn mask(nonce: &mut [u8], salt: &[u8]) {
     }
 }
 
-/// RFC 3711, section 4.1.1.
-fn counter_mode(key: &[u8; 16], salt: &[u8; 14], ssrc: u32, index: u64, text: &mut [u8]) {
+/// Encrypts, or decrypts, what one packet carries (RFC 3711, section 4.1.1).
+fn apply(key: &CounterMode, salt: &[u8; 14], ssrc: u32, index: u64, text: &mut [u8]) -> Option<()> {
     let mut iv = [0; 16];
     iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
     iv[8..14].copy_from_slice(&index.to_be_bytes()[2..]);
     mask(&mut iv, salt);
-    AesCtr::new(&(*key).into(), &iv.into()).apply_keystream(text);
+    key.apply(iv, text)
 }
 
 /// The authenticated portion is the packet and the roll-over counter (RFC 3711, section 4.2).

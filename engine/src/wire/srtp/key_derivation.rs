@@ -1,8 +1,6 @@
 //! Session keys from master keys (RFC 3711, section 4.3), key derivation rate zero.
 
-use aes::cipher::consts::U16;
-use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
-use aes::{Aes128, Aes256};
+use super::counter_mode::CounterMode;
 
 /// How packets are protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,50 +67,26 @@ pub(super) fn derive(
         authentication: [0; 20],
         salt: [0; 14],
     };
-    let key_len = profile.key_len();
-    let encryption = &mut keys.encryption[..key_len];
-    expand(master_key, master_salt, first, encryption);
-    expand(master_key, master_salt, first + 1, &mut keys.authentication);
-    let salt_len = profile.salt_len();
-    expand(
-        master_key,
-        master_salt,
-        first + 2,
-        &mut keys.salt[..salt_len],
-    );
+    let master_key = CounterMode::new(master_key);
+    let expand = |label, out: &mut [u8]| expand(&master_key, master_salt, label, out);
+    expand(first, &mut keys.encryption[..profile.key_len()]);
+    expand(first + 1, &mut keys.authentication);
+    expand(first + 2, &mut keys.salt[..profile.salt_len()]);
     keys
 }
 
 /// The AES-CM keystream for a label, of AES-256 where the master key has 32 bytes (RFC 6188,
 /// section 3). The label stands at byte 7 of the 14-byte block; a GCM master salt of 12 bytes is
 /// padded to the right (RFC 7714, section 11).
-fn expand(master_key: &[u8], master_salt: &[u8], label: u8, out: &mut [u8]) {
-    match master_key.first_chunk::<32>() {
-        Some(key) => keystream(&Aes256::new(&Array::from(*key)), master_salt, label, out),
-        None => {
-            let mut key = [0u8; 16];
-            let take = master_key.len().min(16);
-            key[..take].copy_from_slice(&master_key[..take]);
-            keystream(&Aes128::new(&Array::from(key)), master_salt, label, out);
-        }
-    }
-}
-
-fn keystream<C>(cipher: &C, master_salt: &[u8], label: u8, out: &mut [u8])
-where
-    C: BlockCipherEncrypt<BlockSize = U16>,
-{
+fn expand(master_key: &CounterMode, master_salt: &[u8], label: u8, out: &mut [u8]) {
     let mut block = [0u8; 16];
     let take = master_salt.len().min(14);
     block[..take].copy_from_slice(&master_salt[..take]);
     block[7] ^= label;
-    for (counter, chunk) in out.chunks_mut(16).enumerate() {
-        let mut stream = block;
-        stream[14..].copy_from_slice(&(counter as u16).to_be_bytes());
-        let mut stream = Array::from(stream);
-        cipher.encrypt_block(&mut stream);
-        chunk.copy_from_slice(&stream[..chunk.len()]);
-    }
+    out.fill(0);
+    master_key
+        .apply(block, out)
+        .expect("counter mode takes texts of any length");
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! keeps it, by counting each SSRC it sends; for RTCP the index is counted here.
 
 mod cipher;
+mod counter_mode;
 mod key_derivation;
 mod replay;
 
