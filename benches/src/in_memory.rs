@@ -207,6 +207,7 @@ impl Meeting {
         for track in tracks {
             let number = self.next_id();
             self.command(Command::AddSubscription(NewSubscription {
+                shown_as: None,
                 subscription: SubscriptionId(number.into()),
                 track: *track,
                 transport,

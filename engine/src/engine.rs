@@ -31,6 +31,7 @@ use crate::receive::rtcp::handle_rtcp;
 use crate::send::prefetch::Prefetcher;
 use crate::send::reports::send_reports;
 use crate::send::send_batch::Transmits;
+use crate::send::silence::send_silence;
 use crate::send::wall_clock::WallClock;
 use crate::send::write::write_released;
 use crate::state::Media;
@@ -343,6 +344,7 @@ impl Engine {
         media.peers[peer].transport.handle_timeout(now);
         self.connections.settle(media, allocator, now, peer);
         send_feedback(media, now, peer);
+        send_silence(media, now, peer);
         send_reports(media, allocator, &self.clock, now, peer);
         allocator.bandwidth_timeout(media, now, peer);
         media.arm_media_timers(peer);

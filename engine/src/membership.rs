@@ -13,6 +13,7 @@ use crate::api::command::{
 use crate::api::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 use crate::forward::relay::update_relay;
 use crate::receive::received_streams::StreamOwner;
+use crate::send::silence::Silence;
 use crate::state::Media;
 use crate::state::subscription::Subscription;
 use crate::state::table::{PeerIx, TrackIx};
@@ -144,18 +145,26 @@ pub(crate) fn add_subscription(
     if media.subscriptions.contains(new.subscription) {
         return;
     }
-    let clock_rate = match media.tracks[track].kind {
-        MediaKind::Audio => Codec::Opus.clock_rate(),
-        MediaKind::Video => Codec::Vp8.clock_rate(),
+    let kind = media.tracks[track].kind;
+    let shown_as = new.shown_as.filter(|codec| codec.kind() == kind);
+    let clock_rate = match (shown_as, kind) {
+        (Some(codec), _) => codec.clock_rate(),
+        (None, MediaKind::Audio) => Codec::Opus.clock_rate(),
+        (None, MediaKind::Video) => Codec::Vp8.clock_rate(),
     };
     let (first, first_rtx) = (rng.random(), rng.random());
-    let subscription = Subscription::new(new, track, peer, clock_rate, first, first_rtx);
+    let mut subscription = Subscription::new(new, track, peer, clock_rate, first, first_rtx);
+    let silence = shown_as.map(|codec| Silence::new(codec, now));
+    let silence_due = silence.as_ref().map(Silence::due);
+    subscription.silence = silence.map(Box::new);
     let index = media.subscriptions.insert(new.subscription, subscription);
     media.tracks[track].subscriptions.push(index);
     let state = &mut media.peers[peer];
     state.subscriptions.push(index);
     state.gives_feedback |= new.transport_cc;
+    state.silence_due = [state.silence_due, silence_due].into_iter().flatten().min();
     state.set_pace();
+    media.arm_media_timers(peer);
     update_relay(media, now, track);
     allocator.allocate(media, now, peer, Reason::Settings);
 }

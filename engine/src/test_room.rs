@@ -180,6 +180,7 @@ impl TestRoom {
     /// The subscription's number is its SSRC.
     pub(crate) fn subscribe(&mut self, transport: TransportId, track: u32, number: u32) {
         self.command(Command::AddSubscription(NewSubscription {
+            shown_as: None,
             subscription: SubscriptionId(number.into()),
             track: TrackId(track.into()),
             transport,

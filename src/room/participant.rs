@@ -8,7 +8,7 @@ use moim_engine::command::DataChannel;
 use moim_engine::ids::TransportId;
 use moim_signaling::token::Claims;
 use moim_signaling::wire::{
-    DataBlob, ParticipantInfo, UpdateTrackSettings, participant_info, signal_response,
+    DataBlob, ParticipantInfo, UpdateTrackSettings, client_info, participant_info, signal_response,
 };
 use moim_signaling::{Join, Permissions};
 use rand::rngs::StdRng;
@@ -66,6 +66,8 @@ pub(super) struct Client {
     pub(super) client_protocol: i32,
     /// By number, those of newer clients included.
     pub(super) capabilities: Vec<i32>,
+    /// It makes a track of what it was offered when its first packet comes, as Pion does.
+    pub(super) learns_by_media: bool,
     /// Codecs with which it must not publish, by MIME type.
     pub(super) unusable_codecs: Vec<&'static str>,
     /// It takes every track that it may.
@@ -273,6 +275,7 @@ impl Participant {
                 protocol: join.protocol,
                 client_protocol: join.client.client_protocol,
                 unusable_codecs: unusable_codecs(&join.client),
+                learns_by_media: join.client.sdk == client_info::Sdk::Go as i32,
                 capabilities: join
                     .client
                     .capabilities

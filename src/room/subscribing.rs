@@ -299,6 +299,10 @@ impl Room {
                 next
             }
             (None, Choice::Encoding(encoding), Some(agreed)) => {
+                let shown_as = publication
+                    .encoding(encoding)
+                    .map(|sent| sent.codec)
+                    .filter(|_| participant.client.learns_by_media);
                 self.media
                     .command(Command::AddSubscription(NewSubscription {
                         subscription: subscription.id,
@@ -311,6 +315,7 @@ impl Room {
                         transport_cc: agreed.transport_cc,
                         payload_types: agreed.payload_types,
                         settings: subscription.settings,
+                        shown_as,
                     }));
                 Progress::Forwarded { agreed, encoding }
             }

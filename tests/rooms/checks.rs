@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use moim::room::{Answer, Order};
 use moim_signaling::wire::ParticipantInfo;
 
-use crate::meeting::{Client, Link, Meeting};
+use crate::meeting::{Client, LEARNS_BY_MEDIA, Link, Meeting};
 
 impl Meeting {
     pub(crate) fn truth(&mut self) -> Vec<ParticipantInfo> {
@@ -111,8 +111,17 @@ impl Meeting {
         assert_eq!(offered, expected, "{who}: the tracks that it is offered");
         let sent = self.plane.subscriptions.values();
         let sent = sent.filter(|sent| client.transports.contains(&sent.transport));
+        let sent: Vec<_> = sent.collect();
+        for sent in &sent {
+            let by_media = who == LEARNS_BY_MEDIA;
+            assert_eq!(
+                sent.shown_as.is_some(),
+                by_media,
+                "{who}: what stands for silence"
+            );
+        }
         assert_eq!(
-            sent.count(),
+            sent.len(),
             expected.len(),
             "{who}: the tracks that it is sent"
         );

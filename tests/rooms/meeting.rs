@@ -9,7 +9,7 @@ use moim_engine::event::Event;
 use moim_engine::ids::TransportId;
 use moim_signaling::token::{ApiKeys, Claims, TokenIssuer, VideoGrant};
 use moim_signaling::wire::{
-    ClientInfo, SessionDescription, SignalRequest, SyncState, TrackPublishedResponse,
+    ClientInfo, SessionDescription, SignalRequest, SyncState, TrackPublishedResponse, client_info,
     signal_request,
 };
 use moim_signaling::{Join, SessionEnd};
@@ -22,6 +22,8 @@ use crate::sdp::{self, Section};
 use crate::view::View;
 
 pub(crate) const IDENTITIES: [&str; 5] = ["ada", "bob", "cho", "dan", "eve"];
+/// Whose client is of the kind that learns of a track by its first packet.
+pub(crate) const LEARNS_BY_MEDIA: &str = "ada";
 
 /// Steps of a meeting that an input decides on.
 const MAX_STEPS: usize = 300;
@@ -454,7 +456,13 @@ fn join_of(
             ..Default::default()
         },
         api_key: "key".into(),
-        client: ClientInfo::default(),
+        client: ClientInfo {
+            sdk: match identity {
+                LEARNS_BY_MEDIA => client_info::Sdk::Go as i32,
+                _ => 0,
+            },
+            ..ClientInfo::default()
+        },
         protocol: 16,
         auto_subscribe,
         adaptive_stream: false,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use moim::media::handle::{
     Media, RoomEvents, RoomMedia, ShardAddress, ShardHandle, ShardInbox, ShardInput,
 };
+use moim_engine::codec::Codec;
 use moim_engine::command::{Command, DataChannel, Fingerprint};
 use moim_engine::ids::{SubscriptionId, TrackId, TransportId};
 
@@ -29,6 +30,8 @@ pub(crate) struct Plane {
 pub(crate) struct Sent {
     pub(crate) track: TrackId,
     pub(crate) transport: TransportId,
+    /// What stands for it while it is silent.
+    pub(crate) shown_as: Option<Codec>,
 }
 
 impl Plane {
@@ -103,6 +106,7 @@ impl Plane {
                 let sent = Sent {
                     track: new.track,
                     transport: new.transport,
+                    shown_as: new.shown_as,
                 };
                 assert!(
                     self.tracks.contains_key(&new.track),

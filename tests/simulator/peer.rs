@@ -202,6 +202,7 @@ impl Peer {
             });
             self.expected.insert(ssrc, published);
             subscriptions.push(NewSubscription {
+                shown_as: None,
                 subscription,
                 track: published.track,
                 transport,

@@ -363,6 +363,9 @@ pub struct NewSubscription {
     pub payload_types: PayloadTypes,
     /// What the subscriber is to be sent of it.
     pub settings: SubscriptionSettings,
+    /// The codec as whose media a few seconds of nothing are sent while the track is silent, for
+    /// a subscriber that learns of a track by its first packet; `None` for others.
+    pub shown_as: Option<Codec>,
 }
 
 /// How much of a track a subscriber is to be sent.

@@ -105,6 +105,7 @@ impl Room {
     fn subscribe(&mut self, number: u32, payload_types: PayloadTypes) {
         self.add_transport(number);
         self.command(Command::AddSubscription(NewSubscription {
+            shown_as: None,
             subscription: SubscriptionId(number.into()),
             track: TrackId(1),
             transport: TransportId(number.into()),

@@ -11,5 +11,6 @@ pub(crate) mod rtcp;
 pub(crate) mod send_batch;
 pub(crate) mod send_order;
 pub(crate) mod send_queue;
+pub(crate) mod silence;
 pub(crate) mod wall_clock;
 pub(crate) mod write;

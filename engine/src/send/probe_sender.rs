@@ -14,7 +14,7 @@ use crate::state::subscription::Subscription;
 use crate::state::table::SubscriptionIx;
 use crate::state::track::Track;
 use crate::state::{Subscriptions, Tracks};
-use crate::wire::rtp::extensions::PADDING_HEADER;
+use crate::wire::rtp::extensions::BARE_HEADER;
 
 /// Packets that one tick adds at most.
 const MAX_ADDED: usize = 64;
@@ -89,6 +89,6 @@ fn padding(
         form: Form::Padding,
         reported: true,
         red_stripped: false,
-        len: (PADDING_HEADER + MOST_PADDING) as u16,
+        len: (BARE_HEADER + MOST_PADDING) as u16,
     })
 }

@@ -9,6 +9,7 @@
 //! Invariant: packets of one SSRC leave in the order in which they were queued; a receiver would
 //! take any other for loss and ask for a retransmission.
 
+use crate::api::codec::Codec;
 use crate::send::send_order::{Group, SendOrder, Stretch};
 use crate::state::table::{SubscriptionIx, TrackIx};
 use crate::wire::payload::counters::PictureCounters;
@@ -31,8 +32,11 @@ pub(crate) enum Form {
         /// Sequence number under which the packet was sent first.
         original: u16,
     },
-    /// Nothing but RTP padding (RFC 3550, section 5.1), on the retransmission stream.
+    /// Nothing but RTP padding (RFC 3550, section 5.1): on the retransmission stream, or on the
+    /// media's own as long as that has carried no media.
     Padding,
+    /// A frame in which nothing is heard.
+    Silence(Codec),
 }
 
 /// One packet to be written.

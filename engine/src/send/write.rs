@@ -13,17 +13,19 @@ use crate::send::prefetch::prefetch_next_peers;
 use crate::send::probe_sender;
 use crate::send::send_batch::{Path, SendBatch};
 use crate::send::send_queue::{Form, QueuedPacket};
+use crate::send::silence::silent_frame;
 use crate::state::Media;
 use crate::state::active_probe::ActiveProbe;
 use crate::state::peer::Peer;
 use crate::state::repeat::REPAIR_HEADER;
 use crate::state::{Subscriptions, Tracks};
+use crate::wire::padding::PADDING_BIT;
 use crate::wire::payload::dependency_descriptor::patch_frame_number;
 use crate::wire::payload::{self, counters::PictureCounters};
 use crate::wire::red_payload;
 use crate::wire::rtp::extensions::{
     dependency_descriptor_mut, patch_header, patch_payload_type, patch_transport_sequence,
-    set_marker, write_padding_header,
+    set_marker, write_bare_header,
 };
 use crate::wire::srtp::{MAX_OVERHEAD, SrtpSender};
 
@@ -115,9 +117,16 @@ fn write_packet(
     queued: &QueuedPacket,
     number: u16,
 ) -> Option<()> {
-    if queued.form == Form::Padding {
-        write_padding(outgoing, path, sender, queued, number);
-        return Some(());
+    match queued.form {
+        Form::Padding => {
+            write_padding(outgoing, path, sender, queued, number);
+            return Some(());
+        }
+        Form::Silence(codec) => {
+            write_silence(outgoing, path, sender, queued, (codec, number));
+            return Some(());
+        }
+        Form::Media | Form::Repeat | Form::Repair { .. } => {}
     }
     let layer = tracks
         .get(queued.track)?
@@ -179,14 +188,46 @@ fn write_padding(
 ) {
     let len = usize::from(queued.len);
     outgoing.push(path, len + MAX_OVERHEAD, |out| {
-        let header_len = write_padding_header(out, queued.payload_type);
+        let header_len = write_bare_header(out, queued.payload_type);
         out[header_len..len].fill(0);
         out[len - 1] = (len - header_len) as u8;
-        let sequence = queued.sequence;
-        patch_header(out, sequence as u16, queued.timestamp, queued.ssrc);
-        patch_transport_sequence(out, number);
-        sender.protect_rtp((sequence >> 16) as u32, header_len, out, len)
+        out[0] |= PADDING_BIT;
+        if queued.ends_picture {
+            set_marker(out);
+        }
+        finish_bare(sender, queued, number, header_len, out)
     });
+}
+
+/// Writes a frame in which nothing is heard.
+fn write_silence(
+    outgoing: &mut SendBatch,
+    path: Path,
+    sender: &SrtpSender,
+    queued: &QueuedPacket,
+    (codec, number): (Codec, u16),
+) {
+    let len = usize::from(queued.len);
+    outgoing.push(path, len + MAX_OVERHEAD, |out| {
+        let header_len = write_bare_header(out, queued.payload_type);
+        out[header_len..len].copy_from_slice(silent_frame(codec));
+        finish_bare(sender, queued, number, header_len, out)
+    });
+}
+
+/// Completes and encrypts a packet that is in no cache.
+fn finish_bare(
+    sender: &SrtpSender,
+    queued: &QueuedPacket,
+    number: u16,
+    header_len: usize,
+    out: &mut [u8],
+) -> usize {
+    let sequence = queued.sequence;
+    patch_header(out, sequence as u16, queued.timestamp, queued.ssrc);
+    patch_transport_sequence(out, number);
+    let roc = (sequence >> 16) as u32;
+    sender.protect_rtp(roc, header_len, out, usize::from(queued.len))
 }
 
 /// Sets the picture counters that a packet has, in its header and in its payload.

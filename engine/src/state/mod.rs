@@ -132,7 +132,7 @@ impl Media {
     /// Arms a peer's timer for its feedback and reports.
     pub(crate) fn arm_media_timers(&mut self, peer: PeerIx) {
         let state = &mut self.peers[peer];
-        let due = [state.feedback_due, state.report_due];
+        let due = [state.feedback_due, state.report_due, state.silence_due];
         for when in due.into_iter().flatten() {
             self.timers
                 .arm(TimerOwner::Peer(peer), &mut state.armed, when);

@@ -105,6 +105,8 @@ pub(crate) struct Peer {
     /// SSRC under which we send feedback.
     pub(crate) feedback_ssrc: u32,
     pub(crate) feedback_due: Option<Instant>,
+    /// When something is to be sent of a track that is silent.
+    pub(crate) silence_due: Option<Instant>,
     pub(crate) rtt: Duration,
     /// Where it stands in the flow of reliable data.
     pub(crate) data_flow: DataFlow,
@@ -144,6 +146,7 @@ impl Peer {
             transport_cc: TransportCcRecorder::default(),
             feedback_ssrc,
             feedback_due: None,
+            silence_due: None,
             report_due: None,
             rtt: INITIAL_RTT,
             armed: None,

@@ -7,6 +7,7 @@ use crate::api::command::{NewSubscription, SubscriptionSettings};
 use crate::api::ids::SubscriptionId;
 use crate::forward::forwarder::{Forwarder, SentPacket};
 use crate::send::send_queue::LastQueued;
+use crate::send::silence::Silence;
 use crate::state::table::{PeerIx, TrackIx};
 use crate::state::track::Track;
 use crate::wire::payload::layers::LayerId;
@@ -52,6 +53,8 @@ pub(crate) struct Subscription {
     pub(crate) reported_lost: u32,
     pub(crate) last_report: Option<SentReport>,
     pub(crate) retransmissions_left: u16,
+    /// What is left to be sent while no media comes.
+    pub(crate) silence: Option<Box<Silence>>,
 }
 
 /// The last sender report, to measure the round trip by the receiver's answer to it.
@@ -105,6 +108,7 @@ impl Subscription {
             reported_lost: 0,
             last_report: None,
             retransmissions_left: RETRANSMISSIONS_A_SECOND,
+            silence: None,
         }
     }
 
@@ -166,6 +170,7 @@ mod tests {
     #[test]
     fn a_voice_is_needed_and_a_picture_before_a_keyframe_is_not() {
         let new = NewSubscription {
+            shown_as: None,
             subscription: SubscriptionId(1),
             track: TrackId(1),
             transport: TransportId(1),

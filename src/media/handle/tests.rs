@@ -162,6 +162,7 @@ fn orders_go_to_the_shard_of_their_connection_and_messages_to_both() {
     commands(&mut room, &far);
     let subscription = room.subscription_id();
     room.command(Command::AddSubscription(NewSubscription {
+        shown_as: None,
         subscription,
         track,
         transport: subscriber,

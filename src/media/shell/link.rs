@@ -159,6 +159,7 @@ mod tests {
     fn subscribe(engine: &mut Engine, now: Instant, number: u32) {
         let subscription = SubscriptionId(number.into());
         let new = NewSubscription {
+            shown_as: None,
             subscription,
             track: TrackId(1),
             transport: TransportId(1),

@@ -130,6 +130,7 @@ impl Server {
     ) -> SubscriptionId {
         let subscription = SubscriptionId(self.next_id().into());
         let new = NewSubscription {
+            shown_as: None,
             subscription,
             track,
             transport,

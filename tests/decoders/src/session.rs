@@ -135,6 +135,7 @@ impl Session {
             },
         })));
         self.command(Command::AddSubscription(NewSubscription {
+            shown_as: None,
             subscription: SUBSCRIPTION,
             track: TRACK,
             transport: self.subscriber.id,

@@ -188,6 +188,25 @@ impl Forwarder {
         self.paused = true;
     }
 
+    /// Whether any packet of the track has been sent.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.offsets.is_some()
+    }
+
+    /// The sequence number and the timestamp of a packet that fills the time before the first one
+    /// of the track; `None` after that.
+    pub(crate) fn fill(&mut self, now: Instant) -> Option<(u64, u32)> {
+        if self.has_begun() {
+            return None;
+        }
+        if let Some(last) = self.last_sent_at {
+            let elapsed = now.saturating_duration_since(last);
+            self.last_timestamp = self.next_timestamp(elapsed, None);
+        }
+        self.last_sent_at = Some(now);
+        Some((self.map.fill(), self.last_timestamp))
+    }
+
     /// Difference between the timestamps sent and those of the flowing stream.
     pub(crate) fn timestamp_offset(&self) -> Option<u32> {
         self.flowing().map(|offsets| offsets.timestamp)
@@ -228,7 +247,9 @@ impl Forwarder {
             Some(last) => {
                 let elapsed = now.saturating_duration_since(last);
                 let timestamp = self.next_timestamp(elapsed, same_instant);
-                (timestamp, self.next_counters)
+                // What filled the time before had no counters.
+                let next_counters = self.offsets.map_or(counters, |_| self.next_counters);
+                (timestamp, next_counters)
             }
         };
         self.selector.set_target(self.within);

@@ -93,6 +93,13 @@ impl SequenceMap {
         self.forward(sequence, offsets)
     }
 
+    /// Takes the next number for a packet of no stream, before the first one of any.
+    pub(super) fn fill(&mut self) -> u64 {
+        debug_assert!(self.over, "a number within a run belongs to its source");
+        self.next_sent += 1;
+        self.next_sent - 1
+    }
+
     /// Whether a packet comes after all that have been decided on.
     pub(super) fn is_new(&self, sequence: u64) -> bool {
         sequence >= self.undecided

@@ -87,6 +87,7 @@ impl Shards {
             TransportId(100 + u64::from(number)),
         );
         let new = NewSubscription {
+            shown_as: None,
             subscription: SubscriptionId(number.into()),
             track: TRACK,
             transport: TransportId(100 + u64::from(number)),

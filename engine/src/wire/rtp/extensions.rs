@@ -175,18 +175,17 @@ pub(crate) fn write_header(
     end
 }
 
-/// Length of what [`write_padding_header`] writes.
-pub(crate) const PADDING_HEADER: usize = 20;
+/// Length of what [`write_bare_header`] writes.
+pub(crate) const BARE_HEADER: usize = 20;
 
-/// Writes the header of a packet that is padding alone. Returns its length.
-pub(crate) fn write_padding_header(out: &mut [u8], payload_type: u8) -> usize {
+/// Writes the header of a packet that comes from no publisher. Returns its length.
+pub(crate) fn write_bare_header(out: &mut [u8], payload_type: u8) -> usize {
     let template = HeaderTemplate {
         payload_type,
         marker: false,
     };
     let len = write_header(out, &template, &ReceivedExtensions::default());
-    debug_assert_eq!(len, PADDING_HEADER);
-    out[0] |= 0x20;
+    debug_assert_eq!(len, BARE_HEADER);
     len
 }
 
