@@ -222,8 +222,9 @@ impl Room {
             return;
         };
         let sid = &found.info.sid;
-        let permitted = viewer.permissions.recorder
-            || owner.audience.permits(&viewer.identity, &viewer.sid, sid);
+        let permitted = viewer.permissions.subscribe
+            && (viewer.permissions.recorder
+                || owner.audience.permits(&viewer.identity, &viewer.sid, sid));
         // Unlike media, data tracks are sent by default only to those who said so at their join.
         let wished = viewer
             .demands

@@ -140,7 +140,7 @@ impl Meeting {
                     .map(|track| &track.sid)
             });
         let wished: BTreeSet<&String> = wished
-            .filter(|sid| client.data_wishes.contains(*sid))
+            .filter(|sid| may_subscribe && client.data_wishes.contains(*sid))
             .collect();
         assert_eq!(handles, wished, "{who}: the data tracks that it gets");
     }
