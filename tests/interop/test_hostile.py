@@ -13,8 +13,8 @@ import pytest
 from livekit.protocol import rtc
 
 from client import heard_frequency, joined, token
-from conftest import ours
-from signaling import metrics, session
+from conftest import configuration, ours, started
+from signaling import metrics, session, status
 
 
 @contextlib.asynccontextmanager
@@ -124,6 +124,83 @@ async def test_a_client_that_does_not_read_is_cut_off_and_nobody_waits(server, r
                 if not alice.room.remote_participants:
                     break
         writer.close()
+
+
+@contextlib.contextmanager
+def limited(tmp_path, **limits):
+    """A server of its own with these limits. It believes those on this machine what their address is."""
+    path = tmp_path / "limited.yaml"
+    limits = ", ".join(f"{name}: {value}" for name, value in limits.items())
+    path.write_text(configuration(f"limit: {{{limits}}}\nroom: {{departure_timeout: 1}}\n"))
+    with started(str(path)) as server:
+        yield server
+
+
+class Strangers:
+    """WebSockets of participants, each with another name, that stay until the end."""
+
+    def __init__(self, server, http):
+        self.server, self.http, self.count = server, http, 0
+
+    async def join(self, address, room="r"):
+        """The WebSocket, or the status with which it is refused."""
+        self.count += 1
+        url = f"{self.server.url}/rtc?access_token={token(f'p{self.count}', room)}&protocol=16"
+        try:
+            return await self.http.ws_connect(url, headers={"X-Forwarded-For": address})
+        except aiohttp.WSServerHandshakeError as refused:
+            return refused.status
+
+    async def joins(self, address, count, room="r"):
+        return [await self.join(address, room) for _ in range(count)]
+
+
+@contextlib.asynccontextmanager
+async def strangers(server):
+    async with aiohttp.ClientSession() as http:
+        yield Strangers(server, http)
+
+
+@ours
+async def test_connections_are_bounded_in_all_and_from_one_address(tmp_path):
+    with limited(tmp_path, num_connections=5, num_connections_per_address=3) as server:
+        async with strangers(server) as eve:
+            *joined, refused = await eve.joins("198.51.100.1", 4)
+            assert 429 not in joined and refused == 429
+            # An address that is mapped into IPv6 is the same one.
+            assert await eve.join("::ffff:198.51.100.1") == 429
+            # All addresses of an IPv6 network of 64 bits are one.
+            *others, refused = [await eve.join(f"2001:db8::{index}:1") for index in range(3)]
+            assert 503 not in others and refused == 503
+            await joined[0].close()
+            async with asyncio.timeout(10):
+                while isinstance(await eve.join("198.51.100.1"), int):
+                    pass
+
+
+@ours
+async def test_joins_from_one_address_have_a_rate(tmp_path):
+    with limited(tmp_path, joins_per_second=1) as server:
+        async with strangers(server) as eve:
+            answers = await eve.joins("198.51.100.1", 30)
+            # Ten at once, and one for each second that this took.
+            assert answers.count(429) > 10
+            assert set(answers[:10]).isdisjoint({429})
+            assert await eve.join("198.51.100.2") != 429
+
+
+@ours
+async def test_rooms_are_bounded_and_those_that_end_make_place(tmp_path):
+    with limited(tmp_path, num_rooms=2) as server:
+        async with strangers(server) as eve:
+            rooms = [await eve.join("198.51.100.1", room) for room in ("a", "b", "c")]
+            assert 503 not in rooms[:2] and rooms[2] == 503
+            assert (await status(server, "/rtc/validate", token("eve", "c")))[0] == 503
+            assert await eve.join("198.51.100.1", "a") != 503
+            await rooms[1].close()
+            async with asyncio.timeout(30):
+                while await eve.join("198.51.100.1", "c") == 503:
+                    pass
 
 
 def datagrams(count, seed=1):
