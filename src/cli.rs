@@ -1,5 +1,7 @@
 //! The command line.
 
+mod kept;
+
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -75,11 +77,49 @@ enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// The audit log of the store
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Prints the usage of the months, the latest first, as JSON
+    Usage {
+        /// Of each room, and not of all together
+        #[arg(long)]
+        by_room: bool,
+        /// As comma-separated values
+        #[arg(long)]
+        csv: bool,
+    },
+    /// Deletes a person's names from the audit log and the usage
+    Forget {
+        /// The identity
+        #[arg(long)]
+        identity: String,
+    },
+    /// Copies the store to a new file, also while the server runs
+    Backup {
+        /// The file, which must not exist
+        to: PathBuf,
+    },
+    /// Puts a copy in the store's place, while the server does not run
+    Restore {
+        /// The copy
+        from: PathBuf,
+    },
     /// The configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Checks that no entry was changed, taken out or put in
+    Verify,
+    /// Prints the entries, a JSON object a line
+    Export,
 }
 
 #[derive(Debug, Subcommand)]
@@ -161,6 +201,17 @@ fn parse_duration(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(wrong)
 }
 
+impl Options {
+    /// Where the store is.
+    fn store(&self) -> anyhow::Result<PathBuf> {
+        let (config, _) = read_config(self)?;
+        if config.store.path.is_empty() {
+            bail!("nothing is kept: `store.path` is empty");
+        }
+        Ok(config.store.path.into())
+    }
+}
+
 impl Cli {
     /// Does what the command line says.
     ///
@@ -178,6 +229,13 @@ impl Cli {
                 print_line(&format!("API{}: {}", random(13), random(43)));
                 Ok(())
             }
+            Some(Command::Audit { command }) => kept::audit(&self.options.store()?, &command),
+            Some(Command::Usage { by_room, csv }) => {
+                kept::usage(&self.options.store()?, by_room, csv)
+            }
+            Some(Command::Forget { identity }) => kept::forget(&self.options.store()?, &identity),
+            Some(Command::Backup { to }) => kept::backup(&self.options.store()?, &to),
+            Some(Command::Restore { from }) => kept::restore(&self.options.store()?, &from),
             Some(Command::Config { command }) => config_command(&self.options, &command),
         }
     }

@@ -25,4 +25,5 @@ pub mod media;
 pub mod reload;
 pub mod room;
 pub mod server;
+pub mod store;
 pub mod webhook;

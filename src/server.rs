@@ -1,6 +1,7 @@
 //! The server put together: shards, rooms, signaling, HTTP.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use crate::http::HttpServer;
 use crate::media::handle::Media;
 use crate::media::shell::{RunningShard, ShardConfig};
 use crate::reload::{Hangups, Reload};
-use crate::room::{Registry, RoomSettings};
+use crate::room::{FactReader, Registry, RoomChanges, RoomSettings};
+use crate::store::meetings::Meetings;
+use crate::store::{self, Store};
 use crate::webhook::Webhooks;
 use moim_engine::transport::ServerCertificate;
 
@@ -47,6 +50,13 @@ pub async fn run(mut config: Config, reload: Reload) -> anyhow::Result<()> {
     let fingerprint = shards_fingerprint(&shards)?;
     let webhooks = Webhooks::start(&config.webhook, &issuer)?;
     let agents = Agents::start(issuer.clone());
+    let store = open_store(&config)?;
+    let meetings = store.clone().map(Meetings::new);
+    let mut readers: Vec<Arc<dyn FactReader>> =
+        vec![Arc::new(webhooks.clone()), Arc::new(agents.clone())];
+    if let Some(meetings) = &meetings {
+        readers.push(Arc::new(meetings.clone()));
+    }
     let rooms = Registry::new(
         RoomSettings {
             max_rooms: config.limit.num_rooms,
@@ -55,8 +65,11 @@ pub async fn run(mut config: Config, reload: Reload) -> anyhow::Result<()> {
         },
         issuer.clone(),
         Media::new(handles, fingerprint),
-        vec![Arc::new(webhooks.clone()), Arc::new(agents.clone())],
+        readers,
     );
+    if store.is_some() {
+        restore_rooms(&config, &rooms).await?;
+    }
     let connections = Connections::new(config.limit.connections());
     let router = signaling::router(
         rooms.clone(),
@@ -71,6 +84,7 @@ pub async fn run(mut config: Config, reload: Reload) -> anyhow::Result<()> {
         statistics,
         keys.clone(),
         issuer,
+        store.clone(),
         config.development,
     ));
     let hangups = Hangups::new();
@@ -81,9 +95,45 @@ pub async fn run(mut config: Config, reload: Reload) -> anyhow::Result<()> {
         failed = http.failed() => failed.context("a listener failed")?,
         () = reload.run(hangups, config, &keys, &connections) => {}
     }
+    if let Some(meetings) = &meetings {
+        meetings.stop();
+    }
     rooms.close().await;
+    if let Some(store) = &store {
+        store.flush().await;
+    }
     tokio::join!(http.stop(), webhooks.drain(DRAIN_TIMEOUT));
     drop(shards);
+    Ok(())
+}
+
+fn open_store(config: &Config) -> anyhow::Result<Option<Store>> {
+    if config.store.path.is_empty() {
+        return Ok(None);
+    }
+    let path = Path::new(&config.store.path);
+    let text = || format!("cannot keep anything in {} (`store.path`)", path.display());
+    let store = Store::start(path).with_context(text)?;
+    if config.store.usage_days > 0 {
+        store.keep_usage_for(Duration::from_secs(86_400) * config.store.usage_days);
+    }
+    Ok(Some(store))
+}
+
+/// Makes the rooms again that were made by request before the last stop.
+async fn restore_rooms(config: &Config, rooms: &Registry) -> anyhow::Result<()> {
+    let kept = store::rooms::all(&store::read_file(Path::new(&config.store.path))?)?;
+    for room in kept {
+        let changes = RoomChanges {
+            empty_timeout: room.empty_timeout,
+            departure_timeout: room.departure_timeout,
+            max_participants: room.max_participants,
+            metadata: room.metadata,
+        };
+        if let Err(error) = rooms.create(&room.name, changes).await {
+            tracing::warn!(room = %room.name, %error, "a room cannot be made again");
+        }
+    }
     Ok(())
 }
 

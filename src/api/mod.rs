@@ -13,6 +13,7 @@ use moim_signaling::token::{ApiKeys, TokenIssuer};
 use crate::agents::{self, Agents};
 use crate::media::shell::ShardStatistics;
 use crate::room::Registry;
+use crate::store::Store;
 use crate::webhook::Webhooks;
 
 /// All routes but the signaling service's.
@@ -23,10 +24,16 @@ pub fn router(
     shards: Vec<Arc<ShardStatistics>>,
     keys: ApiKeys,
     issuer: TokenIssuer,
+    store: Option<Store>,
     development: bool,
 ) -> Router {
     let mut router = page::router()
-        .merge(twirp::router(rooms.clone(), agents.clone(), keys.clone()))
+        .merge(twirp::router(
+            rooms.clone(),
+            agents.clone(),
+            keys.clone(),
+            store,
+        ))
         .merge(agents::router(agents, keys))
         .merge(metrics::router(rooms, webhooks, shards));
     if development {

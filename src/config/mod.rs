@@ -42,6 +42,8 @@ pub struct Config {
     pub enable_participant_data_blob: bool,
     /// Who is told what happens in rooms.
     pub webhook: WebhookConfig,
+    /// What is kept.
+    pub store: StoreConfig,
     /// Logs.
     pub logging: LoggingConfig,
     /// Development mode: anybody gets a token from the page.
@@ -105,6 +107,25 @@ impl Default for LimitConfig {
             num_connections: 10_000,
             num_connections_per_address: 2_000,
             joins_per_second: 100,
+        }
+    }
+}
+
+/// What outlives the process.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The file; empty: nothing is kept.
+    pub path: String,
+    /// Days for which the usage of a meeting is kept; 0 means for ever.
+    pub usage_days: u32,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        StoreConfig {
+            path: String::new(),
+            // A year and a month: each month can be held against that of the year before.
+            usage_days: 396,
         }
     }
 }
@@ -194,6 +215,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             enable_participant_data_blob: true,
             webhook: WebhookConfig::default(),
+            store: StoreConfig::default(),
             logging: LoggingConfig::default(),
             development: false,
         }

@@ -262,6 +262,16 @@ pub(super) const SCHEMA: &[Schema] = &[
         webhook.retry.max as Duration,
         "The longest of these waits."
     ),
+    start!(
+        "store.path",
+        store.path as String,
+        "The file that keeps the audit log, the rooms that were made by request, and the usage of meetings. Empty: nothing outlives the process."
+    ),
+    start!(
+        "store.usage_days",
+        store.usage_days as u32,
+        "Days for which the usage of a meeting is kept. 0: for ever. The audit log is kept until somebody takes it away."
+    ),
     reload!(
         "logging.level",
         logging.level as String,

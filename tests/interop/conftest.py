@@ -51,8 +51,8 @@ def configuration(more="", keys=f"{{{KEY}: {SECRET}}}"):
 
 
 @contextlib.contextmanager
-def started(path):
-    """A server of its own, with the configuration in a file."""
+def started(path, killed=False):
+    """A server of its own, with the configuration in a file; or one that is killed by the test."""
     with open(path) as file:
         http, media = [int(port) for port in re.findall(r"port: (\d+)", file.read())[:2]]
     process = subprocess.Popen(
@@ -65,6 +65,9 @@ def started(path):
             break
     assert process.poll() is None, "the server did not start"
     yield Server(f"ws://127.0.0.1:{http}", media, process.pid)
+    if killed:
+        assert process.wait(15) == -signal.SIGKILL
+        return
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
 

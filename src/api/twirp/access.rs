@@ -14,6 +14,8 @@ const PARAMETER: &str = "access_token=";
 /// A caller whose token is good.
 #[derive(Debug)]
 pub(super) struct Caller {
+    api_key: String,
+    identity: String,
     grant: VideoGrant,
 }
 
@@ -27,11 +29,22 @@ impl Caller {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        let (_, claims) = keys.verify(token, now)?;
+        let (api_key, claims) = keys.verify(token, now)?;
+        let identity = claims.identity().to_owned();
         let Claims { video, .. } = claims;
         Ok(Caller {
+            api_key,
+            identity,
             grant: video.unwrap_or_default(),
         })
+    }
+
+    /// Who it is: the identity that its token names, or else its API key.
+    pub(super) fn name(&self) -> String {
+        match self.identity.as_str() {
+            "" => self.api_key.clone(),
+            identity => identity.to_owned(),
+        }
     }
 
     /// May create and delete rooms.

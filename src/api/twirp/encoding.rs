@@ -12,7 +12,9 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use moim_signaling::wire::DESCRIPTORS;
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, SerializeOptions};
+use prost_reflect::{
+    DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
+};
 
 use super::error::{Code, TwirpError};
 
@@ -65,6 +67,15 @@ impl Encoding {
         }
     }
 
+    /// Reads a message of a type that is known by its description alone. `None` when it is
+    /// malformed.
+    pub(super) fn decode_as(self, kind: MessageDescriptor, body: Bytes) -> Option<DynamicMessage> {
+        match self {
+            Encoding::Protobuf => DynamicMessage::decode(kind, body).ok(),
+            Encoding::Json => described_json(kind, &body).ok(),
+        }
+    }
+
     /// Writes an answer.
     pub(super) fn encode<M: Message + Name>(self, message: &M) -> Response {
         let (kind, body) = match self {
@@ -82,12 +93,26 @@ fn from_json<M: Message + Name + Default>(body: &[u8]) -> Result<M, String> {
     let kind = POOL
         .get_message_by_name(&M::full_name())
         .ok_or("the message is not described")?;
+    let message = described_json(kind, body).map_err(|error| error.to_string())?;
+    message.transcode_to().map_err(|error| error.to_string())
+}
+
+fn described_json(
+    kind: MessageDescriptor,
+    body: &[u8],
+) -> Result<DynamicMessage, serde_json::Error> {
     let options = DeserializeOptions::new().deny_unknown_fields(false);
     let mut json = serde_json::Deserializer::from_slice(body);
-    let message = DynamicMessage::deserialize_with_options(kind, &mut json, &options);
-    let message = message.and_then(|message| json.end().map(|()| message));
-    let message = message.map_err(|error| error.to_string())?;
-    message.transcode_to().map_err(|error| error.to_string())
+    let message = DynamicMessage::deserialize_with_options(kind, &mut json, &options)?;
+    json.end()?;
+    Ok(message)
+}
+
+/// The type of the message that a method takes.
+pub(super) fn input_of(service: &str, method: &str) -> Option<MessageDescriptor> {
+    let service = POOL.get_service_by_name(service)?;
+    let method = service.methods().find(|known| known.name() == method)?;
+    Some(method.input())
 }
 
 fn to_json<M: Message + Name>(message: &M) -> Option<Vec<u8>> {

@@ -64,6 +64,13 @@ impl TwirpError {
         }
     }
 
+    /// The code as it stands in the body.
+    pub(super) fn code_name(&self) -> String {
+        let name = serde_json::to_value(self.code).ok();
+        name.and_then(|name| name.as_str().map(str::to_owned))
+            .unwrap_or_default()
+    }
+
     pub(super) fn with_meta(mut self, name: &'static str, value: impl Into<String>) -> TwirpError {
         self.meta.insert(name, value.into());
         self

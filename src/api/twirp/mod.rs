@@ -6,6 +6,7 @@ mod agent_dispatch;
 mod encoding;
 mod error;
 mod limits;
+mod record;
 mod room_service;
 
 use axum::Router;
@@ -20,9 +21,11 @@ use prost::{Message, Name};
 use access::Caller;
 use encoding::Encoding;
 use error::{Code, TwirpError};
+use record::Attempt;
 
 use crate::agents::Agents;
 use crate::room::Registry;
+use crate::store::Store;
 
 /// Bytes of a request's body. The largest that means something carries 512 KiB of metadata, each
 /// byte of which JSON may write as six.
@@ -42,15 +45,22 @@ struct Api {
     rooms: Registry,
     agents: Agents,
     keys: ApiKeys,
+    store: Option<Store>,
 }
 
-pub(super) fn router(rooms: Registry, agents: Agents, keys: ApiKeys) -> Router {
+pub(super) fn router(
+    rooms: Registry,
+    agents: Agents,
+    keys: ApiKeys,
+    store: Option<Store>,
+) -> Router {
     Router::new()
         .route("/twirp/{service}/{method}", any(answer))
         .with_state(Api {
             rooms,
             agents,
             keys,
+            store,
         })
 }
 
@@ -84,9 +94,10 @@ impl Api {
             let text = format!("unsupported method {method:?} (only POST is allowed)");
             return Err(route_error(text));
         }
+        let name = method;
         let method = match service {
-            room_service::NAME => room_service::Method::named(method).map(Method::Rooms),
-            agent_dispatch::NAME => agent_dispatch::Method::named(method).map(Method::Agents),
+            room_service::NAME => room_service::Method::named(name).map(Method::Rooms),
+            agent_dispatch::NAME => agent_dispatch::Method::named(name).map(Method::Agents),
             _ => return Err(absent(service).unwrap_or_else(unknown)),
         };
         let method = method.ok_or_else(unknown)?;
@@ -104,9 +115,18 @@ impl Api {
             encoding,
             body,
         };
-        match method {
+        let origin = head.extensions.get().copied();
+        let attempt = self
+            .store
+            .as_ref()
+            .map(|store| Attempt::of(store, (service, name), origin, &call));
+        let answered = match method {
             Method::Rooms(method) => method.answer(&self.rooms, call).await,
             Method::Agents(method) => method.answer(self, call).await,
+        };
+        match attempt {
+            Some(attempt) => attempt.keep(answered).await,
+            None => answered,
         }
     }
 }
