@@ -77,16 +77,16 @@ pub async fn run(mut config: Config, reload: Reload) -> anyhow::Result<()> {
         Limits::default(),
         connections.clone(),
     );
-    let router = router.merge(api::router(
-        rooms.clone(),
+    let parts = api::Parts {
+        rooms: rooms.clone(),
         agents,
-        webhooks.clone(),
-        statistics,
-        keys.clone(),
+        webhooks: webhooks.clone(),
+        shards: statistics,
+        keys: keys.clone(),
         issuer,
-        store.clone(),
-        config.development,
-    ));
+        store: store.clone(),
+    };
+    let router = router.merge(api::router(parts, config.development));
     let hangups = Hangups::new();
     announce(&config, &listeners)?;
     let mut http = HttpServer::start(listeners, router, config.trusted_proxies.clone());
@@ -129,6 +129,7 @@ async fn restore_rooms(config: &Config, rooms: &Registry) -> anyhow::Result<()> 
             departure_timeout: room.departure_timeout,
             max_participants: room.max_participants,
             metadata: room.metadata,
+            ..RoomChanges::default()
         };
         if let Err(error) = rooms.create(&room.name, changes).await {
             tracing::warn!(room = %room.name, %error, "a room cannot be made again");

@@ -16,17 +16,35 @@ use crate::room::Registry;
 use crate::store::Store;
 use crate::webhook::Webhooks;
 
+/// The parts of the server that the routes speak with.
+pub struct Parts {
+    /// All rooms.
+    pub rooms: Registry,
+    /// Agents' workers.
+    pub agents: Agents,
+    /// Receivers of webhooks.
+    pub webhooks: Webhooks,
+    /// Counts of the media shards.
+    pub shards: Vec<Arc<ShardStatistics>>,
+    /// API keys, which callers' tokens are signed with.
+    pub keys: ApiKeys,
+    /// Makes tokens of the development mode.
+    pub issuer: TokenIssuer,
+    /// What outlives the process, if anything does.
+    pub store: Option<Store>,
+}
+
 /// All routes but the signaling service's.
-pub fn router(
-    rooms: Registry,
-    agents: Agents,
-    webhooks: Webhooks,
-    shards: Vec<Arc<ShardStatistics>>,
-    keys: ApiKeys,
-    issuer: TokenIssuer,
-    store: Option<Store>,
-    development: bool,
-) -> Router {
+pub fn router(parts: Parts, development: bool) -> Router {
+    let Parts {
+        rooms,
+        agents,
+        webhooks,
+        shards,
+        keys,
+        issuer,
+        store,
+    } = parts;
     let mut router = page::router()
         .merge(twirp::router(
             rooms.clone(),

@@ -40,7 +40,7 @@ impl FactReader for Meetings {
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
             });
         let attendance = match fact {
-            Fact::RoomStarted(room) => Attendance::Started {
+            Fact::RoomStarted { room, .. } => Attendance::Started {
                 sid: room.sid.clone(),
                 room: room.name.clone(),
                 at,
