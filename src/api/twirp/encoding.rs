@@ -21,7 +21,7 @@ use super::error::{Code, TwirpError};
 const PROTOBUF: &str = "application/protobuf";
 const JSON: &str = "application/json";
 
-static POOL: LazyLock<DescriptorPool> =
+pub(super) static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap_or_default());
 
 /// Which form a caller speaks, and is answered in.
@@ -128,4 +128,73 @@ fn to_json<M: Message + Name>(message: &M) -> Option<Vec<u8>> {
         .serialize_with_options(&mut writer, &options)
         .ok()?;
     Some(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use moim_signaling::wire::{CreateRoomRequest, Room, SendDataRequest, data_packet};
+
+    use super::*;
+
+    fn json<M: Message + Name + Default>(text: &str) -> Result<M, TwirpError> {
+        Encoding::Json.decode(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn the_content_type_says_the_form() {
+        for (kind, expected) in [
+            ("application/json", Ok(Encoding::Json)),
+            ("Application/JSON; charset=utf-8", Ok(Encoding::Json)),
+            ("application/protobuf", Ok(Encoding::Protobuf)),
+            ("text/plain", Err("text/plain".to_owned())),
+            ("", Err(String::new())),
+        ] {
+            let value = HeaderValue::from_str(kind).unwrap();
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, value)]);
+            assert_eq!(Encoding::of(&headers), expected, "{kind}");
+        }
+        assert_eq!(Encoding::of(&HeaderMap::new()), Err(String::new()));
+    }
+
+    #[test]
+    fn json_is_read_by_either_name_and_with_numbers_as_text() {
+        for text in [
+            r#"{"name": "a", "empty_timeout": 7, "metadata": null}"#,
+            r#"{"name": "a", "emptyTimeout": "7", "unknown": {"x": [1]}}"#,
+        ] {
+            let request: CreateRoomRequest = json(text).unwrap();
+            assert_eq!((request.name.as_str(), request.empty_timeout), ("a", 7));
+        }
+        for kind in [r#""LOSSY""#, "1"] {
+            let request: SendDataRequest = json(&format!(r#"{{"kind": {kind}}}"#)).unwrap();
+            assert_eq!(request.kind(), data_packet::Kind::Lossy);
+        }
+        for text in [
+            "",
+            "{",
+            "[]",
+            "{} {}",
+            r#"{"name": 3}"#,
+            r#"{"empty_timeout": -1}"#,
+        ] {
+            assert!(json::<CreateRoomRequest>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn json_is_written_with_the_names_of_the_files_and_with_defaults() {
+        let room = Room {
+            name: "a".into(),
+            creation_time_ms: 1 << 53,
+            ..Default::default()
+        };
+        let text = String::from_utf8(to_json(&room).unwrap()).unwrap();
+        for part in [
+            r#""name":"a""#,
+            r#""creation_time_ms":"9007199254740992""#,
+            r#""num_participants":0"#,
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
 }

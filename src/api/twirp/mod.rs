@@ -155,3 +155,51 @@ impl Call {
         self.encoding.decode(self.body.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_services_is_answered() {
+        for (service, count) in [(room_service::NAME, 14), (agent_dispatch::NAME, 3)] {
+            let described = encoding::POOL.get_service_by_name(service).unwrap();
+            assert_eq!(described.methods().count(), count, "{service}");
+            for method in described.methods() {
+                let name = method.name();
+                let known = match service {
+                    room_service::NAME => room_service::Method::named(name).is_some(),
+                    _ => agent_dispatch::Method::named(name).is_some(),
+                };
+                assert!(known, "{service}/{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_absent_service_says_what_is_missing() {
+        let error = absent("livekit.Egress").unwrap();
+        assert!(error.to_string().contains("recording"));
+        let body = serde_json::to_value(&error).unwrap();
+        assert_eq!(body["code"], "unimplemented");
+        assert_eq!(absent("livekit.Unheard"), None);
+    }
+
+    #[test]
+    fn errors_have_the_form_of_twirp() {
+        let error = TwirpError::argument("name length exceeds limits", "256");
+        let body = serde_json::to_value(&error).unwrap();
+        let expected = serde_json::json!({
+            "code": "invalid_argument",
+            "msg": "name length exceeds limits 256",
+            "meta": {"argument": "name length exceeds limits"},
+        });
+        assert_eq!(body, expected);
+        let body = serde_json::to_value(TwirpError::no_room()).unwrap();
+        let expected = serde_json::json!({
+            "code": "not_found",
+            "msg": "requested room does not exist",
+        });
+        assert_eq!(body, expected);
+    }
+}
