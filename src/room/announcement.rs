@@ -110,15 +110,16 @@ impl Announcement {
         ))
     }
 
-    /// Reads a request for a further codec of a published track.
+    /// Reads a request for a further codec of a published track of this kind, which the request
+    /// need not say.
     ///
     /// # Errors
-    /// As for a new track.
+    /// When it is larger than what is kept.
     pub(super) fn backup(
         request: &AddTrackRequest,
         track: TrackKey,
+        kind: MediaKind,
     ) -> Result<Announcement, AnnounceError> {
-        let kind = kind_of(request)?;
         check_sizes(request)?;
         Ok(Announcement::read(
             request,
@@ -343,6 +344,16 @@ pub(super) mod tests {
         Now {
             instant: Instant::now(),
             unix_us: 0,
+        }
+    }
+
+    #[test]
+    fn a_further_codec_is_of_its_track_s_kind_whatever_the_request_says() {
+        let mut request = camera_request();
+        for said in [TrackType::Audio as i32, TrackType::Video as i32, 99] {
+            request.r#type = said;
+            let backup = Announcement::backup(&request, TrackKey(1), MediaKind::Video);
+            assert_eq!(backup.unwrap().kind, MediaKind::Video);
         }
     }
 

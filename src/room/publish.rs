@@ -70,11 +70,15 @@ impl Room {
         let existing = self
             .tracks_of(key)
             .find(|track| track.info.sid == request.sid);
-        let existing = existing.map(|track| (track.key, track.info.clone()));
+        let existing = existing.map(|track| (track.key, track.kind, track.info.clone()));
         let now = self.now;
         let participant = self.participants.get_mut(&key);
         let participant = participant.ok_or((Reason::NotFound, "nobody is here".to_owned()))?;
-        let source = TrackSource::try_from(request.source).unwrap_or(TrackSource::Unknown);
+        // Of a track that is there, clients need not say what it is.
+        let source = existing
+            .as_ref()
+            .map_or(request.source, |(.., info)| info.source);
+        let source = TrackSource::try_from(source).unwrap_or(TrackSource::Unknown);
         if !participant.permissions.may_publish(source) {
             let text = "this participant may not publish such a track";
             return Err((Reason::NotAllowed, text.to_owned()));
@@ -85,7 +89,7 @@ impl Room {
             return Err((Reason::LimitExceeded, text));
         }
         let announcement = match (backup, &existing) {
-            (true, Some((track, _))) => Announcement::backup(request, *track),
+            (true, Some((track, kind, _))) => Announcement::backup(request, *track, *kind),
             (true, None) => {
                 let text = "the track of which this is a further codec is not published";
                 return Err((Reason::NotFound, text.to_owned()));
@@ -102,7 +106,7 @@ impl Room {
         let info = announcement
             .info()
             .cloned()
-            .or(existing.map(|(_, info)| info));
+            .or(existing.map(|(.., info)| info));
         let new = announcement.info().map_or(0, Message::encoded_len);
         if described + new > MAX_DESCRIBED_BYTES {
             let text = format!("the tracks of a participant may have {MAX_DESCRIBED_BYTES} bytes");

@@ -9,9 +9,10 @@ use moim_engine::codec::{Codec, MediaKind};
 use moim_engine::command::Command;
 use moim_signaling::wire::{
     MuteTrackRequest, ParticipantInfo, ParticipantUpdate, RoomUpdate, SpeakerInfo, SpeakersChanged,
-    StreamState, StreamStateInfo, StreamStateUpdate, SubscribedCodec, SubscribedQuality,
-    SubscribedQualityUpdate, SubscriptionError, SubscriptionPermissionUpdate, SubscriptionResponse,
-    VideoQuality, participant_info, signal_response,
+    StreamState, StreamStateInfo, StreamStateUpdate, SubscribedAudioCodec,
+    SubscribedAudioCodecUpdate, SubscribedCodec, SubscribedQuality, SubscribedQualityUpdate,
+    SubscriptionError, SubscriptionPermissionUpdate, SubscriptionResponse, VideoQuality,
+    participant_info, signal_response,
 };
 
 use super::core::Room;
@@ -302,16 +303,17 @@ impl Room {
         }
     }
 
-    /// Tells publishers which codecs and layers of their video somebody wants.
+    /// Tells publishers which codecs of their tracks, and which layers of video, somebody wants.
     fn tell_demand(&mut self) {
         for track in std::mem::take(&mut self.news.demand) {
             let Some(publication) = self.publications.get(&track) else {
                 continue;
             };
-            if publication.kind != MediaKind::Video {
+            let codecs = publication.codecs();
+            // Of audio in one codec there is nothing to be chosen.
+            if publication.kind == MediaKind::Audio && codecs.len() < 2 {
                 continue;
             }
-            let codecs = publication.codecs();
             let wanted: Vec<(Codec, u8, u8)> = codecs
                 .into_iter()
                 .map(|codec| self.wanted_of(publication, codec))
@@ -339,9 +341,16 @@ impl Room {
                 tell |= publication.wanted[index].1.update(*count, *all, now);
             }
             if tell {
-                let update = quality_update(publication);
+                use signal_response::Message;
                 let owner = publication.owner;
-                let message = signal_response::Message::SubscribedQualityUpdate(update);
+                let message = match publication.kind {
+                    MediaKind::Audio => {
+                        Message::SubscribedAudioCodecUpdate(audio_codec_update(publication))
+                    }
+                    MediaKind::Video => {
+                        Message::SubscribedQualityUpdate(quality_update(publication))
+                    }
+                };
                 self.send(owner, message);
             }
         }
@@ -381,6 +390,18 @@ impl Room {
         self.participants
             .get(&key)
             .is_some_and(|participant| participant.state == participant_info::State::Active)
+    }
+}
+
+fn audio_codec_update(publication: &Publication) -> SubscribedAudioCodecUpdate {
+    let codecs = publication.wanted.iter();
+    let codecs = codecs.map(|(codec, wanted)| SubscribedAudioCodec {
+        codec: codec.mime_type().to_ascii_lowercase(),
+        enabled: wanted.asked_for(1) > 0,
+    });
+    SubscribedAudioCodecUpdate {
+        track_sid: publication.info.sid.clone(),
+        subscribed_audio_codecs: codecs.collect(),
     }
 }
 
