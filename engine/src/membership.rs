@@ -192,8 +192,7 @@ pub(crate) fn set_payload_types(
     answered: PayloadTypes,
 ) {
     if let Some(index) = media.subscriptions.find(subscription) {
-        let state = &mut media.subscriptions[index];
-        state.payload_types = state.payload_types.renegotiated(answered);
+        media.subscriptions[index].renegotiate(answered);
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn fan_out(
         if !subscription.settings.enabled {
             continue;
         }
-        used |= subscription.forwarder.uses(received.source.layer);
+        used = used || subscription.forwarder.uses(received.source.layer);
         let Some(rewrite) = select_and_rewrite(subscription, track, received, now) else {
             continue;
         };

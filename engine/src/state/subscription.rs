@@ -26,8 +26,7 @@ pub(crate) struct Subscription {
     pub(crate) ssrc: u32,
     /// The arrival of its packets is reported.
     pub(crate) transport_cc: bool,
-    /// What its answer takes.
-    pub(crate) payload_types: PayloadTypes,
+    sent_as: Option<SentAs>,
     pub(crate) started: bool,
     /// Its audio is sent also while the track has no slot of last-N.
     pub(crate) always_heard: bool,
@@ -37,6 +36,8 @@ pub(crate) struct Subscription {
     pub(crate) last_queued: LastQueued,
     pub(crate) forwarder: Forwarder,
 
+    /// What its answer takes; of what is sent `sent_as` tells, without another line of memory.
+    pub(crate) payload_types: PayloadTypes,
     pub(crate) id: SubscriptionId,
     /// Index of the track.
     pub(crate) track: TrackIx,
@@ -55,6 +56,14 @@ pub(crate) struct Subscription {
     pub(crate) retransmissions_left: u16,
     /// What is left to be sent while no media comes.
     pub(crate) silence: Option<Box<Silence>>,
+}
+
+/// Under which payload type the last packet left.
+#[derive(Debug, Clone, Copy)]
+struct SentAs {
+    /// The codec's [index](Codec::index).
+    codec: u8,
+    payload_type: u8,
 }
 
 /// The last sender report, to measure the round trip by the receiver's answer to it.
@@ -92,6 +101,7 @@ impl Subscription {
             transport_cc: new.transport_cc,
             paused: false,
             payload_types: new.payload_types,
+            sent_as: None,
             settings: new.settings,
             target: None,
             // Half the range, so that a client that sees the second packet first does not
@@ -113,17 +123,38 @@ impl Subscription {
     }
 
     /// How a packet leaves for the subscriber; `None` when its answer does not take such packets.
-    pub(crate) fn outgoing(&self, codec: Codec, redundancy: Redundancy) -> Option<Outgoing> {
-        let (payload_type, stripped_len) = match (redundancy, self.payload_types.red()) {
-            (Redundancy::None, _) => (self.payload_types.media(codec)?, None),
-            (Redundancy::Strippable(_) | Redundancy::Sealed, Some(red)) => (red, None),
-            (Redundancy::Strippable(len), None) => (self.payload_types.media(codec)?, Some(len)),
-            (Redundancy::Sealed, None) => return None,
+    pub(crate) fn outgoing(&mut self, codec: Codec, redundancy: Redundancy) -> Option<Outgoing> {
+        let (payload_type, stripped_len) = match redundancy {
+            Redundancy::None => (self.media_type(codec)?, None),
+            Redundancy::Strippable(len) => match self.payload_types.red() {
+                Some(red) => (red, None),
+                None => (self.media_type(codec)?, Some(len)),
+            },
+            Redundancy::Sealed => (self.payload_types.red()?, None),
         };
         Some(Outgoing {
             payload_type,
             stripped_len,
         })
+    }
+
+    fn media_type(&mut self, codec: Codec) -> Option<u8> {
+        let index = codec.index() as u8;
+        if let Some(sent_as) = self.sent_as.filter(|sent_as| sent_as.codec == index) {
+            return Some(sent_as.payload_type);
+        }
+        let payload_type = self.payload_types.media(codec)?;
+        self.sent_as = Some(SentAs {
+            codec: index,
+            payload_type,
+        });
+        Some(payload_type)
+    }
+
+    /// Takes another answer.
+    pub(crate) fn renegotiate(&mut self, answered: PayloadTypes) {
+        self.payload_types = self.payload_types.renegotiated(answered);
+        self.sent_as = None;
     }
 
     /// Counts a packet of this many bytes of payload, for the sender's reports (RFC 3550, section
