@@ -107,28 +107,48 @@ async def joined(server, room, *identities, options=None, **grants):
         await asyncio.gather(*(person.close() for person in people))
 
 
+# The part of a second's power that a tone has at least. Where packets came late, the receiver stretches
+# what it has, and the power is spread over other frequencies.
+STEADY = 0.95
+
+
+def loudest(second):
+    """The loudest frequency of a second of samples, and its part of the power."""
+    power = np.abs(np.fft.rfft(second * np.hanning(second.size))) ** 2
+    peak = int(np.argmax(power))
+    return float(peak), power[max(peak - 4, 0) : peak + 5].sum() / power.sum()
+
+
 async def heard_frequency(track):
-    """The loudest frequency of about a second of a track, once it is loud."""
+    """The loudest frequency of the first second of a track, once it is loud, that is a steady tone; if none
+    is, of the last one."""
     stream = rtc.AudioStream(track)
-    samples = np.zeros(0)
+    frequency = None
 
     async def listen():
-        nonlocal samples
+        nonlocal frequency
+        samples, heard = np.zeros(0), 0
         async for event in stream:
             frame = event.frame
             data = np.frombuffer(frame.data, np.int16)[:: frame.num_channels].astype(float)
-            if samples.size or np.abs(data).mean() > 500:
-                samples = np.concatenate([samples, data])
-            if samples.size > 1.5 * frame.sample_rate:
-                return frame.sample_rate
+            if heard or np.abs(data).mean() > 500:
+                samples = np.concatenate([samples, data])[-frame.sample_rate :]
+                heard += data.size
+            # The first half second is left out; then each half second is looked at.
+            if heard > 1.5 * frame.sample_rate:
+                heard -= frame.sample_rate / 2
+                frequency, part = loudest(samples)
+                if part > STEADY:
+                    return
 
     try:
-        rate = await asyncio.wait_for(listen(), PATIENCE)
+        await asyncio.wait_for(listen(), PATIENCE)
+    except TimeoutError:
+        if frequency is None:
+            raise
     finally:
         await stream.aclose()
-    last = samples[-rate:]
-    spectrum = np.abs(np.fft.rfft(last * np.hanning(last.size)))
-    return float(np.argmax(spectrum) * rate / last.size)
+    return frequency
 
 
 async def seen_colour(track, frames=10):
