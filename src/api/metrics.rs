@@ -18,18 +18,21 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 
 use crate::media::shell::{ShardCounters, ShardStatistics};
 use crate::room::Registry;
+use crate::store::Store;
 use crate::webhook::Webhooks;
 use moim_engine::io::EngineStatistics;
 
 pub(super) fn router(
     rooms: Registry,
     webhooks: Webhooks,
+    store: Option<Store>,
     shards: Vec<Arc<ShardStatistics>>,
 ) -> Router {
     let mut metrics = MetricsRegistry::default();
     metrics.register_collector(Box::new(Sources {
         rooms,
         webhooks,
+        store,
         shards,
     }));
     Router::new()
@@ -49,6 +52,7 @@ async fn answer(State(metrics): State<Arc<MetricsRegistry>>) -> Response {
 struct Sources {
     rooms: Registry,
     webhooks: Webhooks,
+    store: Option<Store>,
     shards: Vec<Arc<ShardStatistics>>,
 }
 
@@ -125,6 +129,7 @@ impl Collector for Sources {
         let mut writer = Writer(encoder);
         self.write_rooms(&mut writer)?;
         self.write_webhooks(&mut writer)?;
+        self.write_store(&mut writer)?;
         let shards = self.shards.iter().map(|shard| shard.counters());
         let shards = Shards(shards.collect());
         shards.write_media(&mut writer)?;
@@ -164,6 +169,14 @@ impl Sources {
 }
 
 impl Sources {
+    fn write_store(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        let help = "Entries of audit log and usage that could not be kept";
+        writer.counter("moim_store_lost", help, store.lost())
+    }
+
     fn write_webhooks(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let counts = self.webhooks.counts();
         let waiting = i64::try_from(counts.waiting).unwrap_or(i64::MAX);

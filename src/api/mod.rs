@@ -1,6 +1,7 @@
 //! HTTP beside the signaling service: the server API, the page, metrics, development tokens.
 
 mod development;
+mod health;
 mod metrics;
 mod page;
 mod twirp;
@@ -50,10 +51,11 @@ pub fn router(parts: Parts, development: bool) -> Router {
             rooms.clone(),
             agents.clone(),
             keys.clone(),
-            store,
+            store.clone(),
         ))
         .merge(agents::router(agents, keys))
-        .merge(metrics::router(rooms, webhooks, shards));
+        .merge(health::router(rooms.clone()))
+        .merge(metrics::router(rooms, webhooks, store, shards));
     if development {
         router = router.merge(development::router(issuer));
     }

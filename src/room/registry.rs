@@ -54,6 +54,11 @@ impl Registry {
         &self.0.metrics
     }
 
+    /// Whether somebody may join: the server is not about to stop.
+    pub fn takes_joins(&self) -> bool {
+        !self.0.closing.load(Ordering::Relaxed)
+    }
+
     /// Takes no more joins and sends everybody away.
     pub async fn close(&self) {
         self.0.closing.store(true, Ordering::Relaxed);

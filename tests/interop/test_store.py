@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 
+import aiohttp
 import pytest
 from livekit import api
 
@@ -42,6 +43,12 @@ async def test_rooms_are_there_after_a_restart_and_calls_in_the_log(file):
             with pytest.raises(api.TwirpError):
                 await rooms.room.remove_participant(api.RoomParticipantIdentity(room="weekly", identity="ada"))
             await rooms.room.list_rooms(api.ListRoomsRequest())
+        async with aiohttp.ClientSession() as http:
+            for path, text in ("healthz", "alive"), ("readyz", "ready"):
+                async with http.get(f"{server.http}/{path}") as answer:
+                    assert (answer.status, await answer.text()) == (200, text + "\n")
+            async with http.get(f"{server.http}/metrics") as answer:
+                assert "moim_store_lost_total 0\n" in await answer.text()
     entries = [json.loads(line) for line in moim(file, "audit", "export")[0].splitlines()]
     assert [(e["action"], e["room"], e["outcome"], e["person"]["subject"]) for e in entries] == [
         ("RoomService.CreateRoom", "weekly", "ok", ""),
