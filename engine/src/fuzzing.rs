@@ -4,10 +4,13 @@
 //! A test runs each function on its target's seeds, so that the targets keep compiling and the
 //! inputs that once failed keep passing.
 
+pub(crate) mod pieces;
+
 use std::time::Instant;
 
 use crate::api::codec::{Codec, H264Format, RED_PAYLOAD_TYPE};
 use crate::api::command::HeaderExtension;
+use crate::fuzzing::pieces::pieces;
 pub use crate::transport::fuzzing::{client_hello, data_channels, dtls, stun};
 use crate::wire::payload::reader::LayerReader;
 use crate::wire::payload::{counters, patch_counters};
@@ -34,17 +37,6 @@ const EXTENSIONS: [(u8, HeaderExtension); 9] = [
     (8, HeaderExtension::VideoOrientation),
     (9, HeaderExtension::PlayoutDelay),
 ];
-
-/// The pieces of an input, each after a byte that gives its length: so one input is several
-/// packets of a stream, which parsers with a state see in turn.
-pub(crate) fn pieces(mut input: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (&len, rest) = input.split_first()?;
-        let (piece, rest) = rest.split_at(usize::from(len).min(rest.len()));
-        input = rest;
-        Some(piece)
-    })
-}
 
 /// An RTP packet with header extensions, and the header that its subscribers get.
 pub fn rtp(packet: &[u8]) {

@@ -13,8 +13,8 @@ use crate::api::command::{
 use crate::api::ids::{RoomId, ShardId, SubscriptionId, TrackId, TransportId};
 use crate::forward::relay::update_relay;
 use crate::receive::received_streams::StreamOwner;
-use crate::send::silence::Silence;
 use crate::state::Media;
+use crate::state::silence::Silence;
 use crate::state::subscription::Subscription;
 use crate::state::table::{PeerIx, TrackIx};
 use crate::state::track::{Feed, Track};
@@ -155,7 +155,7 @@ pub(crate) fn add_subscription(
     let (first, first_rtx) = (rng.random(), rng.random());
     let mut subscription = Subscription::new(new, track, peer, clock_rate, first, first_rtx);
     let silence = shown_as.map(|codec| Silence::new(codec, now));
-    let silence_due = silence.as_ref().map(Silence::due);
+    let silence_due = silence.as_ref().map(|silence| silence.due);
     subscription.silence = silence.map(Box::new);
     let index = media.subscriptions.insert(new.subscription, subscription);
     media.tracks[track].subscriptions.push(index);

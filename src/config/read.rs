@@ -2,9 +2,9 @@
 
 use moim_signaling::token::MIN_SECRET;
 
-use super::Config;
 use super::document::{Node, Value};
 use super::schema::{Effect, SCHEMA, Schema};
+use super::settings::Config;
 
 /// Longest value that an error repeats, characters.
 const MAX_SHOWN: usize = 80;

@@ -1,11 +1,12 @@
 //! Every key that a configuration may have. The parser, its hints, `moim config` and
 //! `docs/configuration.md` all come from this list.
 
-use super::document::Node;
-use super::value::Setting;
-use super::{ApiKeyTable, Config, NodeIp, Ports};
 use std::net::IpAddr;
 use std::time::Duration;
+
+use super::document::Node;
+use super::settings::{ApiKeyTable, Config, NodeIp, Ports};
+use super::value::Setting;
 
 /// A key.
 pub(super) struct Schema {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::document::{Node, Value};
-use super::{ApiKeyTable, NodeIp, Ports, Secret};
+use super::settings::{ApiKeyTable, NodeIp, Ports, Secret};
 
 /// A type of value.
 pub(super) trait Setting: Sized {

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::Config;
 use super::schema::{Effect, SCHEMA};
+use super::settings::Config;
 
 /// Width of a comment in the sample, characters.
 const COMMENT_WIDTH: usize = 92;

@@ -1,8 +1,8 @@
 //! Subscribing: who gets which track in which size, and the offers that say so.
 
-use moim_engine::codec::MediaKind;
+use moim_engine::codec::{Codec, MediaKind};
 use moim_engine::command::{Command, NewSubscription};
-use moim_engine::ids::TrackId;
+use moim_engine::ids::{TrackId, TransportId};
 use moim_signaling::wire::{
     RequestResponse, SessionDescription, SubscriptionPermission, TrackSubscribed,
     UpdateSubscription, UpdateTrackSettings, request_response, signal_response,
@@ -303,20 +303,8 @@ impl Room {
                     .encoding(encoding)
                     .map(|sent| sent.codec)
                     .filter(|_| participant.client.learns_by_media);
-                self.media
-                    .command(Command::AddSubscription(NewSubscription {
-                        subscription: subscription.id,
-                        track: encoding,
-                        transport,
-                        ssrc: subscription.ssrc,
-                        rtx_ssrc: subscription
-                            .rtx_ssrc
-                            .filter(|_| agreed.payload_types.has_rtx()),
-                        transport_cc: agreed.transport_cc,
-                        payload_types: agreed.payload_types,
-                        settings: subscription.settings,
-                        shown_as,
-                    }));
+                let added = added(subscription, transport, encoding, &agreed, shown_as);
+                self.media.command(Command::AddSubscription(added));
                 Progress::Forwarded { agreed, encoding }
             }
             (None, Choice::Backup, Some(agreed)) => Progress::WaitsForBackup { agreed },
@@ -520,5 +508,28 @@ fn agreed(accepted: &AcceptedTrack) -> Agreed {
     Agreed {
         payload_types: accepted.payload_types,
         transport_cc: accepted.takes_transport_cc,
+    }
+}
+
+/// What the engine is told of a subscription that begins.
+fn added(
+    subscription: &Subscription,
+    transport: TransportId,
+    track: TrackId,
+    agreed: &Agreed,
+    shown_as: Option<Codec>,
+) -> NewSubscription {
+    NewSubscription {
+        subscription: subscription.id,
+        track,
+        transport,
+        ssrc: subscription.ssrc,
+        rtx_ssrc: subscription
+            .rtx_ssrc
+            .filter(|_| agreed.payload_types.has_rtx()),
+        transport_cc: agreed.transport_cc,
+        payload_types: agreed.payload_types,
+        settings: subscription.settings,
+        shown_as,
     }
 }

@@ -11,7 +11,7 @@ use rand::Rng;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// Bytes of a hash.
 const HASH: usize = 32;

@@ -7,6 +7,7 @@
 //! could not.
 
 pub mod audit;
+mod error;
 pub mod meetings;
 pub mod rooms;
 mod schema;
@@ -22,6 +23,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
 use audit::Entry;
+pub use error::StoreError;
 use rooms::KeptRoom;
 use usage::Attendance;
 use writer::{Task, Work};
@@ -32,23 +34,6 @@ const QUEUE: usize = 4_096;
 const BUSY: Duration = Duration::from_secs(5);
 /// How often old entries are looked for.
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// Why something was not kept or read.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// SQLite refused.
-    #[error("the store: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-    /// The file was written by a newer version.
-    #[error("the store has version {0}, which is newer than this program")]
-    Newer(i64),
-    /// A file cannot be written or read.
-    #[error("the store: {0}")]
-    Io(#[from] std::io::Error),
-    /// The thread that writes has ended, or more waits than it can write.
-    #[error("the store takes nothing at the moment")]
-    Unavailable,
-}
 
 /// The store of a server. A copy is the same one.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// A room and what was asked of it; what was not said is left to the server's settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

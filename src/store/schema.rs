@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// What brings a file from each version to the next. `PRAGMA user_version` counts them.
 const MIGRATIONS: &[&str] = &["

@@ -5,7 +5,8 @@ use std::io::Write;
 use rusqlite::{Connection, params};
 use serde::Serialize;
 
-use super::{StoreError, audit};
+use super::audit;
+use super::error::StoreError;
 
 /// What a meeting tells. Times are unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]

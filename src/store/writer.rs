@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::StoreError;
 use super::audit::{self, Entry};
+use super::error::StoreError;
 use super::rooms::{self, KeptRoom};
 use super::usage::{self, Attendance};
 

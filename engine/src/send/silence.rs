@@ -6,25 +6,18 @@
 //! that decode to silence. They take sequence numbers of the subscription, whose media goes on
 //! after them without a gap, and end when it comes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::api::codec::{Codec, MediaKind};
 use crate::send::send_queue::{Form, QueuedPacket};
 use crate::state::Media;
 use crate::state::peer::Peer;
+use crate::state::silence::{WAIT, interval};
 use crate::state::subscription::Subscription;
 use crate::state::table::{PeerIx, SubscriptionIx};
 use crate::state::timers::TimerOwner;
 use crate::wire::rtp::extensions::BARE_HEADER;
 
-/// Media that flows gets this much time to arrive first. LiveKit's value, as the next ones.
-const WAIT: Duration = Duration::from_millis(100);
-/// Padding is sent this often: a slow picture rate.
-const VIDEO_INTERVAL: Duration = Duration::from_millis(100);
-/// The length of an audio frame.
-const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
-/// Nothing is sent for this long: whoever has not noticed by then will not.
-const MAX_DURATION: Duration = Duration::from_secs(5);
 /// Payload of a video packet, which is padding: its last byte tells how much it is (RFC 3550,
 /// section 5.1).
 const PADDING: usize = 20;
@@ -35,38 +28,6 @@ const OPUS: &[u8] = &[0xf8, 0xff, 0xfe];
 /// 20 ms at 8 kHz of a zero as G.711 writes it, µ-law and A-law.
 const PCMU: &[u8] = &[0xff; 160];
 const PCMA: &[u8] = &[0xd5; 160];
-
-/// What is left to be sent of a subscription's silence.
-#[derive(Debug)]
-pub(crate) struct Silence {
-    codec: Codec,
-    due: Instant,
-    /// Packets that have not been sent.
-    left: u16,
-}
-
-impl Silence {
-    /// The silence of a subscription that begins now, as media of this codec.
-    pub(crate) fn new(codec: Codec, now: Instant) -> Silence {
-        Silence {
-            codec,
-            due: now + WAIT,
-            left: (MAX_DURATION.as_millis() / interval(codec).as_millis()) as u16,
-        }
-    }
-
-    /// When the next packet is to be sent.
-    pub(crate) fn due(&self) -> Instant {
-        self.due
-    }
-}
-
-fn interval(codec: Codec) -> Duration {
-    match codec.kind() {
-        MediaKind::Video => VIDEO_INTERVAL,
-        MediaKind::Audio => AUDIO_INTERVAL,
-    }
-}
 
 /// The payload of a frame in which nothing is heard; empty for video.
 pub(crate) fn silent_frame(codec: Codec) -> &'static [u8] {
@@ -165,6 +126,9 @@ fn next_packet(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use crate::state::silence::MAX_DURATION;
     use rand::rngs::SmallRng;
     use rand::{RngExt, SeedableRng};
 

@@ -9,6 +9,7 @@ pub(crate) mod packet;
 pub(crate) mod packet_cache;
 pub(crate) mod peer;
 pub(crate) mod repeat;
+pub(crate) mod silence;
 pub(crate) mod subscription;
 pub(crate) mod table;
 pub(crate) mod timers;

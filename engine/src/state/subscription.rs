@@ -7,7 +7,7 @@ use crate::api::command::{NewSubscription, SubscriptionSettings};
 use crate::api::ids::SubscriptionId;
 use crate::forward::forwarder::{Forwarder, SentPacket};
 use crate::send::send_queue::LastQueued;
-use crate::send::silence::Silence;
+use crate::state::silence::Silence;
 use crate::state::table::{PeerIx, TrackIx};
 use crate::state::track::Track;
 use crate::wire::payload::layers::LayerId;

@@ -10,7 +10,7 @@ use super::data_channels::DataChannels;
 use super::dtls::{DtlsServer, ServerCertificate};
 use super::ice::{IceLite, StunOutcome, username_fragment};
 use crate::api::command::{Fingerprint, IceCredentials};
-use crate::fuzzing::pieces;
+use crate::fuzzing::pieces::pieces;
 
 /// Bytes of a STUN header (RFC 8489, section 5).
 const STUN_HEADER: usize = 20;

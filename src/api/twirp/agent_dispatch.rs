@@ -6,9 +6,10 @@ use moim_signaling::wire::{
     ListAgentDispatchRequest, ListAgentDispatchResponse, RoomAgentDispatch,
 };
 
+use super::Api;
+use super::call::Call;
 use super::error::{Code, TwirpError};
 use super::limits::check_dispatch;
-use super::{Api, Call};
 use crate::room::RoomChanges;
 
 pub(super) const NAME: &str = "livekit.AgentDispatchService";

@@ -3,6 +3,7 @@
 
 mod access;
 mod agent_dispatch;
+mod call;
 mod encoding;
 mod error;
 mod limits;
@@ -10,15 +11,15 @@ mod record;
 mod room_service;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Request, method};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use moim_signaling::token::ApiKeys;
-use prost::{Message, Name};
 
 use access::Caller;
+use call::Call;
 use encoding::Encoding;
 use error::{Code, TwirpError};
 use record::Attempt;
@@ -141,19 +142,6 @@ fn absent(service: &str) -> Option<TwirpError> {
 enum Method {
     Rooms(room_service::Method),
     Agents(agent_dispatch::Method),
-}
-
-/// One call, before its message is read.
-struct Call {
-    caller: Caller,
-    encoding: Encoding,
-    body: Bytes,
-}
-
-impl Call {
-    fn message<M: Message + Name + Default>(&self) -> Result<M, TwirpError> {
-        self.encoding.decode(self.body.clone())
-    }
 }
 
 #[cfg(test)]

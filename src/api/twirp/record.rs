@@ -8,7 +8,7 @@ use moim_signaling::ClientAddress;
 use moim_signaling::wire::CreateRoomRequest;
 use prost_reflect::DynamicMessage;
 
-use super::Call;
+use super::call::Call;
 use super::encoding::input_of;
 use super::error::{Code, TwirpError};
 use crate::store::Store;

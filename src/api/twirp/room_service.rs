@@ -14,8 +14,8 @@ use moim_signaling::wire::{
     data_packet,
 };
 
-use super::Call;
 use super::access::Caller;
+use super::call::Call;
 use super::error::{Code, TwirpError};
 use super::limits::{
     check_attributes, check_destination, check_dispatch, check_metadata, check_name,
