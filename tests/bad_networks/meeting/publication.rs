@@ -179,6 +179,14 @@ impl Publication {
         }
     }
 
+    /// The next frame is due after this interval.
+    fn advance(&mut self, interval: Duration) {
+        let ticks = interval.as_nanos() as u64 * u64::from(self.codec.clock_rate());
+        let ticks = (ticks + 500_000_000) / 1_000_000_000;
+        self.timestamp = self.timestamp.wrapping_add(ticks as u32);
+        self.due += interval;
+    }
+
     /// The packets of the frame that is due; `transport_cc` counts packets of the connection.
     pub(super) fn produce(&mut self, now: Instant, transport_cc: &mut u16) -> Vec<Plain> {
         let created = now.duration_since(self.epoch);
@@ -191,26 +199,21 @@ impl Publication {
                     Video::Svc => vp9_descriptor,
                     _ => vp8_descriptor,
                 };
+                let payload_type = self.codec.payload_type();
                 for frame in frames.iter().filter(|_| !self.muted) {
-                    let index = if simulcast {
-                        usize::from(frame.layer)
-                    } else {
-                        0
-                    };
-                    let stream = &mut self.streams[index];
+                    let layer = usize::from(simulcast) * usize::from(frame.layer);
+                    let stream = &mut self.streams[layer];
                     for (payload, marker) in packetize(frame, created, stream, descriptor) {
                         let sent = Sent {
                             marker,
                             timestamp: self.timestamp,
                             payload,
                         };
-                        let payload_type = self.codec.payload_type();
                         let packet = stream.send(self.mid, payload_type, sent, &[], transport_cc);
                         packets.push(packet);
                     }
                 }
                 for _ in 0..std::mem::take(&mut self.padding) {
-                    let payload_type = self.codec.payload_type();
                     let lowest = &mut self.streams[0];
                     let padding =
                         lowest.padding(self.mid, payload_type, self.timestamp, transport_cc);
@@ -261,10 +264,7 @@ impl Publication {
                 AUDIO_INTERVAL
             }
         };
-        let ticks = interval.as_nanos() as u64 * u64::from(self.codec.clock_rate());
-        let ticks = (ticks + 500_000_000) / 1_000_000_000;
-        self.timestamp = self.timestamp.wrapping_add(ticks as u32);
-        self.due += interval;
+        self.advance(interval);
         packets
     }
 

@@ -29,87 +29,91 @@ fn owned(lines: Vec<&str>) -> Vec<String> {
     lines.into_iter().map(str::to_owned).collect()
 }
 
+/// A change of an answer's text.
+type Change = fn(&str) -> String;
+
+/// What an answer looks like, how that is made of ours, and whether video is taken by it.
+const ANSWERS: [(&str, Change, bool); 9] = [
+    ("as it is", |sdp| sdp.to_owned(), true),
+    (
+        "video rejected, with mid",
+        |sdp| {
+            sections(sdp, |kind, lines| match kind {
+                "m=video" => vec!["m=video 0 UDP/TLS/RTP/SAVPF 0".into(), "a=mid:2".into()],
+                _ => owned(lines),
+            })
+        },
+        false,
+    ),
+    (
+        "video rejected, without mid",
+        |sdp| {
+            sections(sdp, |kind, lines| match kind {
+                "m=video" => vec![
+                    "m=video 0 UDP/TLS/RTP/SAVPF 0".into(),
+                    "c=IN IP4 0.0.0.0".into(),
+                ],
+                _ => owned(lines),
+            })
+        },
+        false,
+    ),
+    (
+        "no mid anywhere",
+        |sdp| {
+            sections(sdp, |_, lines| {
+                let kept = lines.into_iter().filter(|line| !line.starts_with("a=mid"));
+                kept.map(str::to_owned).collect()
+            })
+        },
+        true,
+    ),
+    (
+        "LF alone, the last one missing",
+        |sdp| sdp.replace("\r\n", "\n").trim_end().to_owned(),
+        true,
+    ),
+    (
+        "trailing spaces",
+        |sdp| sdp.replace("\r\n", " \t\r\n"),
+        true,
+    ),
+    (
+        "no direction",
+        |sdp| sdp.replace("a=recvonly\r\n", ""),
+        true,
+    ),
+    (
+        "inactive video",
+        |sdp| {
+            let video = sdp.find("m=video").unwrap();
+            format!(
+                "{}{}",
+                &sdp[..video],
+                sdp[video..].replace("a=recvonly", "a=inactive")
+            )
+        },
+        false,
+    ),
+    (
+        "transport before the first m-line",
+        |sdp| {
+            let is_transport = |line: &&str| {
+                ["a=ice-", "a=fingerprint", "a=setup"]
+                    .iter()
+                    .any(|start| line.starts_with(start))
+            };
+            let (transport, rest): (Vec<&str>, Vec<&str>) = sdp.lines().partition(is_transport);
+            let all = [&rest[..4], &transport[..4], &rest[4..]].concat();
+            all.into_iter().map(|line| format!("{line}\r\n")).collect()
+        },
+        true,
+    ),
+];
+
 #[test]
 fn answers_are_read_as_others_write_them() {
-    type Change = fn(&str) -> String;
-    let cases: [(&str, Change, bool); 9] = [
-        ("as it is", |sdp| sdp.to_owned(), true),
-        (
-            "video rejected, with mid",
-            |sdp| {
-                sections(sdp, |kind, lines| match kind {
-                    "m=video" => vec!["m=video 0 UDP/TLS/RTP/SAVPF 0".into(), "a=mid:2".into()],
-                    _ => owned(lines),
-                })
-            },
-            false,
-        ),
-        (
-            "video rejected, without mid",
-            |sdp| {
-                sections(sdp, |kind, lines| match kind {
-                    "m=video" => vec![
-                        "m=video 0 UDP/TLS/RTP/SAVPF 0".into(),
-                        "c=IN IP4 0.0.0.0".into(),
-                    ],
-                    _ => owned(lines),
-                })
-            },
-            false,
-        ),
-        (
-            "no mid anywhere",
-            |sdp| {
-                sections(sdp, |_, lines| {
-                    let kept = lines.into_iter().filter(|line| !line.starts_with("a=mid"));
-                    kept.map(str::to_owned).collect()
-                })
-            },
-            true,
-        ),
-        (
-            "LF alone, the last one missing",
-            |sdp| sdp.replace("\r\n", "\n").trim_end().to_owned(),
-            true,
-        ),
-        (
-            "trailing spaces",
-            |sdp| sdp.replace("\r\n", " \t\r\n"),
-            true,
-        ),
-        (
-            "no direction",
-            |sdp| sdp.replace("a=recvonly\r\n", ""),
-            true,
-        ),
-        (
-            "inactive video",
-            |sdp| {
-                let video = sdp.find("m=video").unwrap();
-                format!(
-                    "{}{}",
-                    &sdp[..video],
-                    sdp[video..].replace("a=recvonly", "a=inactive")
-                )
-            },
-            false,
-        ),
-        (
-            "transport before the first m-line",
-            |sdp| {
-                let is_transport = |line: &&str| {
-                    ["a=ice-", "a=fingerprint", "a=setup"]
-                        .iter()
-                        .any(|start| line.starts_with(start))
-                };
-                let (transport, rest): (Vec<&str>, Vec<&str>) = sdp.lines().partition(is_transport);
-                let all = [&rest[..4], &transport[..4], &rest[4..]].concat();
-                all.into_iter().map(|line| format!("{line}\r\n")).collect()
-            },
-            true,
-        ),
-    ];
-    for (name, change, takes_video) in cases {
+    for (name, change, takes_video) in ANSWERS {
         let mut negotiation = SubscriberNegotiation::new(local(), 1);
         negotiation.add_track(send(1, MediaKind::Audio));
         negotiation.add_track(send(2, MediaKind::Video));
