@@ -31,6 +31,9 @@ use super::receive_window::ReceiveWindow;
 use super::sctp_packet;
 use crate::api::command::DataChannel;
 
+/// The types of messages by which channels are opened (RFC 8832, section 8.2.1).
+const ACK: u8 = 2;
+const OPEN: u8 = 3;
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 1));
 /// Bytes of the largest message taken; our SDP says so.
 pub(super) const MAX_MESSAGE: u32 = 64 << 10;
@@ -478,6 +481,11 @@ impl DataChannels {
     }
 
     fn control(&mut self, now: Instant, id: u16, payload: BytesMut) {
+        // The library has message types of its own beside those of RFC 8832, section 8.2.1, and
+        // panics on short ones.
+        if !matches!(payload.first(), Some(&(OPEN | ACK))) {
+            return;
+        }
         match Message::unmarshal(&mut payload.freeze()) {
             Ok(Message::DataChannelOpen(open)) => self.opened_by_peer(now, id, &open),
             Ok(Message::DataChannelAck(_)) => {
