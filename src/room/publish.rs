@@ -535,6 +535,17 @@ impl Room {
             .map(|track| track.key)
     }
 
+    /// Whether a track is announced that is not published yet.
+    pub(super) fn has_announced(&self, key: ParticipantKey, sid: &str) -> bool {
+        let participant = self.participants.get(&key);
+        let announcements = participant.map(|participant| &participant.announcements);
+        announcements
+            .into_iter()
+            .flatten()
+            .filter_map(Announcement::info)
+            .any(|info| info.sid == sid)
+    }
+
     fn announced_info(&mut self, key: ParticipantKey, sid: &str) -> Option<&mut TrackInfo> {
         let participant = self.participants.get_mut(&key)?;
         participant

@@ -65,11 +65,12 @@ impl Room {
         if let Some(update) = &state.data_subscription {
             self.update_data_subscription(key, update);
         }
+        // One that is announced only has not ended: its offer may be under way.
         let ended: Vec<String> = state
             .publish_tracks
             .iter()
             .filter_map(|published| Some(&published.track.as_ref()?.sid))
-            .filter(|sid| self.track_of(key, sid).is_none())
+            .filter(|sid| self.track_of(key, sid).is_none() && !self.has_announced(key, sid))
             .cloned()
             .collect();
         for track_sid in ended {

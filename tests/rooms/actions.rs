@@ -56,9 +56,20 @@ impl Meeting {
                 self.request(index, signal_request::Message::Mute(mute));
             }
         }
-        if offers && self.clients[index].sections.len() < 12 {
-            let cid = Some(cid);
-            self.clients[index].sections.push(Section { video, cid });
+        let cid = Some(cid);
+        self.clients[index].announced.push(Section { video, cid });
+        if offers {
+            self.offer_announced(index);
+        }
+    }
+
+    /// Offers the track that it announced last, if there is one that it has not offered.
+    pub(crate) fn offer_announced(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        if client.sections.len() < 12
+            && let Some(section) = client.announced.pop()
+        {
+            client.sections.push(section);
             self.offer(index);
         }
     }

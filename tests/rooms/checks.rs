@@ -40,7 +40,16 @@ impl Meeting {
         for client in self.clients.iter().filter(|client| client.link == Link::Up) {
             let sid = &client.view.sid;
             let own = truth.iter().find(|info| info.sid == *sid).cloned();
-            self.check_subscriptions(client, &own.unwrap_or_default(), &truth);
+            let own = own.unwrap_or_default();
+            for track in &own.tracks {
+                assert!(
+                    !client.view.unpublished.contains(&track.sid),
+                    "{}: {} is there",
+                    client.identity,
+                    track.sid
+                );
+            }
+            self.check_subscriptions(client, &own, &truth);
         }
     }
 
@@ -66,14 +75,6 @@ impl Meeting {
                 .collect();
             assert_eq!(view.participants, seen, "{who}: the participants");
             assert_eq!(view.room, room, "{who}: the room");
-            let own = seen.get(&view.sid).cloned().unwrap_or_default();
-            for track in &own.tracks {
-                assert!(
-                    !view.unpublished.contains(&track.sid),
-                    "{who}: {} is there",
-                    track.sid
-                );
-            }
         }
         truth
     }

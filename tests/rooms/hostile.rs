@@ -28,8 +28,6 @@ const MAX_TOLD: usize = 256 << 10;
 const MAX_AMPLIFICATION: usize = 1 << 10;
 /// Attributes that a participant may have, bytes.
 const MAX_ATTRIBUTES: usize = 64 << 10;
-/// Letters and digits after the prefix of a sid.
-const SID_LEN: usize = 12;
 
 /// One step: whose, what, and the bytes.
 struct Frame<'a> {
@@ -128,7 +126,7 @@ impl Meeting {
         let participants: Vec<&str> = truth.iter().map(|info| info.sid.as_str()).collect();
         let tracks = truth.iter().flat_map(|info| &info.tracks);
         let tracks: Vec<&str> = tracks.map(|track: &TrackInfo| track.sid.as_str()).collect();
-        for from in 0..bytes.len().saturating_sub(2 + SID_LEN) {
+        for from in 0..bytes.len().saturating_sub(3) {
             let known = match &bytes[from..from + 3] {
                 b"TR_" => &tracks,
                 b"PA_" => &participants,
@@ -136,9 +134,9 @@ impl Meeting {
             };
             let letter = usize::from(bytes[from + 3]);
             if let Some(sid) = known.get(letter % known.len().max(1))
-                && sid.len() == 3 + SID_LEN
+                && let Some(named) = bytes.get_mut(from..from + sid.len())
             {
-                bytes[from..from + sid.len()].copy_from_slice(sid.as_bytes());
+                named.copy_from_slice(sid.as_bytes());
             }
         }
         bytes

@@ -9,8 +9,8 @@ use moim_engine::event::Event;
 use moim_engine::ids::TransportId;
 use moim_signaling::token::{ApiKeys, Claims, TokenIssuer, VideoGrant};
 use moim_signaling::wire::{
-    ClientInfo, SessionDescription, SignalRequest, SyncState, TrackPublishedResponse, client_info,
-    signal_request,
+    ClientInfo, SessionDescription, SignalRequest, SyncState, TrackInfo, TrackPublishedResponse,
+    client_info, signal_request,
 };
 use moim_signaling::{Join, SessionEnd};
 use rand::RngExt;
@@ -48,6 +48,8 @@ pub(crate) struct Client {
     pub(crate) seat: Option<SeatId>,
     pub(crate) view: View,
     pub(crate) sections: Vec<Section>,
+    /// Tracks that it has announced and not offered.
+    pub(crate) announced: Vec<Section>,
     /// Its connections in the media plane, publisher and subscriber.
     pub(crate) transports: Vec<TransportId>,
     pub(crate) auto_subscribe: bool,
@@ -100,6 +102,7 @@ impl Meeting {
             seat: None,
             view: View::default(),
             sections: Vec::new(),
+            announced: Vec::new(),
             transports: Vec::new(),
             auto_subscribe: true,
             wishes: BTreeMap::new(),
@@ -269,6 +272,7 @@ impl Meeting {
             seat: Some(seat),
             view: View::default(),
             sections: Vec::new(),
+            announced: Vec::new(),
             transports: Vec::new(),
             auto_subscribe,
             wishes: BTreeMap::new(),
@@ -339,6 +343,7 @@ impl Meeting {
             }
             17 => self.features(index),
             18 => self.stream_state(index),
+            19 => self.offer_announced(index),
             _ => self.answer(index, true),
         }
     }
@@ -399,11 +404,17 @@ impl Meeting {
                 self.clients[index].link = Link::Up;
                 self.clients[index].view.offers.clear();
                 self.note(index, "resumes");
-                let tracks = self.own_tracks(index).into_iter();
+                // What it has announced it names as well, offered or not.
+                let published = self.clients[index].view.published.iter();
+                let tracks: BTreeSet<String> = published.map(|(_, sid)| sid.clone()).collect();
                 let state = SyncState {
                     publish_tracks: tracks
-                        .map(|track| TrackPublishedResponse {
-                            track: Some(track),
+                        .into_iter()
+                        .map(|sid| TrackPublishedResponse {
+                            track: Some(TrackInfo {
+                                sid,
+                                ..Default::default()
+                            }),
                             ..Default::default()
                         })
                         .collect(),
