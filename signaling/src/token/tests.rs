@@ -140,6 +140,14 @@ fn values(kind: &str) -> (Vec<Value>, Vec<Value>) {
             vec![json!(null), json!({}), json!({"a": "b", "c": null})],
             vec![json!("a"), json!({"a": 1}), json!(["a"]), json!(true)],
         ),
+        "configuration" => (
+            vec![
+                json!(null),
+                json!({}),
+                json!({"agents": [{"agentName": "a"}], "maxParticipants": 3, "newField": {"x": 1}}),
+            ],
+            vec![json!("x"), json!(5), json!({"agents": "a"})],
+        ),
         _ => (
             vec![json!(null), json!({"a": [1]}), json!("x"), json!(1.5)],
             Vec::new(),
@@ -157,7 +165,7 @@ fn claims_of_every_form_are_read_or_refused_and_never_misread() {
         ("attributes", "map"),
         ("aud", "any"),
         ("iat", "any"),
-        ("roomConfig", "any"),
+        ("roomConfig", "configuration"),
         ("kindDetails", "any"),
         ("sip", "any"),
         ("newClaim", "any"),
