@@ -32,7 +32,7 @@ const LAYERS: [(u32, u32, u32); 3] = [
 ];
 
 /// How a client of the load tester presents itself.
-pub(crate) const SIGNALING_QUERY: &str = "auto_subscribe=1&protocol=15&sdk=go&version=2.0.0";
+pub(crate) const SIGNALING_QUERY: &str = "auto_subscribe=1&protocol=15&sdk=rust&version=0.7.0";
 
 /// What one participant does.
 #[derive(Debug, Clone)]
