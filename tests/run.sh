@@ -2,7 +2,7 @@
 # Runs all tests, and installs what they need first: on Debian and Ubuntu packages by apt,
 # Python packages into tests/.venv, npm packages beside their package.json.
 #
-#   tests/run.sh                 everything
+#   tests/run.sh                 everything but fuzz, which takes ten minutes to build
 #   tests/run.sh rust python     some of: lint rust web fuzz python browser
 #
 # FUZZ_SECONDS is how long each fuzz target runs (20), FUZZ_TARGETS which ones do (all).
