@@ -84,7 +84,7 @@ enum Command {
     },
     /// Prints the usage of the months, the latest first, as JSON
     Usage {
-        /// Of each room, and not of all together
+        /// For each room instead of all rooms together
         #[arg(long)]
         by_room: bool,
         /// As comma-separated values

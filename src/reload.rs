@@ -65,7 +65,7 @@ impl Reload {
         if !waiting.is_empty() {
             tracing::warn!(keys = %waiting, "changes that wait for the next start");
         }
-        // What waits for the next start is still as it was.
+        // Keys that wait for the next start keep their former values.
         Ok(Config {
             keys: after.keys,
             key_file: after.key_file,

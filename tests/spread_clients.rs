@@ -11,7 +11,7 @@ use prost::Message as _;
 
 /// Looks at something this often, at most.
 const PACE: Duration = Duration::from_millis(20);
-/// Nothing takes so many looks.
+/// More polls than anything takes.
 const PATIENCE: usize = 1_000;
 
 #[tokio::test]

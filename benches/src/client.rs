@@ -86,7 +86,7 @@ impl Client {
         }
     }
 
-    /// Begins to count anew.
+    /// Starts the counts again from zero.
     pub(crate) fn reset(&mut self) {
         self.streams.reset();
         self.latency = Histogram::default();

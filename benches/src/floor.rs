@@ -147,7 +147,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// For so many destinations.
+    /// For this number of destinations.
     fn new(socket: &UdpSocket, destinations: usize) -> anyhow::Result<Writer> {
         Ok(Writer {
             state: UdpSocketState::new(UdpSockRef::from(socket))?,

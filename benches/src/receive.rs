@@ -154,7 +154,7 @@ impl Streams {
         sum
     }
 
-    /// Begins to count anew; the streams go on.
+    /// Starts the counts again from zero; the streams go on.
     pub(crate) fn reset(&mut self) {
         for stream in self.0.values_mut() {
             stream.first = stream.highest + 1;

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 
 /// So many bursts, drawn at random, stand for all.
 const SAMPLE: usize = 256;
-/// A burst is counted when it has so many packets, whether or not a pause follows.
+/// A burst is counted when it has this many packets, whether or not a pause follows.
 const LONGEST: usize = 512;
 /// The kernel takes no more segments at once.
 const MAX_SEGMENTS: usize = 64;
@@ -36,7 +36,7 @@ impl Default for Bursts {
 }
 
 impl Bursts {
-    /// A packet of so many bytes came to a receiver, after a pause or not; `burst` is what came to
+    /// A packet of `len` bytes arrived at a receiver, after a pause or not; `burst` is what came to
     /// it since the last pause.
     pub(crate) fn packet(&mut self, burst: &mut Burst, len: usize, paused: bool) {
         if paused || burst.len() >= LONGEST {

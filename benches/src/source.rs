@@ -39,7 +39,7 @@ pub(crate) const STAMP: usize = 12;
 
 /// What is in the frames of a stream.
 enum Content {
-    /// Zeros: so many bits a second, in sizes drawn at random.
+    /// Zeros at this bitrate (bit/s), in sizes drawn at random.
     Shaped(u32, SmallRng),
     /// Pictures of a layer of a clip; the number of the one that is sent.
     Clip(Arc<Clip>, usize, usize),

@@ -35,7 +35,7 @@ pub(crate) struct SubscriberRow {
 }
 
 impl SubscriberRow {
-    /// What a subscriber got in so many seconds.
+    /// What a subscriber received in `seconds`.
     pub(crate) fn new(subscriber: &Subscriber, seconds: f64) -> SubscriberRow {
         let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1_000.0);
         SubscriberRow {
@@ -50,7 +50,8 @@ impl SubscriberRow {
     }
 }
 
-/// Who misses most, and who waits longest (p99), in words; `None` when nobody received anything.
+/// The subscriber with the most loss and the one with the longest delay (p99), in words; `None`
+/// when nobody received anything.
 pub(crate) fn worst(rows: &[SubscriberRow]) -> Option<String> {
     let received = || rows.iter().filter(|row| row.counts.received > 0);
     let misses = received().max_by_key(|row| row.counts.lost)?;

@@ -157,7 +157,7 @@ impl Engine {
     }
 
     /// Forwards a packet of this level, in -dBov, to those who are to have it. `completed` is when a
-    /// frame that it ends arrived. Whether the packet may have to be sent once more.
+    /// frame that it ends arrived. Whether the packet may have to be retransmitted.
     fn forward(
         &mut self,
         now: Instant,

@@ -234,7 +234,7 @@ impl TestRoom {
         self.collect();
     }
 
-    /// What another engine said crosses to this one.
+    /// Delivers the other engine's relay items to this one.
     pub(crate) fn handle_relay(&mut self, from: ShardId, batch: &RelayBatch) {
         self.engine.handle_relay(self.now, self.now, from, batch);
         self.collect();

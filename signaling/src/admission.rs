@@ -20,7 +20,7 @@ const SINGLE_CONNECTION: &str = "join_request is not supported by this server: c
 /// Largest metadata, bytes.
 const MAX_METADATA: usize = 512 << 10;
 
-/// Reads who wants to join which room, at a time in unix seconds.
+/// Reads which participant asks to join which room, at a time in unix seconds.
 ///
 /// # Errors
 /// When the request may not join, with the status and the text to answer with.

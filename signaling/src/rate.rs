@@ -31,7 +31,7 @@ impl TokenBucket {
         }
     }
 
-    /// Takes `units` out; `false`, and nothing is taken, when there are not so many.
+    /// Takes `units` out; `false`, and nothing is taken, when there are fewer.
     pub(crate) fn take(&mut self, units: f64, now: Instant) -> bool {
         self.refill(now);
         if self.tokens < units {

@@ -71,7 +71,7 @@ struct Worker {
 struct RoomAgents {
     room: wire::Room,
     dispatches: Vec<AgentDispatch>,
-    /// Who is there and no agent or recorder, by identity.
+    /// Identities of the participants that are neither agents nor recorders.
     participants: BTreeMap<String, ParticipantInfo>,
     publishers: HashSet<String>,
 }

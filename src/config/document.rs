@@ -18,7 +18,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// What stands behind a key.
+/// The value of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     /// Nothing, `~` or `null`: the key keeps its default.
@@ -120,7 +120,7 @@ impl Node {
     }
 }
 
-/// What the parser gives.
+/// A value as the YAML parser gives it.
 enum Raw {
     Null,
     Text(String),

@@ -65,7 +65,7 @@ pub enum ConfigError {
     },
 }
 
-/// What a document has said.
+/// What has been read of a document so far.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     source: &'a str,

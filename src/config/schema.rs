@@ -344,7 +344,7 @@ pub(super) const SCHEMA: &[Schema] = &[
     ignored("rtc.forward_stats", OWN_ENGINE),
     ignored(
         "rtc.enable_rtp_stream_restart_detection",
-        "an encoder that begins anew is always followed",
+        "a restarted encoder is always followed",
     ),
     ignored("redis", NO_OTHER_SERVER),
     ignored("signal_relay", NO_OTHER_SERVER),

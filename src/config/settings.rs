@@ -29,7 +29,7 @@ pub struct Config {
     pub trusted_proxies: Vec<IpAddr>,
     /// Participants may store small named values in their rooms for others.
     pub enable_participant_data_blob: bool,
-    /// Who is told what happens in rooms.
+    /// Webhooks.
     pub webhook: WebhookConfig,
     /// What is kept.
     pub store: StoreConfig,
@@ -236,7 +236,7 @@ impl RtcConfig {
         }
     }
 
-    /// How many shards there are on a machine of so many cores.
+    /// How many shards there are on a machine with this number of cores.
     pub fn shard_count(&self, cores: usize) -> usize {
         let wanted = if self.shards == 0 { cores } else { self.shards };
         let ports = self.ports();

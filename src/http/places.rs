@@ -9,8 +9,8 @@ use moim_signaling::ClientAddress;
 /// Connections at a time. They are short: a request has its time, and a WebSocket is counted by
 /// the signaling service from then on.
 const MAX_CONNECTIONS: usize = 2_000;
-/// Of these from one address, unless it is a proxy's: whoever opens connections and says nothing
-/// leaves room for others.
+/// Of these from one address, unless it is a proxy's: a client that opens connections and sends
+/// nothing leaves room for others.
 const MAX_PER_PEER: usize = 500;
 
 /// The places.

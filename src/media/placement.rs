@@ -21,7 +21,7 @@ pub struct ShardLoad {
 }
 
 impl ShardLoad {
-    /// The shard's thread was busy for so many thousandths of the last half second.
+    /// The share of the last half second in which the shard's thread was busy, in thousandths.
     pub fn publish(&self, busy: u32) {
         let former = self.busy.load(Ordering::Relaxed);
         self.busy.store((former + busy) / 2, Ordering::Relaxed);

@@ -58,7 +58,7 @@ pub(super) fn unusable_codecs(client: &ClientInfo) -> Vec<&'static str> {
     quirks.flat_map(|quirk| quirk.unusable).copied().collect()
 }
 
-/// What a client is told of the codecs with which it is not to publish.
+/// The client configuration that names the codecs it must not publish.
 pub(super) fn client_configuration(unusable: &[&'static str]) -> Option<ClientConfiguration> {
     let publish = unusable.iter().map(|mime| wire::Codec {
         mime: (*mime).to_owned(),

@@ -86,7 +86,7 @@ pub enum ParticipantOrder {
     Call {
         /// Which method.
         method: String,
-        /// What it is given.
+        /// Its input.
         payload: String,
         /// How long to wait; zero for the usual time.
         timeout: Duration,

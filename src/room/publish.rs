@@ -74,7 +74,7 @@ impl Room {
         let now = self.now;
         let participant = self.participants.get_mut(&key);
         let participant = participant.ok_or((Reason::NotFound, "nobody is here".to_owned()))?;
-        // Of a track that is there, clients need not say what it is.
+        // A request that names a published track need not repeat its kind and source.
         let source = existing
             .as_ref()
             .map_or(request.source, |(.., info)| info.source);

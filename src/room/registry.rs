@@ -219,7 +219,7 @@ impl Registry {
     }
 }
 
-/// Who wants a room.
+/// Who looks for a room.
 enum Asked<'a> {
     /// A request to make it.
     ByRequest(&'a RoomChanges),

@@ -44,11 +44,11 @@ impl Default for RoomSettings {
     }
 }
 
-/// From so many participants on only the loudest are forwarded.
+/// From this number of participants on only the loudest are forwarded.
 const LARGE_ROOM: usize = 10;
 
 impl RoomSettings {
-    /// How many voices are forwarded in a room of so many participants; `None` for all.
+    /// How many audio tracks are forwarded in a room of `participants`; `None` for all.
     pub(super) fn loudest(&self, participants: usize) -> Option<u8> {
         (participants >= LARGE_ROOM && self.loudest_speakers > 0).then_some(self.loudest_speakers)
     }

@@ -23,7 +23,7 @@ pub(super) struct Shared {
     pub(super) issuer: TokenIssuer,
     pub(super) media: Media,
     pub(super) metrics: Arc<RoomMetrics>,
-    /// Who else is told what happens in rooms.
+    /// Readers of the facts of all rooms.
     pub(super) readers: Vec<Arc<dyn FactReader>>,
     pub(super) node_id: String,
     /// Tokens that are not taken any more.

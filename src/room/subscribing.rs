@@ -511,7 +511,7 @@ fn agreed(accepted: &AcceptedTrack) -> Agreed {
     }
 }
 
-/// What the engine is told of a subscription that begins.
+/// The engine's parameters of a new subscription.
 fn added(
     subscription: &Subscription,
     transport: TransportId,

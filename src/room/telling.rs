@@ -310,7 +310,7 @@ impl Room {
                 continue;
             };
             let codecs = publication.codecs();
-            // Of audio in one codec there is nothing to be chosen.
+            // Audio in one codec leaves nothing to be chosen.
             if publication.kind == MediaKind::Audio && codecs.len() < 2 {
                 continue;
             }

@@ -15,7 +15,7 @@ use super::error::StoreError;
 
 /// Bytes of a hash.
 const HASH: usize = 32;
-/// What the first entry takes for the hash of the one before it.
+/// The first entry's predecessor hash.
 const START: [u8; HASH] = [0; HASH];
 /// Longest text of an entry that is kept, bytes; longer ones are cut.
 const MAX_TEXT: usize = 1_024;
@@ -51,7 +51,8 @@ pub struct Person {
 pub struct Verified {
     /// Entries in it.
     pub entries: u64,
-    /// The last entry's hash. Whoever keeps it elsewhere can tell later that nothing was cut off.
+    /// The last entry's hash. A copy of it that is kept elsewhere shows later that no entry was
+    /// cut off.
     pub head: [u8; HASH],
 }
 

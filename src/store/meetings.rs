@@ -1,4 +1,4 @@
-//! What rooms tell, as the usage of meetings.
+//! Facts of rooms, turned into the usage of meetings.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -138,7 +138,7 @@ impl Store {
         self.soon(Work::ForgetRoom(name.to_owned()));
     }
 
-    /// Notes what a meeting tells.
+    /// Notes an attendance fact.
     pub(crate) fn attend(&self, attendance: Attendance) {
         self.soon(Work::Attendance(attendance));
     }

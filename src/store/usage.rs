@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::audit;
 use super::error::StoreError;
 
-/// What a meeting tells. Times are unix milliseconds.
+/// Attendance facts of a meeting. Times are unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Attendance {
     /// A room exists.

@@ -34,7 +34,7 @@ pub(super) enum Work {
     LimitPages(Option<u32>),
 }
 
-/// Work, and who waits for it.
+/// Work, and the caller that waits for it, if one does.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) work: Work,

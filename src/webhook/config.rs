@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Who is told what happens in rooms, and how.
+/// The receivers of webhooks, and how they are sent to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WebhookConfig {
     /// Receivers, `http://` or `https://`.
@@ -79,7 +79,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// How long to wait after so many failed attempts, the first counted as 0.
+    /// How long to wait after failed attempt number `attempts`, counted from 0.
     pub(super) fn after(&self, attempts: u32) -> Duration {
         let factor = 1_u32.checked_shl(attempts).unwrap_or(u32::MAX);
         self.min.saturating_mul(factor).min(self.max)

@@ -1,4 +1,4 @@
-//! What a receiver is told of a fact.
+//! The webhook event of a fact.
 
 use moim_signaling::wire::{ParticipantInfo, Room, WebhookEvent, participant_info};
 use rand::distr::{Alphanumeric, SampleString};

@@ -1,4 +1,4 @@
-//! Webhooks: what happens in rooms, told to the receivers of the configuration by `POST`.
+//! Webhooks: the facts of rooms, sent to the configured receivers by `POST`.
 //!
 //! A room hands its facts over and never waits. Each receiver has a queue ([`queue`]) that is
 //! bounded in events and bytes; a task of its own sends what waits ([`receiver`]), the events of a

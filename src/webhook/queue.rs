@@ -31,7 +31,7 @@ pub(super) struct Delivery {
     pub(super) body: Bytes,
 }
 
-/// What came of a delivery.
+/// The outcome of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The receiver has it, or does not want it: the next one's turn.

@@ -101,7 +101,7 @@ fn a_publisher_that_probes_its_own_network_costs_viewers_nothing() {
         gallery.meeting.probe(camera, 100);
         gallery.run_to(20 * SECOND + (time + 1) * 200 * MS);
     }
-    // The page is laid out anew meanwhile.
+    // The page changes its layout meanwhile.
     gallery
         .meeting
         .wish(viewer, camera, SubscriptionSettings::default());

@@ -56,7 +56,7 @@ export function show(page, owner, width, ...expected) {
   );
 }
 
-/** The widths that whose picture has one after the other in so many milliseconds. */
+/** The widths that whose picture has one after the other within this many milliseconds. */
 export function widths(page, owner, milliseconds) {
   return page.evaluate(
     async ({ owner, milliseconds }) => {

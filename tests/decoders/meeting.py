@@ -110,7 +110,7 @@ class Meeting:
         self.down.dark_until = self.now + seconds
 
     def run(self, pictures: int, each=lambda: None):
-        """Lets the publisher make so many pictures; `each` is called before every one."""
+        """Lets the publisher encode this many pictures; `each` is called before every one."""
         until = self.publisher.number + pictures
         while self.publisher.number < until:
             self.now += TURN

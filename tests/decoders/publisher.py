@@ -160,7 +160,7 @@ class Publisher:
         return [sender_report(stream.ssrc, seconds, stream.timestamp) for stream in self.streams]
 
     def feedback(self, compound: bytes) -> list[bytes]:
-        """Notes keyframe requests; the packets that are asked for again."""
+        """Notes keyframe requests; gives the packets that are requested by NACK."""
         repeated = []
         for what, ssrc, missing in read_feedback(compound):
             for stream in self.streams:

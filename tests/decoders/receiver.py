@@ -11,7 +11,7 @@ from rtp import MEDIA, REPAIR, Packet, nack, nearest, picture_loss
 SSRC = 70_000
 # Seconds between two requests for the same packet, and after which it is given up.
 ASK_AGAIN, GIVE_UP = 0.1, 0.6
-# Without a picture for so many seconds while packets come, a keyframe is asked for.
+# Without a picture for this many seconds while packets arrive, a PLI is sent.
 PATIENCE = 1.0
 # Pictures that the start of another size may go back: what was lost of it on its way to the server comes again.
 LATE_START = 6

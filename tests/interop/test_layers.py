@@ -79,7 +79,7 @@ async def test_a_real_encoder_whom_all_show_small_sends_little_and_all_again_whe
 
 
 async def sends_less_than(person, bound, within):
-    """Waits until a participant sends less video than this, bits a second, for so many seconds."""
+    """Waits until a participant sends less video than this, bit/s, for this many seconds."""
     end = time.monotonic() + within
     while (rate := await sent_rate(person, 0.3)) >= bound:
         assert time.monotonic() < end, f"{rate:.0f} bit/s are sent"

@@ -9,7 +9,7 @@ from conftest import Server
 from recording import BOTTOM, TOP
 from screen import HIGH, LOW, screens
 
-# Who looks on calls a pause of so many seconds a freeze.
+# A pause of this many seconds is a freeze to a viewer.
 FREEZE = 0.4
 
 

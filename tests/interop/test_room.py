@@ -84,7 +84,7 @@ async def test_a_killed_client_frees_its_seat_within_20_seconds(server, room):
             process.wait()
 
 
-async def test_who_resumes_a_session_that_is_gone_is_told_to_join_anew(server, room):
+async def test_resuming_a_session_that_is_gone_is_answered_with_reconnect(server, room):
     query = "&reconnect=1&sid=PA_unknown"
     async with session(server, room, "ann", query=query) as ann:
         leave = await ann.expect("leave")

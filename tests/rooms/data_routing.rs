@@ -406,6 +406,6 @@ fn frames_of_data_tracks_reach_those_who_take_all_and_no_others() {
     let sent = hall.plane.data.drain(..);
     let mut got: Vec<&str> = sent.map(|(to, _, _)| hall.receivers[&to]).collect();
     got.sort_unstable();
-    // Who may not subscribe does not get them, whatever it takes.
+    // A participant without canSubscribe does not get them, whatever it asks for.
     assert_eq!(got, ["agent", "granted", "hidden"]);
 }

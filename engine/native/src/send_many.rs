@@ -73,7 +73,7 @@ pub fn send_many<'a>(socket: &UdpSocket, runs: impl Iterator<Item = Run<'a>>) ->
         return Ok(0);
     }
     loop {
-        // SAFETY: so many messages are filled in, and what they point to (names, vectors, control
+        // SAFETY: this many messages are filled in, and what they point to (names, vectors, control
         // messages, the runs' bytes) outlives the call; the kernel reads it and writes no more
         // than each message's length.
         let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };

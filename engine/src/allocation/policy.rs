@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 /// Ways in which one track can be sent, at most.
 pub(crate) const MAX_CHOICES: usize = 12;
 /// What is larger than the current choice, or was paused, is chosen when it leaves so much of the
-/// budget, in percent, and not more than so many bits a second: so that a rate which varies around
+/// budget, in percent, and not more than this many bit/s: so that a rate which varies around
 /// a step does not flap. Of many encoders not all vary the same way at a time.
 const SPARE_PERCENT: u64 = 8;
 const MAX_SPARE: u64 = 80_000;
@@ -456,7 +456,7 @@ mod tests {
         candidates[2].current = Some(1);
         candidates[0].current = Some(0);
         candidates[1].current = Some(0);
-        // Not all fits as before, so it is shared out anew.
+        // Not all fits as before, so the budget is allocated from scratch.
         choose(&mut candidates, 820, Reason::Congestion);
         assert_eq!(chosen(&candidates, 2), Some(1));
         assert_eq!(chosen(&candidates, 0), Some(0));

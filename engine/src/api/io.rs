@@ -63,9 +63,9 @@ pub struct EngineStatistics {
     pub datagrams_dropped: u64,
     /// RTP packets not sent because a subscriber's queue was full.
     pub packets_dropped: u64,
-    /// Sequence numbers asked for again by subscribers.
+    /// Sequence numbers in NACKs from subscribers.
     pub nacks_in: u64,
-    /// Sequence numbers asked for again from publishers.
+    /// Sequence numbers in NACKs to publishers.
     pub nacks_out: u64,
     /// Packets retransmitted to subscribers.
     pub retransmissions: u64,

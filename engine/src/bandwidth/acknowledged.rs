@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_or_a_jump_starts_anew() {
+    fn a_pause_or_a_jump_resets_it() {
         let mut rate = AcknowledgedRate::default();
         for count in 0..100 {
             rate.on_packet(count * 10_000, 1_250);

@@ -10,7 +10,7 @@ const BURST: Micros = 5_000;
 const ARRIVED_TOGETHER: Micros = 5_000;
 /// A group does not grow beyond this by arrival alone.
 const MAX_ARRIVAL_SPAN: Micros = 100_000;
-/// Clocks that jump further than this start anew.
+/// A clock that jumps further than this resets the groups.
 const MAX_JUMP: Micros = 3_000_000;
 
 #[derive(Debug, Clone, Copy)]

@@ -187,7 +187,7 @@ mod tests {
 
     const LEN: u16 = 1_000;
 
-    /// A probe of so many packets at 1 Mbit/s.
+    /// A probe cluster of this many packets at 1 Mbit/s.
     fn cluster(packets: u32) -> Cluster {
         let probe = Probe {
             id: ProbeId::default(),
@@ -198,7 +198,7 @@ mod tests {
         Cluster::new(probe, 0)
     }
 
-    /// What is found by twelve packets at 1 Mbit/s on a link of so many bits per second, each of
+    /// What twelve packets at 1 Mbit/s find on a link of this capacity (bit/s), each of
     /// which comes later by up to `jitter`.
     fn found(capacity: f64, jitter: Micros, rng: &mut SmallRng) -> Found {
         let mut cluster = cluster(12);

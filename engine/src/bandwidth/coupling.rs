@@ -42,7 +42,7 @@ pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// How far delays have to go together for peers of one address, and of different ones.
 const ONE_ADDRESS: f64 = 0.7;
 const DIFFERENT_ADDRESSES: f64 = 0.9;
-/// Two peers whose delays went together so many times are coupled, and more than so many are not
+/// Two peers whose delays moved together this many times are coupled, and more than this are not
 /// counted.
 const COUPLED: u8 = 3;
 const MOST: u8 = 5;
@@ -225,7 +225,7 @@ fn share_out(coupled: &[(TransportId, Member<'_>)]) -> Vec<Part> {
     let mut parts = Vec::with_capacity(sorted.len());
     let mut step = 1.0_f64;
     for (index, (id, member)) in sorted.iter().enumerate() {
-        // Who wants less than an equal part leaves the rest to those who want more.
+        // A peer whose target is below an equal share leaves the rest to the others.
         let part = member.demand.min(left / (sorted.len() - index) as u64);
         left -= part;
         let had = used(member) as f64;

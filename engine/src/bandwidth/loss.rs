@@ -8,7 +8,7 @@ use std::mem::offset_of;
 
 use super::units::{MIN_RATE, Micros};
 
-/// Observations kept, and what makes one: so many packets, and at least this time.
+/// Observations kept, and what makes one: this many packets, and at least this time.
 const OBSERVATIONS: usize = 16;
 const MIN_PACKETS: u32 = 20;
 const MIN_TIME: Micros = 250_000;
@@ -20,7 +20,7 @@ const MAX_AGE: Micros = 6_000_000;
 const NO_LOSS: f64 = 0.02;
 /// More than this is never laid to the link.
 const MAX_INHERENT: f64 = 0.25;
-/// After so many observations in a row with more loss than this nothing counts that was seen
+/// After this many observations in a row with more loss than this nothing counts that was seen
 /// before: the link has changed.
 const CHANGED_AFTER: usize = 2;
 const CHANGED_LOSS: f32 = 0.35;

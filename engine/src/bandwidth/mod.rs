@@ -88,7 +88,7 @@ const REMB_INTERVAL: Micros = 1_000_000;
 const PROBE_COUNTS: Micros = 500_000;
 /// Who has been sent nothing for this long has no part in a link.
 const SHARING: Micros = 1_000_000;
-/// Receiver's times beyond this are no clock's; counting starts anew.
+/// A receive time further away than this is not of the same clock; counting is reset.
 const MAX_REFERENCE: i64 = 1 << 48;
 /// A queue shorter than this is no sign of congestion.
 const LONG_QUEUE: Micros = 60_000;
@@ -510,7 +510,7 @@ impl BandwidthEstimator {
         }
     }
 
-    /// The estimate is this part of a link that so many share.
+    /// The estimate is `bps`, the share of a link that `sharers` peers have.
     pub(crate) fn share(&mut self, bps: u64, sharers: u32) {
         self.rate.share(bps as f64, sharers);
     }

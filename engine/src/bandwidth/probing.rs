@@ -13,7 +13,7 @@ const NEXT: f64 = 2.0;
 /// A probe of the start that finds this share of its rate is followed by a higher one.
 const FOUND: f64 = 0.7;
 /// A probe later on is at most this many times the estimate, as others may be on the link, in
-/// whose way it is; or so many bits a second above it, where that is more.
+/// whose way it is; or this many bit/s above it, where that is more.
 const LATER: f64 = 1.5;
 const LATER_ABOVE: f64 = 300_000.0;
 /// And so much above what is wanted, as it finds a little less than it sends.
@@ -26,11 +26,11 @@ const LATER_LENGTH_SECONDS: f64 = 0.06;
 /// A slow link's probe is shorter, as a queue takes long to empty there: of a length in seconds of
 /// its bits a second by this.
 const SLOW: f64 = 30e6;
-/// And so many packets.
+/// The fewest packets of a probe cluster.
 const MIN_PACKETS: u32 = 5;
 /// Packets of probes need not be longer than this.
 const MIN_LEN: f64 = 200.0;
-/// Where packets wait longer than this in ordinary times, a probe is longer by so many times what
+/// Where packets wait longer than this in ordinary times, a probe is longer by this multiple of what
 /// they wait more, up to a limit: jitter would make a short one look as if it had found
 /// anything.
 const NO_JITTER: Micros = 12_000;

@@ -101,7 +101,7 @@ mod tests {
             feedback(second * 1_000_000, 30_000);
         }
         assert_eq!(feedback(41_000_000, 30_000), 0);
-        // A clock that jumped starts it anew.
+        // A clock that jumped resets it.
         assert_eq!(feedback(42_000_000, 90_000_000_000), 0);
         assert_eq!(feedback(43_000_000, 90_000_020_000), 20_000);
     }

@@ -208,7 +208,7 @@ impl RateControl {
         self.rate
     }
 
-    /// This is the part of a link whose capacity is known, and which so many share.
+    /// This is the share of a link whose capacity is known and that `sharers` peers have.
     pub(super) fn share(&mut self, rate: f64, sharers: u32) {
         self.rate = rate.clamp(MIN_RATE, MAX_RATE);
         self.capacity = Some(self.rate);
@@ -278,7 +278,7 @@ impl RateControl {
         let carried = if input.queueing > LONG_QUEUE {
             long.min(input.acknowledged_short.unwrap_or(long))
         } else {
-            // The link is overused by a little: less arrives by chance, or as little was sent.
+            // The link is overused by a little: the arrival rate varies, or little was sent.
             long.max(LITTLE_LESS * self.rate)
         };
         self.decreased = Some(input.now);
@@ -420,7 +420,7 @@ impl RateControl {
             self.lengthened = Some(input.now);
         }
         if !trial && !steady {
-            // It may have been misjudged what the link carries: once more, by less.
+            // The capacity may have been misjudged: it is tried again, by less.
             let carried = input.acknowledged.unwrap_or(carried).min(carried);
             self.start_drain(input, carried, true);
             return;
@@ -505,7 +505,7 @@ impl RateControl {
     }
 }
 
-/// A queue that is not longer than this counts as empty where so many bits per second are
+/// A queue that is not longer than this counts as empty where this many bit/s are
 /// carried: a slow link takes as long for a single packet.
 fn empty_queue(usual: f64, carried: f64) -> Micros {
     let packet = PACKET_BITS * 1e6 / carried.max(MIN_RATE);

@@ -11,9 +11,9 @@ use moim_native::prefetch::{LINE, prefetch, prefetch_onwards};
 
 /// Packets are remembered for this long: more than a long way, a full queue and late feedback.
 const KEPT_FOR: Micros = 2_000_000;
-/// And at most so many of them.
+/// The most packets that are kept.
 const MAX_PACKETS: usize = 8_192;
-/// What is too old is looked for once in so long, as it lies where nothing else is.
+/// What is too old is looked for once in this time, as it lies where nothing else is.
 const FORGET_EVERY: Micros = 1_000_000;
 
 /// Memory asked for before a report, in lines. Who reports nothing is not to cost more.
@@ -170,7 +170,7 @@ impl SentPackets {
         self.tags.get(index).copied()
     }
 
-    /// The latest packet with that tag is sent once more, under the sequence number it had.
+    /// The latest packet with that tag is sent again under the sequence number it had.
     pub(super) fn repeat(&mut self, tag: u64) -> Option<u16> {
         let back = self.tags.iter().rev().position(|known| *known == tag)?;
         let index = self.packets.len() - 1 - back;

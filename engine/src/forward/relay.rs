@@ -80,8 +80,8 @@ pub(crate) fn relay_layers(media: &mut Media, now: Instant, track: TrackIx) {
     }
 }
 
-/// After anything about who is sent a track has changed: if it lives on another shard, that one has
-/// to know what is wanted of it.
+/// After a change of the subscribers of a track: if its publisher is on another shard, that one has
+/// to know what is requested of it.
 pub(crate) fn update_relay(media: &mut Media, now: Instant, track: TrackIx) {
     let track = &mut media.tracks[track];
     let Feed::Shard(home) = track.feed else {
@@ -130,7 +130,7 @@ pub(super) fn note_wanted(
     }
 }
 
-/// Sends a packet once more to a shard that asks for it, by track, layer and extended sequence number.
+/// Retransmits a packet to a shard that requests it, by track, layer and extended sequence number.
 pub(super) fn relay_again(
     media: &mut Media,
     now: Instant,

@@ -46,7 +46,7 @@ pub(super) enum RelayItem {
         /// Of the layer's media, also when this was a retransmission.
         ssrc: u32,
         received: Received,
-        /// For whom it is; `None` of one that was asked for again: for who is sent the track now.
+        /// Its audience; `None` for a retransmission, which goes to the track's present subscribers.
         audience: Option<Audience>,
     },
 }

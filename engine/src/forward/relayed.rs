@@ -132,7 +132,7 @@ fn note_packet(
     let restarted = layer.ssrc.is_some_and(|former| former != ssrc);
     let mut started = begin_layer(layer, ssrc);
     if layer.cache.has(source.sequence) {
-        // Who hears the track always has got what was held of it.
+        // Subscribers that last-N never holds back have received the held packets already.
         let others = audience == Audience::Others && !track.muted;
         let used = others && fan_out(media, now, index, received, audience);
         return used.then_some(true);
@@ -161,7 +161,7 @@ fn note_packet(
     Some(!muted && fan_out(media, now, index, received, audience))
 }
 
-/// Makes a layer anew when another SSRC took it over. True when one did.
+/// Resets a layer when another SSRC took it over. True when one did.
 fn begin_layer(layer: &mut Layer, ssrc: u32) -> bool {
     let new = layer.ssrc != Some(ssrc);
     if new {

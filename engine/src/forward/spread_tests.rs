@@ -1,4 +1,5 @@
-//! Last-N in a room that is spread over shards: whoever listens hears the same as if all were on one.
+//! Last-N in a room that is spread over shards: a subscriber is sent the same
+//! tracks as if all participants were on one.
 
 use std::time::Duration;
 
@@ -192,7 +193,7 @@ impl Spread {
         }
     }
 
-    /// What came by each subscription, in the order of sequence numbers without a gap.
+    /// The packets that each subscription received, by sequence number without gaps.
     fn heard(&self) -> Vec<Vec<Vec<u8>>> {
         let of_one = |&(listener, number): &(u32, u32)| {
             let shard = &self.shards[self.places[(listener - FIRST) as usize]];
@@ -208,7 +209,7 @@ impl Spread {
 }
 
 #[test]
-fn whoever_listens_hears_the_same_on_any_shard() {
+fn a_subscriber_is_sent_the_same_on_any_shard() {
     let mut heard = 0;
     for seed in 0..4 {
         let mut rng = SmallRng::seed_from_u64(seed);

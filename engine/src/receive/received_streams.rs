@@ -20,8 +20,8 @@ const MAX_REPLACED: usize = 32;
 /// that the encoder has gone back to it. Our choice: longer than networks reorder packets by.
 const LATE: Duration = Duration::from_secs(1);
 /// Packets by which one that is late may be ahead of the last one received of its SSRC: those of
-/// one second at 5 Mbit/s. A longer jump is no reordering but an encoder that goes on with numbers
-/// of its own.
+/// one second at 5 Mbit/s. A longer jump is no reordering: the encoder was restarted, with other
+/// sequence numbers.
 const MAX_OVERTAKEN: u64 = 500;
 
 /// Which layer of which track an SSRC carries.
@@ -176,7 +176,7 @@ mod tests {
         streams.get_mut(index).window.commit(70_000);
         streams.bind(now, 9, owner(0, false));
         assert!(streams.note_late(now, 7, 70_001), "it was overtaken");
-        assert!(!streams.note_late(now, 7, 70_502), "it began anew");
+        assert!(!streams.note_late(now, 7, 70_502), "its encoder restarted");
         let later = now + LATE;
         assert!(streams.note_late(later, 7, 70_001), "it is played again");
         assert!(streams.note_late(later, 7, 69_999));

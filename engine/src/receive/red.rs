@@ -1,9 +1,9 @@
 //! Redundant audio (RED, RFC 2198): a packet carries, before its own Opus frame, those of the
 //! packets before it, so that a lost packet is found in the next one.
 //!
-//! It is passed on as it came to subscribers that take it. The others get the packet's own frame
-//! alone, under the same sequence number. What a publisher's network lost is put in from the
-//! packets after it, for both.
+//! It is forwarded unchanged to subscribers that have negotiated it. The others get the packet's
+//! own frame alone, under the same sequence number. Packets that the publisher's network lost are
+//! recovered from the packets after them, for both.
 
 use std::time::Instant;
 

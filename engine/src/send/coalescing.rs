@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use crate::test_clock;
 
-    /// Frames of cameras that send one every 33 ms, so many milliseconds after each other.
+    /// Frames of cameras that send one every 33 ms, with these offsets in milliseconds.
     fn cameras(offsets: &[u64]) -> Coalescing {
         let mut coalescing = Coalescing::default();
         for frame in 0..300 {

@@ -1,7 +1,7 @@
 //! Packets sent to find out whether a subscriber's connection carries more.
 //!
 //! A probe is a rate kept for some ticks. What media leaves open of it is filled with packets
-//! on a retransmission stream: those that were sent last once more, which heal a loss besides,
+//! on a retransmission stream: the packets sent last, again, which repairs a loss as well,
 //! or padding alone where nothing was sent lately.
 
 use std::time::Instant;

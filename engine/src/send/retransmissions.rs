@@ -93,7 +93,7 @@ impl Retransmissions {
         self.find(now, ssrc, sequence).is_some()
     }
 
-    /// It is sent again, with a length of so many bytes.
+    /// It is retransmitted, with this length in bytes.
     pub(crate) fn sent(&mut self, now: Instant, ssrc: u32, sequence: u16, len: u16) {
         self.budget = self.budget.saturating_sub(8 * i64::from(len));
         let before = self.find(now, ssrc, sequence).map_or(0, |sent| sent.times);

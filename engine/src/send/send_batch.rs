@@ -12,9 +12,9 @@ use crate::api::io::{LocalSocket, Transmit};
 const MAX_SEGMENTS: u16 = 64;
 /// Largest payload of one segmented send: a UDP datagram's bound.
 const MAX_RUN_BYTES: usize = 65_000;
-/// A batch is handed out when it has so many runs: the price of a system call is small by then.
+/// A batch is handed out when it has this many runs: the price of a system call is small by then.
 const ENOUGH_RUNS: usize = 32;
-/// A batch is handed out when it has so many bytes: the kernel is to find them in the processor's
+/// A batch is handed out when it has this many bytes: the kernel is to find them in the processor's
 /// second cache.
 const ENOUGH_BYTES: usize = 4 * MAX_RUN_BYTES;
 

@@ -93,7 +93,7 @@ impl SendOrder {
         self.runs.clear();
     }
 
-    /// Gives back memory beyond that for so many groups.
+    /// Frees memory beyond that of this many groups.
     pub(crate) fn shrink_to(&mut self, groups: usize) {
         self.stretches.shrink_to(groups);
         self.sorted.shrink_to(groups);

@@ -98,7 +98,7 @@ fn next_packet(
         return None;
     }
     silence.left -= 1;
-    // Of what a timer was late for nothing is made up.
+    // Frames that were missed because the timer fired late are not sent later.
     silence.due = (silence.due + interval(codec)).max(now);
     let payload_type = subscription.payload_types.media(codec)?;
     let (sequence, timestamp) = subscription.forwarder.fill(now)?;
@@ -258,7 +258,7 @@ mod tests {
                 .run(Duration::from_millis(rng.random_range(0..6_000)));
             let frames = rng.random_range(1..50);
             for number in 0..frames as u16 {
-                // What the publisher's network loses before the start is nobody's loss.
+                // No subscriber misses what the publisher's network lost before the start.
                 let skipped = if number == 0 {
                     rng.random_range(0..9)
                 } else {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub(crate) const LOOKED_AT_AGAIN: Duration = Duration::from_millis(500);
 /// For so long after something was taken back, what is sent grows by one step at a time, as a
 /// keyframe and what others on the same link do are seen in the queue only then; unless the link
-/// carries so many times what is sent. A step is over before it is looked at again.
+/// carries this multiple of what is sent. A step is over before it is looked at again.
 const CAUTIOUS: Duration = Duration::from_secs(10);
 const STEP_INTERVAL: Duration = Duration::from_millis(480);
 const FAR_MORE: u64 = 2;
@@ -27,7 +27,7 @@ pub(crate) struct Allocated {
     /// More was sent then than the way carried.
     pub(crate) overusing: bool,
     /// When something was taken back last because more was sent than the way carried, and when
-    /// something grew. Wishes begin anew.
+    /// something grew. Changed settings reset it.
     pub(crate) taken_back: Option<Instant>,
     pub(crate) grew: Option<Instant>,
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::chunk_pool::{CHUNK, Chunk, ChunkPool};
 use crate::wire::payload::layers::LayerSet;
 
-/// What a cache reaches back: several round trips of a far subscriber.
+/// How far back a packet cache reaches: several round trips of a far subscriber.
 const KEPT: Duration = Duration::from_millis(1_200);
 /// The time between two packets counts as this much at most, longer than between the pictures of a
 /// camera: what was sent last before a pause is there for the time after it too, in which alone a

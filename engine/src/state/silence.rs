@@ -10,7 +10,7 @@ pub(crate) const WAIT: Duration = Duration::from_millis(100);
 pub(crate) const VIDEO_INTERVAL: Duration = Duration::from_millis(100);
 /// The length of an audio frame.
 pub(crate) const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
-/// Nothing is sent for this long: whoever has not noticed by then will not.
+/// Silence is sent for this long: a client that has not noticed its track by then will not.
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(5);
 /// What is left to be sent of a subscription's silence.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ pub(crate) struct Subscription {
     pub(crate) last_queued: LastQueued,
     pub(crate) forwarder: Forwarder,
 
-    /// What its answer takes; of what is sent `sent_as` tells, without another line of memory.
+    /// Payload types of its answer. A packet's path reads `sent_as` instead, which saves a cache line.
     pub(crate) payload_types: PayloadTypes,
     pub(crate) id: SubscriptionId,
     /// Index of the track.
@@ -54,7 +54,7 @@ pub(crate) struct Subscription {
     pub(crate) reported_lost: u32,
     pub(crate) last_report: Option<SentReport>,
     pub(crate) retransmissions_left: u16,
-    /// What is left to be sent while no media comes.
+    /// Silence that is still to be sent while no media arrives.
     pub(crate) silence: Option<Box<Silence>>,
 }
 

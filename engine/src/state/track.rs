@@ -88,7 +88,7 @@ impl Layer {
     }
 
     /// Another SSRC took over: its sequence numbers are placed behind all former ones, and
-    /// timestamps begin anew.
+    /// timestamps start from other values.
     pub(crate) fn restart(&mut self, ssrc: u32) {
         if self.ssrc.is_some() {
             self.sequence_base = (self.highest_sequence | 0xffff) + 1;
@@ -155,7 +155,7 @@ impl Layer {
         true
     }
 
-    /// When a wanted keyframe should be asked for again.
+    /// When the PLI for a wanted keyframe should be repeated.
     pub(crate) fn next_keyframe_request(&self) -> Option<Instant> {
         if !self.keyframe_wanted {
             return None;
@@ -196,7 +196,7 @@ pub(crate) enum Feed {
     Shard(ShardId),
 }
 
-/// What a shard wants of a track that another one feeds.
+/// What a shard requests of a track whose publisher is on another shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Wanted {
     /// Nobody there watches it.
@@ -204,7 +204,7 @@ pub(crate) enum Wanted {
     Nothing,
     /// What is forwarded to everyone.
     Forwarded,
-    /// What last-N holds back too: somebody there hears the track always.
+    /// Packets that last-N holds back as well: a subscriber there is always forwarded the track.
     Held,
 }
 
@@ -231,7 +231,7 @@ pub(crate) struct Track {
     pub(crate) audio_level: AudioLevelMeter,
     /// Shards to which the packets are relayed, and what each wants of them.
     pub(crate) relayed_to: Vec<(ShardId, Wanted)>,
-    /// What the shard that feeds it has been asked for.
+    /// What was requested from the publisher's shard.
     pub(crate) requested: Wanted,
 }
 

@@ -18,7 +18,7 @@ const STUN_HEADER: usize = 20;
 const STUN_FINGERPRINT: usize = 8;
 
 /// A STUN message: as it is, and with the length and the FINGERPRINT that let its attributes be
-/// read. Nobody who does not know the password is let in.
+/// read. A sender that does not know the password is refused.
 pub fn stun(now: Instant, input: &[u8]) {
     let _ = username_fragment(input);
     let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];

@@ -1,5 +1,5 @@
-//! Who calls, and what its token allows. Every refusal is `unauthenticated`, for lack of a grant
-//! too: that is what the callers of LiveKit's server know.
+//! The caller of the server API, and what its token grants. Every refusal is `unauthenticated`, for
+//! lack of a grant too: that is what the callers of LiveKit's server know.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Bounds of what calls say, and how they are told that something is out of them.
+//! Bounds of the values in requests, and the errors for values beyond them.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What the store keeps of the server API's calls: an entry of the audit log, and the rooms that
+//! The traces of the server API's calls in the store: an entry of the audit log, and the rooms that
 //! are made.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,7 +22,7 @@ const SUBJECT: [&str; 2] = ["identity", "participant_identity"];
 /// Methods that carry what participants say and see, and are called too often for a log.
 const UNRECORDED: [&str; 3] = ["SendData", "PerformRpc", "UpdateSubscriptions"];
 
-/// A call that the store is told of.
+/// A call that leaves a trace in the store.
 pub(super) struct Attempt<'a> {
     store: &'a Store,
     /// Its outcome is still missing. `None` for calls that change nothing.
@@ -31,7 +31,7 @@ pub(super) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// Of a call that has not been carried out yet.
+    /// Of a call, before it is carried out.
     pub(super) fn of(
         store: &'a Store,
         (service, method): (&str, &str),

@@ -120,7 +120,7 @@ impl Shard {
         }
     }
 
-    /// Runs until the server stops. A panic in the engine ends its rooms, which start anew,
+    /// Runs until the server stops. A panic in the engine ends its rooms, which start from scratch,
     /// and not the other shards.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(16);
@@ -133,7 +133,7 @@ impl Shard {
             }
             self.waited += now.elapsed();
             if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
-                tracing::error!("a media shard's engine panicked; its rooms start anew");
+                tracing::error!("a media shard's engine panicked; its rooms start from scratch");
                 self.restarts += 1;
                 self.engine = new_engine(&self.parts.certificate, Instant::now());
                 self.delivery.end_all();

@@ -191,7 +191,7 @@ impl Layer {
     ) -> Frame {
         let share = self.rate / 8.0 * seconds;
         let keyframe = std::mem::take(&mut self.keyframe);
-        // A keyframe begins the pattern anew, at its lowest temporal layer.
+        // A keyframe restarts the pattern, at its lowest temporal layer.
         let temporal = if keyframe { 0 } else { temporal };
         // Of the rate, the lowest temporal layer has 40 %, with the next one 60 %.
         let weight = match (keyframe, temporal) {

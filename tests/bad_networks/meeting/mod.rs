@@ -242,7 +242,7 @@ impl Meeting {
         self.publication(track, |publication| publication.set_speaking(speaking));
     }
 
-    /// The publisher probes its network with so many packets.
+    /// The publisher probes its network with this many packets.
     pub(crate) fn probe(&mut self, track: Track, packets: u32) {
         self.publication(track, |publication| publication.padding = packets);
     }
@@ -269,7 +269,7 @@ impl Meeting {
         self.collect();
     }
 
-    /// Starts a TCP flow through these links, of so many bytes or without an end.
+    /// Starts a TCP flow through these links, of this many bytes or without an end.
     pub(crate) fn tcp(&mut self, up: &[LinkId], down: &[LinkId], bytes: Option<u64>) -> FlowId {
         self.flows.push(Flow {
             sender: TcpFlow::new(self.now, bytes),

@@ -25,7 +25,7 @@ const LEVELS: (u8, u8) = (25, 127);
 /// What a microphone sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Audio {
-    /// Each packet carries the frame before it once more (RFC 2198).
+    /// Each packet also carries the frame before it (RED, RFC 2198).
     pub(crate) red: bool,
     /// Whether somebody speaks; in silence next to nothing is sent.
     pub(crate) speaking: bool,
@@ -268,7 +268,7 @@ impl Publication {
         packets
     }
 
-    /// The packets asked for again, on the retransmission stream where the codec has one.
+    /// The packets requested by NACK, on the retransmission stream where the codec has one.
     pub(super) fn again(
         &mut self,
         ssrc: u32,

@@ -16,7 +16,7 @@ const EPOCH_NTP: u64 = 3_900_000_000;
 pub(crate) struct Told {
     /// Keyframes asked for.
     pub(crate) keyframes: u32,
-    /// Packets asked for again.
+    /// Packets requested by NACK.
     pub(crate) nacks: u32,
     /// Packets that transport-wide feedback covered, and those of them that arrived.
     pub(crate) covered: u32,

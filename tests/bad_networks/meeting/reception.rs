@@ -11,7 +11,7 @@ use super::decoder::{Decoder, Shown};
 use super::packet::Stamp;
 use super::rtcp::ReportBlock;
 
-/// A packet that is still missing is asked for again after this: libwebrtc's round trip for a
+/// The NACK for a packet that is still missing is repeated after this: libwebrtc's round trip for a
 /// connection that sends no media, on which it cannot measure one.
 const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// After this many requests a packet is given up.

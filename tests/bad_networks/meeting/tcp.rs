@@ -84,7 +84,7 @@ impl TcpFlow {
         Some(segment)
     }
 
-    /// An acknowledgement of a segment arrived. Lost segments are numbered anew and so sent
+    /// An acknowledgement of a segment arrived. Lost segments get new numbers and so are sent
     /// again.
     pub(super) fn acknowledged(&mut self, now: Instant, segment: u64) {
         let Some(sent) = self.under_way.remove(&segment) else {
@@ -147,7 +147,7 @@ impl TcpFlow {
         self.timeout()
     }
 
-    /// Nothing came back for too long: all is lost, and the window begins anew.
+    /// Nothing came back for too long: all is lost, and the window is reset.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.timeout().is_none_or(|timeout| timeout > now) {
             return;

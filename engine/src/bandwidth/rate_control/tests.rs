@@ -114,7 +114,7 @@ fn what_a_probe_finds_replaces_what_was_assumed() {
 }
 
 #[test]
-fn a_link_that_falls_while_it_is_drained_is_measured_anew() {
+fn a_link_that_falls_while_it_is_drained_is_measured_again() {
     let mut control = RateControl::new(2_000_000.0);
     control.update(input(0, Usage::Over, 2_000_000.0));
     let before = control.rate();

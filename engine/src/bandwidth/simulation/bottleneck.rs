@@ -7,7 +7,7 @@ use crate::bandwidth::units::Micros;
 /// How the queue drops.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Queue {
-    /// What does not fit, at so many seconds of the capacity.
+    /// What does not fit into a queue of this length, as the seconds that the link takes to send it.
     DropTail(f64),
     /// At the head, when packets wait too long (RFC 8289).
     CoDel,

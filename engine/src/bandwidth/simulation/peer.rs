@@ -37,7 +37,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// A subscriber whose media `starts` then, who wants so many bits a second.
+    /// A subscriber whose media begins at `starts` and whose target bitrate is `wanted`, bit/s.
     pub(super) fn new(
         start: Instant,
         starts: Micros,

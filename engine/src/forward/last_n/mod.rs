@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn who_hears_one_track_alone_hears_it_whoever_else_is_loud() {
+    fn a_sole_subscribed_track_is_forwarded_however_loud_others_are() {
         let mut room = TestRoom::new();
         let slots = Some(2);
         room.command(Command::SetLastN { room: ROOM, slots });

@@ -265,7 +265,7 @@ fn what_finds_no_room_is_counted_and_asked_for_again_when_a_subscriber_misses_it
 }
 
 #[test]
-fn an_encoder_that_starts_anew_does_so_on_the_other_shard_too() {
+fn a_restarted_encoder_is_seen_as_one_on_the_other_shard() {
     let mut shards = Shards::new();
     shards.subscribe(0);
     shards.cross();

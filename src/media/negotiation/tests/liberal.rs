@@ -32,7 +32,7 @@ fn owned(lines: Vec<&str>) -> Vec<String> {
 /// A change of an answer's text.
 type Change = fn(&str) -> String;
 
-/// What an answer looks like, how that is made of ours, and whether video is taken by it.
+/// Variants of an answer: a name, the change of our client's answer, and whether it accepts video.
 const ANSWERS: [(&str, Change, bool); 9] = [
     ("as it is", |sdp| sdp.to_owned(), true),
     (

@@ -34,7 +34,7 @@ impl Shard {
         self.client.send_to(&REPORT, to).unwrap();
     }
 
-    /// The token that somebody is woken with, who waits for so long at the most.
+    /// The token of the event that wakes the poll within this time.
     fn woken(&mut self, longest: Duration) -> Option<Token> {
         let mut events = Events::with_capacity(4);
         self.poll.poll(&mut events, Some(longest)).unwrap();
