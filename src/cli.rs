@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
@@ -20,6 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::Config;
 use crate::reload::{Reload, SetLogLevel};
+use crate::room::Now;
 
 /// A video-conferencing server. Without a configuration it starts in development mode.
 #[derive(Debug, Parser)]
@@ -371,7 +372,7 @@ fn create_token(options: &Options, token: &TokenOptions) -> anyhow::Result<()> {
             .with_context(|| format!("--attribute is `{attribute}`; it must be NAME=VALUE"))?;
         attributes.insert(name.to_owned(), value.to_owned());
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let now = Now::read().unix_s();
     let claims = Claims {
         sub: token.identity.clone(),
         name: token.name.clone(),

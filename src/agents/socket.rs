@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::dispatcher::Agents;
 use super::pool::{Pool, WorkerKey};
-use crate::room::SERVER_VERSION;
+use crate::room::{Now, SERVER_VERSION};
 
 /// A worker registers within this time. LiveKit's value.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,9 +70,7 @@ async fn connect(
     let header = header.and_then(|value| value.to_str().ok());
     let bearer = header.and_then(|value| value.strip_prefix("Bearer "));
     let token = bearer.or_else(|| query.get("access_token").map(String::as_str));
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now = Now::read().unix_s();
     let verified = match service.keys.verify(token.unwrap_or_default().trim(), now) {
         Ok(verified) => verified,
         Err(error) => return (StatusCode::UNAUTHORIZED, error.to_string()).into_response(),
@@ -181,7 +179,7 @@ async fn read(socket: &mut WebSocket) -> Option<Option<worker_message::Message>>
 }
 
 async fn pong(socket: &mut WebSocket, last_timestamp: i64) -> Option<()> {
-    let timestamp = crate::room::Now::read().unix_ms();
+    let timestamp = Now::read().unix_ms();
     let pong = WorkerPong {
         last_timestamp,
         timestamp,

@@ -1,6 +1,6 @@
 //! Tokens for anybody, in development mode only: the page gets its own here.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -10,6 +10,8 @@ use moim_signaling::token::{Claims, TokenIssuer, VideoGrant};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use serde::{Deserialize, Serialize};
+
+use crate::room::Now;
 
 /// How long such a token is good: a long day of meetings.
 const TTL: Duration = Duration::from_secs(6 * 3_600);
@@ -55,9 +57,7 @@ async fn token(
         .take(6)
         .map(char::from)
         .collect();
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now = Now::read().unix_s();
     let identity = format!("{}-{suffix}", slug(name));
     let claims = Claims {
         sub: identity.clone(),

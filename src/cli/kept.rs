@@ -2,11 +2,11 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 
 use super::{AuditCommand, print_line};
+use crate::room::Now;
 use crate::store::{self, audit};
 
 pub(super) fn audit(store: &Path, command: &AuditCommand) -> anyhow::Result<()> {
@@ -27,8 +27,7 @@ pub(super) fn audit(store: &Path, command: &AuditCommand) -> anyhow::Result<()> 
 }
 
 pub(super) fn usage(store: &Path, by_room: bool, csv: bool) -> anyhow::Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-    let usages = store::usage::months(&read(store)?, by_room, i64::try_from(now)?)?;
+    let usages = store::usage::months(&read(store)?, by_room, Now::read().unix_ms())?;
     let mut out = std::io::stdout().lock();
     if csv {
         store::usage::write_csv(&usages, &mut out)?;

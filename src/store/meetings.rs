@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use moim_signaling::wire::Room;
 
 use super::Store;
 use super::usage::Attendance;
-use crate::room::{Fact, FactReader};
+use crate::room::{Fact, FactReader, Now};
 
 /// Reads the facts of all rooms for the store.
 #[derive(Debug, Clone)]
@@ -34,11 +33,7 @@ impl Meetings {
 
 impl FactReader for Meetings {
     fn read(&self, room: &dyn Fn() -> Room, fact: &Fact) {
-        let at = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| {
-                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-            });
+        let at = Now::read().unix_ms();
         let attendance = match fact {
             Fact::RoomStarted { room, .. } => Attendance::Started {
                 sid: room.sid.clone(),

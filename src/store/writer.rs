@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -12,6 +12,7 @@ use super::audit::{self, Entry};
 use super::error::StoreError;
 use super::rooms::{self, KeptRoom};
 use super::usage::{self, Attendance};
+use crate::room::Now;
 
 /// Tasks of one transaction.
 const BATCH: usize = 256;
@@ -111,7 +112,7 @@ impl Writer {
         let random = &mut rand::rng();
         if lost > self.told {
             let entry = Entry {
-                at: unix_millis(),
+                at: Now::read().unix_ms(),
                 action: LOST.into(),
                 outcome: format!("{} entries could not be kept", lost - self.told),
                 ..Entry::default()
@@ -126,7 +127,7 @@ impl Writer {
                 Work::Attendance(attendance) => usage::note(&transaction, attendance)?,
                 Work::ForgetUsage(age) => {
                     let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-                    usage::forget_before(&transaction, unix_millis().saturating_sub(age))?;
+                    usage::forget_before(&transaction, Now::read().unix_ms().saturating_sub(age))?;
                 }
                 Work::Nothing => {}
                 #[cfg(test)]
@@ -144,12 +145,4 @@ impl Writer {
         self.told = lost;
         Ok(())
     }
-}
-
-fn unix_millis() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        })
 }

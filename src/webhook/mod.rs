@@ -13,7 +13,7 @@ mod queue;
 mod receiver;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moim_signaling::token::TokenIssuer;
@@ -25,7 +25,7 @@ pub use post::UrlError;
 use queue::{Bounds, Queue};
 use receiver::{Receiver, Signer};
 
-use crate::room::{Fact, FactReader};
+use crate::room::{Fact, FactReader, Now};
 
 /// How often it is looked whether everything was sent, when the server stops.
 const POLL: Duration = Duration::from_millis(20);
@@ -126,9 +126,7 @@ impl FactReader for Webhooks {
         if self.receivers.is_empty() || !event::name_of(fact).is_some_and(sent) {
             return;
         }
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let now = Now::read().unix_s();
         let Some(event) = event::event_of(&room(), fact, now) else {
             return;
         };

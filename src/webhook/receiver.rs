@@ -1,7 +1,7 @@
 //! One receiver: its queue, and the task that empties it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::post::Target;
 use super::queue::{Delivery, Outcome, Queue};
+use crate::room::Now;
 
 /// How long the token of a delivery is good.
 const TOKEN_TTL: Duration = Duration::from_secs(300);
@@ -40,7 +41,7 @@ impl Signer {
             sha256: STANDARD.encode(digest(&SHA256, body)),
             ..Default::default()
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+        let now = Now::read().unix_s();
         let token = self
             .issuer
             .issue(Some(&self.api_key), &claims, now, TOKEN_TTL);

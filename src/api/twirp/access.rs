@@ -1,12 +1,11 @@
 //! The caller of the server API, and what its token grants. Every refusal is `unauthenticated`, for
 //! lack of a grant too: that is what the callers of LiveKit's server know.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::http::{HeaderMap, Uri, header};
 use moim_signaling::token::{ApiKeys, Claims, VideoGrant};
 
 use super::error::{Code, TwirpError};
+use crate::room::Now;
 
 const BEARER: &str = "Bearer ";
 const PARAMETER: &str = "access_token=";
@@ -26,9 +25,7 @@ impl Caller {
     /// When there is none, or it is not good.
     pub(super) fn of(keys: &ApiKeys, headers: &HeaderMap, uri: &Uri) -> Result<Caller, TwirpError> {
         let token = token(headers, uri)?;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let now = Now::read().unix_s();
         let (api_key, claims) = keys.verify(token, now)?;
         let identity = claims.identity().to_owned();
         let Claims { video, .. } = claims;

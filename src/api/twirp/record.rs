@@ -1,8 +1,6 @@
 //! The traces of the server API's calls in the store: an entry of the audit log, and the rooms that
 //! are made.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::response::Response;
 use moim_signaling::ClientAddress;
 use moim_signaling::wire::CreateRoomRequest;
@@ -11,6 +9,8 @@ use prost_reflect::DynamicMessage;
 use super::call::Call;
 use super::encoding::input_of;
 use super::error::{Code, TwirpError};
+use super::room_service::changes;
+use crate::room::Now;
 use crate::store::Store;
 use crate::store::audit::{Entry, Person};
 use crate::store::rooms::KeptRoom;
@@ -78,7 +78,7 @@ impl<'a> Attempt<'a> {
             answered = Err(TwirpError::new(Code::Unavailable, text));
         }
         if let Some(mut entry) = self.entry {
-            entry.at = unix_millis();
+            entry.at = Now::read().unix_ms();
             entry.outcome = match &answered {
                 Ok(_) => "ok".into(),
                 Err(error) => error.code_name(),
@@ -92,22 +92,15 @@ impl<'a> Attempt<'a> {
 }
 
 fn kept(request: CreateRoomRequest) -> KeptRoom {
-    let said = |value: u32| (value > 0).then_some(value);
+    let name = request.name.clone();
+    let changes = changes(request);
     KeptRoom {
-        name: request.name,
-        empty_timeout: said(request.empty_timeout),
-        departure_timeout: said(request.departure_timeout),
-        max_participants: said(request.max_participants),
-        metadata: (!request.metadata.is_empty()).then_some(request.metadata),
+        name,
+        empty_timeout: changes.empty_timeout,
+        departure_timeout: changes.departure_timeout,
+        max_participants: changes.max_participants,
+        metadata: changes.metadata,
     }
-}
-
-fn unix_millis() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        })
 }
 
 /// The first of these fields that is there and not empty.

@@ -114,6 +114,18 @@ impl Method {
     }
 }
 
+/// What a request says of a room; a zero says nothing.
+pub(super) fn changes(request: CreateRoomRequest) -> RoomChanges {
+    let said = |value: u32| (value > 0).then_some(value);
+    RoomChanges {
+        empty_timeout: said(request.empty_timeout),
+        departure_timeout: said(request.departure_timeout),
+        max_participants: said(request.max_participants),
+        metadata: (!request.metadata.is_empty()).then_some(request.metadata),
+        agents: request.agents,
+    }
+}
+
 /// The service as one caller sees it.
 struct RoomService<'a> {
     rooms: &'a Registry,
@@ -134,15 +146,8 @@ impl RoomService<'_> {
             let text = "unknown room configuration in create room request";
             return Err(TwirpError::new(Code::InvalidArgument, text));
         }
-        let said = |value: u32| (value > 0).then_some(value);
-        let changes = RoomChanges {
-            empty_timeout: said(request.empty_timeout),
-            departure_timeout: said(request.departure_timeout),
-            max_participants: said(request.max_participants),
-            metadata: (!request.metadata.is_empty()).then_some(request.metadata),
-            agents: request.agents,
-        };
-        Ok(self.rooms.create(&request.name, changes).await?)
+        let name = request.name.clone();
+        Ok(self.rooms.create(&name, changes(request)).await?)
     }
 
     async fn list_rooms(&self, request: ListRoomsRequest) -> Result<ListRoomsResponse, TwirpError> {
