@@ -142,7 +142,7 @@ fn video(codec: Codec, input: &[u8]) {
 /// A RED payload (RFC 2198).
 pub fn red(payload: &[u8]) {
     let parsed = RedPayload::parse(payload);
-    assert_eq!(parsed.is_some(), red_payload::is_sound(payload));
+    assert_eq!(parsed.is_some(), red_payload::own_frame(payload).is_some());
     if let Some(parsed) = parsed {
         let earlier: usize = parsed.earlier().map(|(_, block)| block.frame.len()).sum();
         assert!(earlier <= payload.len());

@@ -171,14 +171,16 @@ impl Ingress {
         let body = header.payload(packet)?;
         // A publisher that probes its network sends packets that are all padding.
         let red = authentic.payload == Payload::Red && !body.is_empty();
-        if red && !track.encrypted && !red_payload::is_sound(body) {
-            return None;
-        }
+        let frame = match red && !track.encrypted {
+            true => red_payload::own_frame(body)?,
+            false => body,
+        };
+        let is_padding = frame.is_empty();
         let (numbered, body) = note_number(&mut media.peers, track, now, authentic, body)?;
         let layer = track.layers.get_mut(usize::from(owner.layer))?;
         layer.codec = Some(codec);
         let layers = match track.kind {
-            MediaKind::Audio if body.is_empty() => PacketLayers::padding(),
+            MediaKind::Audio if is_padding => PacketLayers::padding(),
             MediaKind::Audio => PacketLayers::whole(true),
             MediaKind::Video => layer.reader.read(
                 codec,

@@ -87,9 +87,9 @@ impl Redundancy {
     }
 }
 
-/// Whether a payload can be read as RED.
-pub(crate) fn is_sound(payload: &[u8]) -> bool {
-    RedPayload::parse(payload).is_some()
+/// The frame that a payload carries as its own, which may be empty; `None` when it is not RED.
+pub(crate) fn own_frame(payload: &[u8]) -> Option<&[u8]> {
+    Some(RedPayload::parse(payload)?.primary)
 }
 
 /// The frame that a packet in its cached form carries as its own; `None` when it is not RED.
@@ -98,7 +98,7 @@ fn primary(packet: &[u8]) -> Option<&[u8]> {
     if header.payload_type != RED_PAYLOAD_TYPE {
         return None;
     }
-    Some(RedPayload::parse(header.payload(packet)?)?.primary)
+    own_frame(header.payload(packet)?)
 }
 
 /// The length in bytes that a cached packet has when it is stripped of its redundancy; `None` when it
@@ -184,9 +184,9 @@ mod tests {
     fn truncated_and_endless_payloads_are_refused() {
         let whole = payload();
         for len in 0..14 {
-            assert!(!is_sound(&whole[..len]), "{len} bytes");
+            assert_eq!(own_frame(&whole[..len]), None, "{len} bytes");
         }
-        assert!(is_sound(&whole[..14]), "an empty frame of its own");
-        assert!(!is_sound(&[0x80 | 111; 400]), "only block headers");
+        assert_eq!(own_frame(&whole[..14]), Some(&[][..]));
+        assert_eq!(own_frame(&[0x80 | 111; 400]), None, "only block headers");
     }
 }
